@@ -1,0 +1,224 @@
+/**
+ * The gateway's configuration: one YAML file, checked by zod. An error names file, path, line and what was expected.
+ * Secrets are named (`env`, `file`), never written in the file, and are read when they are used.
+ */
+import { readFileSync } from "node:fs";
+import { hostname } from "node:os";
+import { dirname, isAbsolute, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { LineCounter, parseDocument } from "yaml";
+import { z } from "zod";
+import { GatewayError } from "./errors.ts";
+import { limits } from "./limits.ts";
+
+const duration = z
+  .string()
+  .regex(/^[0-9]{1,6}(ms|s|m|h)$/, 'a duration such as "30s", "15m" or "2h"')
+  .transform(durationToMs);
+
+/** "90s" -> 90000. Units: ms, s, m, h. */
+export function durationToMs(text: string): number {
+  const match = /^([0-9]{1,6})(ms|s|m|h)$/.exec(text);
+  if (match === null) throw new GatewayError("config.invalid", `"${text}" is not a duration such as "15m"`);
+  const unitMs = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 }[match[2] as "ms" | "s" | "m" | "h"];
+  return Number(match[1]) * unitMs;
+}
+
+const hostPort = z
+  .string()
+  .regex(/^(\[[0-9a-fA-F:]+\]|[^\s:[\]]+):[0-9]{1,5}$/, 'an address such as "127.0.0.1:6432"')
+  .transform((text) => {
+    const at = text.lastIndexOf(":");
+    return { host: text.slice(0, at).replace(/^\[|\]$/g, ""), port: Number(text.slice(at + 1)) };
+  })
+  .refine((address) => address.port <= 65_535, "a port from 0 to 65535");
+
+/** A secret by reference; see `readSecret`. */
+const secret = z.union([z.strictObject({ env: z.string().min(1) }), z.strictObject({ file: z.string().min(1) })]);
+const name = z.string().regex(/^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$/, "lower-case letters, digits, '.', '_' and '-'");
+const loopbackHosts = ["localhost", "127.0.0.1", "[::1]"];
+const issuerUrl = z.url({ protocol: /^https?$/ }).refine((text) => {
+  const url = new URL(text);
+  return url.protocol === "https:" || loopbackHosts.includes(url.hostname);
+}, "an https:// issuer (http:// is accepted on loopback only)");
+
+const issuer = z.strictObject({
+  issuer: issuerUrl,
+  audience: z.union([z.string().min(1), z.array(z.string().min(1)).min(1)]).transform((value) => [value].flat()),
+  /** Accepted `azp` (authorised party) values, where the token has one; any when not given. */
+  azp: z.array(z.string().min(1)).optional(),
+  profile: z.enum(["id-token", "access-token"]).default("id-token"),
+  algorithms: z
+    .array(
+      z.enum(["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"]),
+    )
+    .min(1)
+    .default(["RS256", "PS256", "ES256", "EdDSA", "Ed25519"]),
+  /** A path into the claims, e.g. "groups" or "realm_access.roles". */
+  groups_claim: z.string().min(1).default("groups"),
+  agents: z.strictObject({ claim: z.string().min(1), values: z.array(z.string().min(1)).min(1) }).optional(),
+  clock_skew: duration.default(30_000),
+  /** How long an open session may outlive its token. */
+  expiry_grace: duration.default(0),
+  /** Client id used by `sallyport login`. */
+  login_client: z.string().min(1).optional(),
+  /** Overrides discovery. */
+  jwks_uri: issuerUrl.optional(),
+});
+
+const postgresTarget = z.strictObject({
+  name,
+  kind: z.literal("postgres"),
+  address: hostPort,
+  database: z.string().min(1),
+  /** Other databases of this target a caller may name as "target/dbname"; none when not given. */
+  databases: z.array(z.string().min(1)).default([]),
+  tls: z.enum(["disable", "require", "verify-ca", "verify-full"]).default("verify-full"),
+  ca: z.string().min(1).optional(),
+  /** Name the certificate must bear in verify-full, where it is not the address's host. */
+  server_name: z.string().min(1).optional(),
+  credential: z.strictObject({ user: z.string().min(1), password: secret.optional() }),
+  labels: z.record(z.string(), z.string()).default({}),
+});
+
+const schema = z.strictObject({
+  name: z
+    .string()
+    .min(1)
+    .max(100)
+    .default(() => hostname()),
+  listen: z.strictObject({ postgres: hostPort.optional(), http: hostPort.optional() }),
+  tls: z.strictObject({ cert: z.string().min(1), key: z.string().min(1) }).optional(),
+  postgres: z
+    .strictObject({
+      /** A server can offer one method only: cleartext password (every client), or SASL OAUTHBEARER (libpq 18). */
+      authentication: z.enum(["password", "oauthbearer"]).default("password"),
+    })
+    .prefault({}),
+  identity: z.strictObject({ issuers: z.array(issuer).min(1) }),
+  store: z
+    .strictObject({
+      url: z
+        .string()
+        .regex(/^(file:|libsql:|https?:)/, "a file:, libsql: or http(s): address")
+        .default("file:./data/sallyport.db"),
+      auth_token: secret.optional(),
+      recording: z
+        .strictObject({
+          durability: z.enum(["strict", "group"]).default("strict"),
+          rows_bytes_per_command: z.int().min(0).max(16_777_216).default(limits.recordedRowBytesPerCommand),
+          /** Ed25519 private key (PKCS#8 PEM) that signs seals; made beside a file: store when not given. */
+          signing_key: z.string().min(1).optional(),
+        })
+        .prefault({}),
+    })
+    .prefault({}),
+  policies: z.strictObject({ bundle: z.string().min(1), data: z.string().min(1).optional() }),
+  /** Key of `hash` masks, at least 16 bytes; a random one a start when not given, so hashes are stable only until then. */
+  masking: z.strictObject({ hash_key: secret.optional() }).prefault({}),
+  shutdown: z.strictObject({ drain: duration.default(limits.drainMs) }).prefault({}),
+  targets: z.array(z.discriminatedUnion("kind", [postgresTarget])).min(1),
+});
+
+export type Config = z.infer<typeof schema>;
+export type IssuerConfig = z.infer<typeof issuer>;
+export type PostgresTarget = z.infer<typeof postgresTarget>;
+export type SecretRef = z.infer<typeof secret>;
+
+/** Reads and checks a file. @throws GatewayError config.invalid, its message naming file, line, path and expectation. */
+export function loadConfig(file: string): Config {
+  const path = resolve(file);
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch (cause) {
+    throw new GatewayError("config.invalid", `${path}: cannot be read: ${(cause as Error).message}`, { cause });
+  }
+  return parseConfig(text, path);
+}
+
+/** @param path used in messages, and the folder that relative paths in the text are relative to. */
+export function parseConfig(text: string, path: string): Config {
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines, uniqueKeys: true });
+  const [syntax] = document.errors;
+  if (syntax !== undefined)
+    throw new GatewayError("config.invalid", `${path}:${syntax.linePos?.[0].line ?? 1}: ${syntax.message}`);
+  const parsed = schema.safeParse(document.toJS({ maxAliasCount: 20 }) ?? {});
+  const lineOf = (keys: readonly PropertyKey[]) => {
+    for (let length = keys.length; length > 0; length--) {
+      const node = document.getIn(keys.slice(0, length), true) as { range?: [number, number, number] } | undefined;
+      if (node?.range) return lines.linePos(node.range[0]).line;
+    }
+    return 1;
+  };
+  if (!parsed.success) {
+    const messages = parsed.error.issues.map(
+      (issue) => `${path}:${lineOf(issue.path)}: ${issue.path.join(".") || "(the file)"}: ${issue.message}`,
+    );
+    throw new GatewayError("config.invalid", messages.join("\n"));
+  }
+  const config = parsed.data;
+  const fail = (keys: readonly PropertyKey[], message: string) => {
+    throw new GatewayError("config.invalid", `${path}:${lineOf(keys)}: ${keys.join(".")}: ${message}`);
+  };
+  const names = new Map<string, number>();
+  config.targets.forEach((target, index) => {
+    const other = names.get(target.name);
+    if (other !== undefined)
+      fail(["targets", index, "name"], `"${target.name}" is already the name of targets.${other}`);
+    names.set(target.name, index);
+  });
+  const issuers = new Set<string>();
+  config.identity.issuers.forEach((entry, index) => {
+    if (issuers.has(entry.issuer))
+      fail(["identity", "issuers", index, "issuer"], "this issuer is already listed; give it a list of audiences");
+    issuers.add(entry.issuer);
+  });
+  const from = dirname(path);
+  const local = (value: string) => (isAbsolute(value) ? value : resolve(from, value));
+  const localSecret = (value: SecretRef): SecretRef => ("file" in value ? { file: local(value.file) } : value);
+  const isRemote = (value: string) => /^https?:\/\//.test(value);
+  const { url, recording } = config.store;
+  return {
+    ...config,
+    ...(config.tls && { tls: { cert: local(config.tls.cert), key: local(config.tls.key) } }),
+    store: {
+      ...config.store,
+      url: url.startsWith("file:")
+        ? `file:${local(url.startsWith("file://") ? fileURLToPath(url) : url.slice("file:".length))}`
+        : url,
+      ...(config.store.auth_token && { auth_token: localSecret(config.store.auth_token) }),
+      recording: { ...recording, ...(recording.signing_key && { signing_key: local(recording.signing_key) }) },
+    },
+    policies: {
+      bundle: isRemote(config.policies.bundle) ? config.policies.bundle : local(config.policies.bundle),
+      ...(config.policies.data && { data: local(config.policies.data) }),
+    },
+    masking: config.masking.hash_key ? { hash_key: localSecret(config.masking.hash_key) } : {},
+    targets: config.targets.map((target) => ({
+      ...target,
+      ...(target.ca && { ca: local(target.ca) }),
+      credential: {
+        ...target.credential,
+        ...(target.credential.password && { password: localSecret(target.credential.password) }),
+      },
+    })),
+  };
+}
+
+/** The secret's value, without a trailing newline. @param what names it in the error, e.g. "password of target prod-db". */
+export function readSecret(reference: SecretRef, what: string): string {
+  if ("env" in reference) {
+    const value = process.env[reference.env];
+    if (value === undefined || value === "") {
+      throw new GatewayError("config.invalid", `${what}: the environment variable ${reference.env} is not set`);
+    }
+    return value;
+  }
+  try {
+    return readFileSync(reference.file, "utf8").replace(/\r?\n$/, "");
+  } catch (cause) {
+    throw new GatewayError("config.invalid", `${what}: ${reference.file} cannot be read`, { cause });
+  }
+}

@@ -1,0 +1,85 @@
+/**
+ * Every bound of the gateway, by name. Past a bound the gateway refuses or applies backpressure; it never grows.
+ * Units are the last word of a name. Values that a deployment may need to change are read from the configuration,
+ * which takes these as defaults.
+ */
+export const limits = {
+  // --- identity ---
+  tokenBytesMax: 16_384,
+  claimDepthMax: 8,
+  groupsMax: 1_000,
+  jwksCooldownMs: 30_000,
+  jwksMaxAgeMs: 600_000,
+  identityFetchTimeoutMs: 5_000,
+  /** A session ends this soon after its token expires (plus the issuer's stated grace). */
+  expiryCheckMs: 1_000,
+
+  // --- client connections ---
+  connectionsMax: 2_000,
+  unauthenticatedConnectionsMax: 256,
+  startupTimeoutMs: 15_000,
+  startupPacketBytesMax: 10_000,
+  tlsHandshakeTimeoutMs: 10_000,
+
+  // --- PostgreSQL messages ---
+  /** One message from a client, Query and Bind included. */
+  clientMessageBytesMax: 16 * 1_024 * 1_024,
+  /** A client may stay this long inside one unfinished message. */
+  clientMessageStallMs: 60_000,
+  /** One message from a target; a single field can be 1 GB in PostgreSQL, which is not served. */
+  upstreamMessageBytesMax: 64 * 1_024 * 1_024,
+  columnsMax: 1_664,
+  parametersMax: 65_535,
+  errorFieldBytesMax: 64 * 1_024,
+  preparedStatementsMax: 10_000,
+  portalsMax: 10_000,
+  /** Messages a client may have in flight (sent to the target and unanswered) in one session. */
+  messagesInFlightMax: 10_000,
+  preparedTextBytesMax: 32 * 1_024 * 1_024,
+  /** Bytes waiting for a client that does not read, before its target is no longer read. */
+  clientBufferBytesMax: 256 * 1_024,
+  upstreamBufferBytesMax: 256 * 1_024,
+  upstreamConnectTimeoutMs: 10_000,
+  scramIterationsMax: 1_000_000,
+
+  // --- SQL ---
+  sqlTextBytesMax: 4 * 1_024 * 1_024,
+  sqlDepthMax: 500,
+  statementsPerQueryMax: 1_000,
+  analysisCacheEntriesMax: 10_000,
+  analysisCacheTextBytesMax: 32 * 1_024 * 1_024,
+  catalogRelationsMax: 200_000,
+  catalogRefreshMs: 2_000,
+
+  // --- policy ---
+  policyInputBytesMax: 1_024 * 1_024,
+  policyMemoryPagesMax: 4_096,
+  policyEvaluationMs: 2_000,
+  decisionCacheEntriesMax: 50_000,
+  bundleBytesMax: 32 * 1_024 * 1_024,
+
+  // --- approvals ---
+  approvalsPendingPerIdentityMax: 20,
+  approvalsPendingMax: 1_000,
+  approvalTtlMsMax: 24 * 3_600_000,
+  approvalPollMs: 500,
+
+  // --- recording ---
+  recordedTextBytesMax: 1_024 * 1_024,
+  recordedParameterBytesMax: 64 * 1_024,
+  recordedRowBytesPerCommand: 256 * 1_024,
+  recordedNoticesPerCommandMax: 100,
+  /** Events waiting for the writer before a session is stopped rather than left unrecorded. */
+  recordingQueueBytesMax: 64 * 1_024 * 1_024,
+  recordingLagMsMax: 10_000,
+  recordingFlushMs: 20,
+  chunkBytesTarget: 256 * 1_024,
+
+  // --- API ---
+  apiBodyBytesMax: 64 * 1_024,
+  apiPageMax: 1_000,
+  apiStreamsMax: 200,
+
+  // --- shutdown ---
+  drainMs: 30_000,
+} as const;
