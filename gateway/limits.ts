@@ -11,6 +11,11 @@ export const limits = {
   jwksCooldownMs: 30_000,
   jwksMaxAgeMs: 600_000,
   identityFetchTimeoutMs: 5_000,
+  /** One discovery document, key set or token response. */
+  identityDocumentBytesMax: 512 * 1_024,
+  /** After an issuer could not be read, its tokens are refused this long before it is asked again. */
+  identityRetryMs: 1_000,
+  loginTimeoutMs: 600_000,
   /** A session ends this soon after its token expires (plus the issuer's stated grace). */
   expiryCheckMs: 1_000,
 
