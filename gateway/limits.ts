@@ -46,6 +46,11 @@ export const limits = {
   upstreamBufferBytesMax: 256 * 1_024,
   upstreamConnectTimeoutMs: 10_000,
   scramIterationsMax: 1_000_000,
+  /** What a target may send before it is ready for the first query. */
+  upstreamStartupMessagesMax: 1_000,
+  upstreamStartupMessageBytesMax: 64 * 1_024,
+  /** Rows and fields are read in full by `simpleQuery`, which serves catalog look-ups only. */
+  catalogQueryBytesMax: 256 * 1_024 * 1_024,
 
   // --- SQL ---
   sqlTextBytesMax: 4 * 1_024 * 1_024,
