@@ -1,0 +1,164 @@
+/** Decodes messages from a client, strictly: what is not exactly as documented is refused. */
+import { GatewayError } from "../errors.ts";
+import { limits } from "../limits.ts";
+import {
+  type Bind,
+  type FrontendMessage,
+  type FunctionCall,
+  frontendType,
+  type Parse,
+  type PasswordMessage,
+  type SASLInitialResponse,
+  type SASLResponse,
+} from "./messages.ts";
+import { type Frame, PayloadReader } from "./reader.ts";
+
+/**
+ * A message of the query phase. Messages of type "p" belong to authentication and are decoded by the three functions
+ * below, since their meaning depends on what was asked. @throws GatewayError protocol.malformed, protocol.too_large
+ */
+export function decodeFrontendMessage(frame: Frame): FrontendMessage {
+  const { type, payload } = frame;
+  switch (type) {
+    case frontendType.Query: {
+      const reader = new PayloadReader(payload, "Query");
+      const query = reader.string();
+      reader.end();
+      return { type: "Query", query };
+    }
+    case frontendType.Parse:
+      return decodeParse(payload);
+    case frontendType.Bind:
+      return decodeBind(payload);
+    case frontendType.Execute: {
+      const reader = new PayloadReader(payload, "Execute");
+      const portal = reader.string();
+      const rowsMax = reader.int32();
+      reader.end();
+      // The server reads a negative count as "no limit".
+      return { type: "Execute", portal, rowsMax: Math.max(0, rowsMax) };
+    }
+    case frontendType.Describe:
+      return { type: "Describe", ...decodeNamed(payload, "Describe") };
+    case frontendType.Close:
+      return { type: "Close", ...decodeNamed(payload, "Close") };
+    case frontendType.Sync:
+      return decodeEmpty(payload, "Sync");
+    case frontendType.Flush:
+      return decodeEmpty(payload, "Flush");
+    case frontendType.Terminate:
+      return decodeEmpty(payload, "Terminate");
+    case frontendType.CopyDone:
+      return decodeEmpty(payload, "CopyDone");
+    case frontendType.CopyData:
+      return { type: "CopyData", data: payload };
+    case frontendType.CopyFail: {
+      const reader = new PayloadReader(payload, "CopyFail");
+      const message = reader.string();
+      reader.end();
+      return { type: "CopyFail", message };
+    }
+    case frontendType.FunctionCall:
+      return decodeFunctionCall(payload);
+    case frontendType.PasswordMessage:
+      throw new GatewayError("protocol.malformed", "a password message outside of authentication");
+    default:
+      throw new GatewayError("protocol.malformed", `invalid frontend message type ${type}`);
+  }
+}
+
+function decodeEmpty<Type extends "Sync" | "Flush" | "Terminate" | "CopyDone">(payload: Buffer, type: Type) {
+  new PayloadReader(payload, type).end();
+  return { type };
+}
+
+/** Int8 'S' or 'P' | String name */
+function decodeNamed(payload: Buffer, message: string): { kind: "statement" | "portal"; name: string } {
+  const reader = new PayloadReader(payload, message);
+  const kind = reader.byte();
+  if (kind !== 0x53 && kind !== 0x50) reader.malformed(`subtype ${kind}`);
+  const name = reader.string();
+  reader.end();
+  return { kind: kind === 0x53 ? "statement" : "portal", name };
+}
+
+/** String statement | String query | Int16 n | n * Int32 type OID */
+function decodeParse(payload: Buffer): Parse {
+  const reader = new PayloadReader(payload, "Parse");
+  const statement = reader.string();
+  const query = reader.string();
+  const count = reader.uint16();
+  if (count > limits.parametersMax) reader.tooMany("parameter types", count, limits.parametersMax);
+  const parameterTypeOids: number[] = [];
+  for (let index = 0; index < count; index++) parameterTypeOids.push(reader.uint32());
+  reader.end();
+  return { type: "Parse", statement, query, parameterTypeOids };
+}
+
+/** String portal | String statement | formats | Int16 n | n * (Int32 length | bytes) | formats */
+function decodeBind(payload: Buffer): Bind {
+  const reader = new PayloadReader(payload, "Bind");
+  const portal = reader.string();
+  const statement = reader.string();
+  const parameterFormats = reader.formats(limits.parametersMax);
+  const parameters = decodeValues(reader, parameterFormats.length);
+  const resultFormats = reader.formats(limits.columnsMax);
+  reader.end();
+  return { type: "Bind", portal, statement, parameterFormats, parameters, resultFormats };
+}
+
+/** Int32 OID | formats | Int16 n | n * (Int32 length | bytes) | Int16 format */
+function decodeFunctionCall(payload: Buffer): FunctionCall {
+  const reader = new PayloadReader(payload, "FunctionCall");
+  const functionOid = reader.uint32();
+  const argumentFormats = reader.formats(limits.parametersMax);
+  const values = decodeValues(reader, argumentFormats.length);
+  const resultFormat = reader.format();
+  reader.end();
+  return { type: "FunctionCall", functionOid, argumentFormats, arguments: values, resultFormat };
+}
+
+function decodeValues(reader: PayloadReader, formats: number): (Buffer | null)[] {
+  const count = reader.uint16();
+  if (count > limits.parametersMax) reader.tooMany("parameters", count, limits.parametersMax);
+  if (formats > 1 && formats !== count) reader.malformed(`${formats} formats for ${count} parameters`);
+  const values: (Buffer | null)[] = [];
+  for (let index = 0; index < count; index++) values.push(reader.value());
+  return values;
+}
+
+/** The answer to AuthenticationCleartextPassword. */
+export function decodePasswordMessage(frame: Frame): PasswordMessage {
+  const reader = authenticationReader(frame, "PasswordMessage");
+  const password = reader.string();
+  reader.end();
+  return { type: "PasswordMessage", password };
+}
+
+/** The first answer to AuthenticationSASL: String mechanism | Int32 length or -1 | bytes */
+export function decodeSASLInitialResponse(frame: Frame): SASLInitialResponse {
+  const reader = authenticationReader(frame, "SASLInitialResponse");
+  const mechanism = reader.string();
+  const data = reader.value();
+  reader.end();
+  return { type: "SASLInitialResponse", mechanism, data };
+}
+
+export function decodeSASLResponse(frame: Frame): SASLResponse {
+  return { type: "SASLResponse", data: authenticationReader(frame, "SASLResponse").rest() };
+}
+
+function authenticationReader(frame: Frame, message: string): PayloadReader {
+  if (frame.type !== frontendType.PasswordMessage) {
+    throw new GatewayError("protocol.malformed", `expected a password response, got message type ${frame.type}`);
+  }
+  // Base64url tokens and a little around them: a larger one is not an answer to anything we asked.
+  const max = limits.tokenBytesMax + 1_024;
+  if (frame.payload.length > max) {
+    throw new GatewayError(
+      "protocol.too_large",
+      `${message} of ${frame.payload.length} bytes, at most ${max} accepted`,
+    );
+  }
+  return new PayloadReader(frame.payload, message);
+}
