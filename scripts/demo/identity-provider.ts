@@ -222,6 +222,16 @@ async function interact(
 ): Promise<void> {
   // Throws unless the browser holds the interaction's own cookie.
   const interaction = await provider.interactionDetails(request, response);
+  // `prompt=consent` asks again for what `loadExistingGrant` says was given.
+  if (interaction.prompt.name === "consent") {
+    const grantId = interaction.grantId;
+    return provider.interactionFinished(
+      request,
+      response,
+      { consent: grantId === undefined ? {} : { grantId } },
+      { mergeWithLastSubmission: true },
+    );
+  }
   if (interaction.prompt.name !== "login") throw new Error(`the prompt "${interaction.prompt.name}" is not served`);
   if (request.method === "POST") {
     const chosen = new URLSearchParams(await readBody(request)).get("user") ?? "";
