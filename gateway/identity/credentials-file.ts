@@ -3,10 +3,11 @@
  * its owner only, replaced in one step so that a reader never sees half of one.
  */
 import { createHash, randomBytes } from "node:crypto";
-import { chmod, mkdir, open, readdir, readFile, rename, rm } from "node:fs/promises";
+import { chmod, mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { z } from "zod";
+import { limits } from "../limits.ts";
 
 const credentials = z.object({
   issuer: z.string().min(1),
@@ -73,6 +74,34 @@ export async function readCredentials(path: string): Promise<Credentials | undef
     return credentials.parse(JSON.parse(text));
   } catch {
     return undefined;
+  }
+}
+
+/**
+ * Runs one action at a time for a file of credentials, among all processes: a refresh token is often good for one use,
+ * and using it twice can end the login. A lock older than any renewal can last was left by a process that died.
+ */
+export async function withCredentialsLock<Result>(path: string, action: () => Promise<Result>): Promise<Result> {
+  const lock = `${path}.lock`;
+  const staleMs = 6 * limits.identityFetchTimeoutMs;
+  for (;;) {
+    try {
+      await (await open(lock, "wx", 0o600)).close();
+      break;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+      const madeAtMs = await stat(lock).then(
+        (found) => found.mtimeMs,
+        () => Date.now(),
+      );
+      if (Date.now() - madeAtMs > staleMs) await rm(lock, { force: true });
+      else await Bun.sleep(50);
+    }
+  }
+  try {
+    return await action();
+  } finally {
+    await rm(lock, { force: true });
   }
 }
 

@@ -165,8 +165,10 @@ test("an answer with another state, path or issuer does not end the login", asyn
     });
     await fetch(`${searchParams.get("redirect_uri")}?${answer}`);
   });
-  expect(mixedUp).rejects.toThrow("another identity provider");
-  await mixedUp.catch(() => undefined);
+  await mixedUp.then(
+    () => expect.unreachable(),
+    (error: Error) => expect(error.message).toContain("another identity provider"),
+  );
 });
 
 test("a refusal at the provider ends the login", async () => {
@@ -192,12 +194,13 @@ test("falls back to the device flow where no browser opens", async () => {
   expect((await verifier.verify(entry.token)).identity.subject).toBe("u-ana");
 });
 
-test("renews a token that is about to expire, and keeps the new one", async () => {
+test("renews a token that is about to expire once for all who ask, and keeps the new one", async () => {
   const entry = await byDevice();
   const path = credentialsPath(environment, issuer, "sallyport-cli");
   await writeFile(path, JSON.stringify({ ...entry, expiresAtMs: Date.now() + 1_000 }));
   await Bun.sleep(1_100);
-  const renewed = await currentToken({ environment });
+  const [renewed, another] = await Promise.all([currentToken({ environment }), currentToken({ environment })]);
+  expect(another).toBe(renewed);
   expect(renewed).not.toBe(entry.token);
   expect((await verifier.verify(renewed)).identity.subject).toBe("u-ana");
   expect(JSON.parse(await readFile(path, "utf8")).token).toBe(renewed);

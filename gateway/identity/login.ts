@@ -12,6 +12,7 @@ import {
   type Environment,
   listCredentials,
   readCredentials,
+  withCredentialsLock,
   writeCredentials,
 } from "./credentials-file.ts";
 import { discover, type Fetch, type IssuerMetadata, readJsonObject, requireSecureUrl } from "./discovery.ts";
@@ -102,7 +103,13 @@ export async function currentToken(options: CurrentTokenOptions = {}): Promise<s
     if (entry.expiresAtMs > now()) return entry.token;
     throw failed("The login has expired.", "Run `sallyport login`.");
   }
-  return (await renew(entry, environment, options.fetch ?? globalThis.fetch, now)).token;
+  const path = credentialsPath(environment, entry.issuer, entry.clientId);
+  return withCredentialsLock(path, async () => {
+    // Another process may have renewed it while this one waited.
+    const latest = (await readCredentials(path)) ?? entry;
+    if (latest.expiresAtMs - now() > renewBeforeMs) return latest.token;
+    return (await renew(latest, environment, options.fetch ?? globalThis.fetch, now)).token;
+  });
 }
 
 async function renew(
@@ -117,13 +124,7 @@ async function renew(
     refresh_token: entry.refreshToken ?? "",
     client_id: entry.clientId,
   });
-  if (answer.status !== 200) {
-    // Another process may have renewed it meanwhile; a refresh token is often good for one use.
-    const path = credentialsPath(environment, entry.issuer, entry.clientId);
-    const latest = await readCredentials(path);
-    if (latest !== undefined && latest.token !== entry.token && latest.expiresAtMs > now()) return latest;
-    throw failed("The login could not be renewed.", "Run `sallyport login`.");
-  }
+  if (answer.status !== 200) throw failed("The login could not be renewed.", "Run `sallyport login`.");
   const renewed = await acceptTokens(answer.body, {
     metadata,
     fetch,

@@ -145,7 +145,7 @@ async function configuration(users: ReadonlyMap<string, DemoUser>, lifetimeSecon
     cookies: { keys: [randomBytes(32).toString("base64url")] },
     features: {
       devInteractions: { enabled: false },
-      deviceFlow: { enabled: true },
+      deviceFlow: { enabled: true, ...devicePages },
       userinfo: { enabled: false },
       rpInitiatedLogout: { enabled: false },
     },
@@ -159,6 +159,10 @@ async function configuration(users: ReadonlyMap<string, DemoUser>, lifetimeSecon
       Interaction: 600,
       RefreshToken: 86_400,
       Session: 86_400,
+    },
+    renderError(context, out) {
+      context.type = "html";
+      context.body = page("This sign-in cannot go on", escapeHtml(`${out.error}: ${out.error_description ?? ""}`));
     },
     interactions: { url: (_context, interaction) => `/interaction/${interaction.uid}` },
     issueRefreshToken: (_context, client_) => client_.grantTypeAllowed("refresh_token"),
@@ -209,7 +213,7 @@ function mintHandler(provider: Provider, users: ReadonlyMap<string, DemoUser>, s
       use: "idtoken",
       ...(lifetimeSeconds !== undefined && { expiresAt: Math.floor(Date.now() / 1_000) + lifetimeSeconds }),
     });
-    context.body = { id_token: idToken, token_type: "N_A", access_token: "" };
+    context.body = { id_token: idToken };
   };
 }
 
@@ -243,9 +247,36 @@ async function interact(
     return `<p><button name="user" value="${escapeHtml(user.id)}">${escapeHtml(label)}</button></p>`;
   });
   response.writeHead(200, { "content-type": "text/html; charset=utf-8", "cache-control": "no-store" });
-  response.end(`<!doctype html><html lang="en"><title>Sallyport demo: sign in</title>
-<h1>Who are you?</h1><p>The demo's identity provider asks for no password.</p>
-<form method="post">${buttons.join("")}</form></html>`);
+  const choice = `<p>The demo's identity provider asks for no password.</p><form method="post">${buttons.join("")}</form>`;
+  response.end(page("Who are you?", choice));
+}
+
+/** The device flow's pages; the library's own load fonts from elsewhere. `form` is the library's, with its XSRF token. */
+const devicePages = {
+  userCodeInputSource(context: KoaContextWithOIDC, form: string, _out?: unknown, error?: unknown): void {
+    const wrong = error === undefined ? "" : "<p>That code is not one that is waiting; try again.</p>";
+    context.body = page("Enter the code that your terminal shows", `${wrong}${form}${submit("op.deviceInputForm")}`);
+  },
+  userCodeConfirmSource(context: KoaContextWithOIDC, form: string, _client: unknown, _device: unknown, code: string) {
+    const question = `<p>Does your terminal show <code>${escapeHtml(code)}</code>? If not, close this page.</p>`;
+    context.body = page("Confirm the code", `${question}${form}${submit("op.deviceConfirmForm")}`);
+  },
+  successSource(context: KoaContextWithOIDC): void {
+    context.body = page("You are logged in", "<p>Go back to your terminal; you can close this page.</p>");
+  },
+};
+
+function submit(form: string): string {
+  return `<p><button type="submit" form="${form}">Continue</button></p>`;
+}
+
+/** @param html is put in as it is. */
+function page(title: string, html: string): string {
+  return `<!doctype html><html lang="en"><meta charset="utf-8"><title>${title} - Sallyport demo</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>body{font:16px/1.5 system-ui,sans-serif;max-width:32rem;margin:4rem auto;padding:0 1rem}
+button,input{font:inherit;padding:.4rem .8rem}</style>
+<h1>${title}</h1>${html}</html>`;
 }
 
 async function readBody(request: IncomingMessage): Promise<string> {
