@@ -1,0 +1,453 @@
+/**
+ * The one pipeline that every protocol goes through: identify, open, decide, approve, record, close (invariant 7).
+ * A command reaches a target only with a `Permit`, which only `Session.authorise` makes, after the verdict and after
+ * the intent was handed to the recording; `Session.committed` says when that record may be acted upon (invariant 1).
+ */
+import { createHash, randomUUID } from "node:crypto";
+import { GatewayError } from "../errors.ts";
+import type { Authenticated } from "../identity/verifier.ts";
+import { limits } from "../limits.ts";
+import type { Decision, Rule } from "../policy/decision.ts";
+import type { CommandAnalysis, SessionContext, SessionInput, TargetInput } from "../policy/input.ts";
+import type { Outcome, RecordedEvent } from "../recording/events.ts";
+import type { Approvals, HoldNotice } from "./approvals.ts";
+import { policyNow } from "./clock.ts";
+import type { PolicyRevision, SessionDependencies, SessionJudge, SessionRecorder } from "./dependencies.ts";
+import type { Novelty } from "./novelty.ts";
+
+const permits = new WeakSet<object>();
+
+/** Proof that a command was judged, approved where needed, and its intent recorded. */
+export interface Permit {
+  readonly command: number;
+  readonly startedAtMs: number;
+  readonly decision: Decision;
+  readonly policy: PolicyRevision;
+  readonly analysis: CommandAnalysis;
+}
+
+/** @throws GatewayError internal when `permit` was not made by the pipeline */
+export function requirePermit(permit: Permit): void {
+  if (!permits.has(permit)) throw new GatewayError("internal", "a command without a permit was about to be forwarded");
+}
+
+/** A command that goes no further, and what its caller is told. */
+export interface Denial {
+  readonly code: "denied" | "cancelled";
+  readonly message: string;
+  readonly detail: string;
+  readonly hint: string;
+  readonly rules: readonly Rule[];
+}
+
+export type Ruling =
+  | { readonly kind: "permitted"; readonly permit: Permit }
+  | { readonly kind: "denied"; readonly denial: Denial };
+
+export interface CommandRequest {
+  readonly text: string;
+  readonly analysis: CommandAnalysis;
+  /** Text form of each parameter; SQL NULL is null, binary values are \x hex. */
+  readonly params: readonly (string | null)[];
+  readonly via: string;
+}
+
+/** How a protocol tells its caller of a hold, and how a caller's own cancel reaches it. */
+export interface Hold {
+  notify(notice: HoldNotice): void;
+  readonly signal: AbortSignal;
+}
+
+export interface OpenRequest {
+  readonly authenticated: Authenticated;
+  readonly target: TargetInput;
+  readonly client: { readonly address: string; readonly application: string };
+  readonly context: SessionContext;
+}
+
+export class Session {
+  readonly id: string;
+  readonly identity: Authenticated["identity"];
+  readonly target: TargetInput;
+  readonly expiresAtMs: number;
+  readonly #dependencies: SessionDependencies;
+  readonly #approvals: Approvals;
+  readonly #novelty: Novelty;
+  readonly #recorder: SessionRecorder;
+  readonly #identityKey: string;
+  readonly #client: OpenRequest["client"];
+  #context: SessionContext;
+  #policy: PolicyRevision;
+  #judge: SessionJudge;
+  #commands = 0;
+  #analyses = new WeakMap<CommandAnalysis, number>();
+  #analysisCount = 0;
+  #closed = false;
+
+  /** @throws GatewayError session.denied when policy refuses this identity the target; the refusal is recorded. */
+  static async open(
+    dependencies: SessionDependencies,
+    shared: { approvals: Approvals; novelty: Novelty },
+    request: OpenRequest,
+  ): Promise<Session> {
+    const policy = dependencies.policies.current();
+    const id = randomUUID();
+    const base = baseInput(id, request.authenticated.identity, request.target, request.client, request.context);
+    const decision = policy.judgeSession({ ...base, now: policyNow() });
+    const recorder = dependencies.recording.session({
+      type: "session.opened",
+      at: Date.now(),
+      session: id,
+      identity: base.identity,
+      target: base.target,
+      client: base.session.client,
+      context: request.context,
+      revision: policy.revision,
+      rules: decision.rules,
+      gateway: dependencies.gateway,
+    });
+    await recorder.committed();
+    if (decision.verdict !== "allow") {
+      await recorder.close({ type: "session.closed", at: Date.now(), reason: "denied" });
+      throw new GatewayError(
+        "session.denied",
+        denialMessage(decision.rules, `access to target "${request.target.name}"`),
+        {
+          hint: "Ask the owners of the policy for access to this target.",
+        },
+      );
+    }
+    return new Session(dependencies, shared, request, base, policy, recorder);
+  }
+
+  private constructor(
+    dependencies: SessionDependencies,
+    shared: { approvals: Approvals; novelty: Novelty },
+    request: OpenRequest,
+    base: Omit<SessionInput, "now">,
+    policy: PolicyRevision,
+    recorder: SessionRecorder,
+  ) {
+    this.#dependencies = dependencies;
+    this.#approvals = shared.approvals;
+    this.#novelty = shared.novelty;
+    this.#recorder = recorder;
+    this.id = base.session.id;
+    this.identity = base.identity;
+    this.target = base.target;
+    this.expiresAtMs = request.authenticated.expiresAtMs + request.authenticated.graceMs;
+    this.#identityKey = `${base.identity.issuer}\n${base.identity.subject}`;
+    this.#client = request.client;
+    this.#context = request.context;
+    this.#policy = policy;
+    this.#judge = policy.forSession(base);
+  }
+
+  /** The revision that judges now; a change of it is recorded, and judges everything from here on. */
+  get policy(): PolicyRevision {
+    const current = this.#dependencies.policies.current();
+    if (current !== this.#policy) {
+      this.#policy = current;
+      this.#judge = current.forSession(this.#base());
+      this.record({ type: "session.revision", at: Date.now(), revision: current.revision });
+    }
+    return this.#policy;
+  }
+
+  #base(): Omit<SessionInput, "now"> {
+    return baseInput(this.id, this.identity, this.target, this.#client, this.#context);
+  }
+
+  get context(): SessionContext {
+    return this.#context;
+  }
+
+  /** The caller's own claims about its purpose changed. */
+  setContext(context: SessionContext): void {
+    this.#context = context;
+    this.#judge = this.policy.forSession(this.#base());
+    this.record({ type: "session.context", at: Date.now(), context });
+  }
+
+  /**
+   * Judges without recording or holding: what a statement that is only prepared needs. Its execution is authorised
+   * by `authorise` again.
+   */
+  preview(analysis: CommandAnalysis, text: string): Decision {
+    // Whether the pattern is known and what the parameters are is not known yet: they are judged at execution.
+    return this.#decide(analysis, digestOf(text, []), false, []);
+  }
+
+  /** Judges, holds where policy says so, and records the intent. At once where nothing has to be waited for. */
+  authorise(request: CommandRequest, hold: Hold): Ruling | Promise<Ruling> {
+    const novel = this.#novelty.isNovel(this.#identityKey, this.target.name, request.analysis.fingerprint);
+    return typeof novel === "boolean"
+      ? this.#authorise(request, hold, novel)
+      : novel.then((value) => this.#authorise(request, hold, value));
+  }
+
+  #authorise(request: CommandRequest, hold: Hold, novel: boolean): Ruling | Promise<Ruling> {
+    const digest = digestOf(request.text, request.params);
+    const { policy } = this;
+    const decision = this.#decide(request.analysis, digest, novel, request.params);
+    const command = ++this.#commands;
+    const startedAtMs = Date.now();
+    const forwarded = decision.verdict === "allow" || decision.verdict === "mask";
+    this.#recordIntent(request, { command, startedAtMs, digest, novel, decision, policy, forwarded });
+    switch (decision.verdict) {
+      case "allow":
+      case "mask": {
+        const permit = this.#permit({ command, startedAtMs, decision, policy, analysis: request.analysis });
+        if (!novel) return { kind: "permitted", permit };
+        return this.#novelty
+          .saw(this.#identityKey, this.target.name, request.analysis.fingerprint)
+          .then(() => ({ kind: "permitted", permit }));
+      }
+      case "deny":
+        this.#outcome(command, "denied", startedAtMs);
+        return { kind: "denied", denial: deniedBy(decision) };
+      case "approve":
+        return this.#hold(request, hold, { command, startedAtMs, digest, novel, decision, policy });
+    }
+  }
+
+  async #hold(
+    request: CommandRequest,
+    hold: Hold,
+    judged: {
+      command: number;
+      startedAtMs: number;
+      digest: string;
+      novel: boolean;
+      decision: Decision;
+      policy: PolicyRevision;
+    },
+  ): Promise<Ruling> {
+    const { command, startedAtMs, digest, decision, policy } = judged;
+    if (decision.approval === undefined) throw new GatewayError("policy.decision_invalid", "approve without its terms");
+    await this.committed();
+    const outcome = await this.#approvals.hold(
+      {
+        session: this.id,
+        command,
+        identity: this.identity,
+        target: this.target.name,
+        text: this.#dependencies.redact(request.text).slice(0, limits.recordedTextBytesMax),
+        digest,
+        fingerprint: request.analysis.fingerprint,
+        revision: policy.revision.digest,
+        requirement: decision.approval,
+      },
+      (notice) => hold.notify(notice),
+      hold.signal,
+    );
+    this.record({ type: "approval", at: Date.now(), command, approval: outcome.approval });
+    if (outcome.kind === "refused") {
+      const { state, id, by } = outcome.approval;
+      this.#outcome(command, state === "cancelled" ? "cancelled" : "denied", startedAtMs);
+      const who = by.at(-1);
+      const message = {
+        approved: "",
+        denied: `approval ${id} was denied${who ? ` by ${who.email || who.subject}` : ""}`,
+        expired: `approval ${id} expired before it was decided`,
+        cancelled: "canceling statement due to user request",
+      }[state];
+      return {
+        kind: "denied",
+        denial: {
+          code: state === "cancelled" ? "cancelled" : "denied",
+          message,
+          detail: rulesDetail(decision.rules),
+          hint:
+            state === "cancelled"
+              ? ""
+              : `Run it again to ask once more; members of ${decision.approval.from.join(", ")} may approve.`,
+          rules: decision.rules,
+        },
+      };
+    }
+    // The revision may have changed while people were deciding: the new one judges, and its own approval is needed.
+    if (this.policy !== policy) {
+      const again = this.#decide(request.analysis, digest, judged.novel, request.params);
+      if (again.verdict !== "allow" && again.verdict !== "mask") {
+        this.#outcome(command, "denied", startedAtMs);
+        const denial = deniedBy(again);
+        return {
+          kind: "denied",
+          denial:
+            again.verdict === "deny"
+              ? denial
+              : { ...denial, message: "the policy changed while this command was held", hint: "Run it again." },
+        };
+      }
+      return this.#forward(request, { ...judged, decision: again, policy: this.policy });
+    }
+    return this.#forward(request, judged);
+  }
+
+  /** After an approval: the intent is recorded again, now as forwarded. */
+  async #forward(
+    request: CommandRequest,
+    judged: {
+      command: number;
+      startedAtMs: number;
+      digest: string;
+      novel: boolean;
+      decision: Decision;
+      policy: PolicyRevision;
+    },
+  ): Promise<Ruling> {
+    this.#recordIntent(request, { ...judged, forwarded: true });
+    await this.#novelty.saw(this.#identityKey, this.target.name, request.analysis.fingerprint);
+    const { command, startedAtMs, decision, policy } = judged;
+    return {
+      kind: "permitted",
+      permit: this.#permit({ command, startedAtMs, decision, policy, analysis: request.analysis }),
+    };
+  }
+
+  #permit(permit: Permit): Permit {
+    permits.add(permit);
+    return permit;
+  }
+
+  #decide(analysis: CommandAnalysis, digest: string, novel: boolean, params: readonly (string | null)[]): Decision {
+    if (Date.now() >= this.expiresAtMs) {
+      throw new GatewayError("session.expired", "the token of this session has expired", {
+        hint: "Get a new token and connect again.",
+      });
+    }
+    const { policy } = this;
+    void policy;
+    try {
+      return this.#judge.judge(analysis, { digest, novel, params }, policyNow()).decision;
+    } catch (fault) {
+      // A policy that cannot answer denies (invariant 1); what went wrong is in the log and named in the rule.
+      const code = fault instanceof GatewayError ? fault.code : "policy.evaluation_failed";
+      this.#dependencies.log.error("policy evaluation failed", {
+        session: this.id,
+        digest,
+        code,
+        error: String((fault as Error).message),
+      });
+      return {
+        verdict: "deny",
+        rules: [{ id: `sallyport.${code}`, message: "the policy could not judge this command" }],
+        masks: [],
+        diagnostics: "canonical",
+      };
+    }
+  }
+
+  #recordIntent(
+    request: CommandRequest,
+    judged: {
+      command: number;
+      startedAtMs: number;
+      digest: string;
+      novel: boolean;
+      decision: Decision;
+      policy: PolicyRevision;
+      forwarded: boolean;
+    },
+  ): void {
+    let analysis = this.#analyses.get(request.analysis);
+    if (analysis === undefined) {
+      analysis = ++this.#analysisCount;
+      this.#analyses.set(request.analysis, analysis);
+      this.record({ type: "analysis", id: analysis, analysis: request.analysis });
+    }
+    const { redact } = this.#dependencies;
+    const { decision } = judged;
+    const text = redact(request.text);
+    this.record({
+      type: "intent",
+      at: Date.now(),
+      command: judged.command,
+      via: request.via,
+      text: text.length > limits.recordedTextBytesMax ? text.slice(0, limits.recordedTextBytesMax) : text,
+      params: request.params.map((value) =>
+        value === null
+          ? null
+          : redact(
+              value.length > limits.recordedParameterBytesMax
+                ? value.slice(0, limits.recordedParameterBytesMax)
+                : value,
+            ),
+      ),
+      digest: judged.digest,
+      analysis,
+      novel: judged.novel,
+      verdict: decision.verdict,
+      rules: decision.rules,
+      masks: decision.masks,
+      diagnostics: decision.diagnostics,
+      ...(decision.approval && { approval: decision.approval }),
+      revision: judged.policy.revision.digest,
+      forwarded: judged.forwarded,
+    });
+  }
+
+  record(event: RecordedEvent): void {
+    if (this.#closed) return;
+    this.#recorder.append(event);
+  }
+
+  /** How a permitted command ended. */
+  finish(permit: Permit, status: Outcome["status"], sqlstate?: string): void {
+    this.#outcome(permit.command, status, permit.startedAtMs, sqlstate);
+  }
+
+  #outcome(command: number, status: Outcome["status"], startedAtMs: number, sqlstate?: string): void {
+    const at = Date.now();
+    this.record({ type: "outcome", at, command, status, ...(sqlstate && { sqlstate }), durationMs: at - startedAtMs });
+  }
+
+  /** Undefined when everything recorded so far may be acted upon now; else resolves when it may. */
+  committed(): Promise<void> | undefined {
+    return this.#recorder.committed();
+  }
+
+  /** Seals the recording. Safe to call twice. */
+  async close(reason: string, message?: string): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    await this.#recorder.close({ type: "session.closed", at: Date.now(), reason, ...(message && { message }) });
+  }
+}
+
+function baseInput(
+  id: string,
+  identity: Authenticated["identity"],
+  target: TargetInput,
+  client: OpenRequest["client"],
+  context: SessionContext,
+): Omit<SessionInput, "now"> {
+  return { identity, target, session: { id, client, context } };
+}
+
+/** sha256:<hex> of text and parameters, unambiguous in their lengths. */
+export function digestOf(text: string, params: readonly (string | null)[]): string {
+  const hash = createHash("sha256").update(text);
+  for (const value of params) hash.update(value === null ? "\u0000-" : `\u0000+${value.length}:${value}`);
+  return `sha256:${hash.digest("hex")}`;
+}
+
+function denialMessage(rules: readonly Rule[], what: string): string {
+  const ids = rules.map((rule) => rule.id).join(", ");
+  return ids === "" ? `policy denies ${what}` : `policy denies ${what}: ${ids}`;
+}
+
+function rulesDetail(rules: readonly Rule[]): string {
+  return rules.map((rule) => `${rule.id}: ${rule.message}`).join("\n");
+}
+
+function deniedBy(decision: Decision): Denial {
+  return {
+    code: "denied",
+    message: denialMessage(decision.rules, "this command"),
+    detail: rulesDetail(decision.rules),
+    hint: "Change the command as the rules say, or ask the owners of the policy; `sallyport policy explain` shows why.",
+    rules: decision.rules,
+  };
+}
