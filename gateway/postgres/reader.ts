@@ -17,8 +17,6 @@ export interface Frame {
   readonly payload: Buffer;
 }
 
-const gatherBytesMin = 4_096;
-
 export class FrameReader {
   readonly #messageBytesMax: number;
   readonly #startupBytesMax: number;
@@ -95,9 +93,8 @@ export class FrameReader {
     const count = Math.min(total - length, chunk.length - this.#head);
     const needed = length + count;
     if (this.#gathered === undefined || this.#gathered.length < needed) {
-      const grown = Buffer.allocUnsafeSlow(
-        Math.max(needed, Math.min(Math.max(total, gatherBytesMin), (this.#gathered?.length ?? 0) * 2, total), header),
-      );
+      const doubled = Math.min(total, (this.#gathered?.length ?? 0) * 2);
+      const grown = Buffer.allocUnsafeSlow(Math.max(needed, doubled));
       this.#gathered?.copy(grown, 0, 0, length);
       this.#gathered = grown;
     }
