@@ -1,0 +1,129 @@
+/**
+ * What is kept of one result as it goes by: rows as the caller sees them (after masks) in full up to a cap a command,
+ * then counts and a digest of the rest. Rows beyond the cap are hashed, never held.
+ */
+import type { CryptoHasher } from "bun";
+import type { RecordedColumn, RecordedEvent } from "../recording/events.ts";
+import { forEachField } from "./backend-decoder.ts";
+import type { FieldDescription } from "./messages.ts";
+
+const rowsPerEvent = 500;
+
+/** A value as recordings spell it: text as it is, binary (and what is not UTF-8) as \x hex. */
+export function recordedValue(value: Buffer, format: 0 | 1): string {
+  return format === 1 ? `\\x${value.toString("hex")}` : value.toString("utf8");
+}
+
+/** Budget of one command, shared by its results. */
+export class CaptureBudget {
+  bytesLeft: number;
+  constructor(bytes: number) {
+    this.bytesLeft = bytes;
+  }
+}
+
+export class ResultCapture {
+  readonly #command: number;
+  readonly #budget: CaptureBudget;
+  readonly #record: (event: RecordedEvent) => void;
+  #columns: readonly RecordedColumn[] | undefined;
+  #formats: readonly (0 | 1)[] = [];
+  #pending: (readonly (string | null)[])[] = [];
+  #copy: Buffer[] = [];
+  #copyDirection: "in" | "out" = "out";
+  #rows = 0;
+  #bytes = 0;
+  #beyondRows = 0;
+  #beyondBytes = 0;
+  #hasher: CryptoHasher | undefined;
+
+  constructor(command: number, budget: CaptureBudget, record: (event: RecordedEvent) => void) {
+    this.#command = command;
+    this.#budget = budget;
+    this.#record = record;
+  }
+
+  describe(fields: readonly FieldDescription[], masks: readonly (string | undefined)[]): void {
+    this.#formats = fields.map((field) => field.format);
+    this.#columns = fields.map((field, index) => {
+      const mask = masks[index];
+      return {
+        name: field.name,
+        table: field.tableOid,
+        attnum: field.attnum,
+        type: field.typeOid,
+        format: field.format,
+        ...(mask !== undefined && { mask }),
+      };
+    });
+  }
+
+  /** @param payload of a DataRow as the caller gets it. */
+  row(payload: Buffer): void {
+    this.#rows += 1;
+    this.#bytes += payload.length;
+    if (this.#hasher !== undefined || payload.length > this.#budget.bytesLeft) return this.#beyond(payload);
+    this.#budget.bytesLeft -= payload.length;
+    const values: (string | null)[] = [];
+    forEachField(payload, (start, end, index) => {
+      values.push(start < 0 ? null : recordedValue(payload.subarray(start, end), this.#formats[index] ?? 0));
+    });
+    this.#pending.push(values);
+    if (this.#pending.length >= rowsPerEvent) this.#flushRows();
+  }
+
+  copy(direction: "in" | "out", data: Buffer): void {
+    this.#bytes += data.length;
+    if (direction === "out") this.#rows += 1;
+    if (this.#hasher !== undefined || data.length > this.#budget.bytesLeft) return this.#beyond(data);
+    this.#budget.bytesLeft -= data.length;
+    this.#copyDirection = direction;
+    this.#copy.push(Buffer.from(data));
+  }
+
+  #beyond(bytes: Buffer): void {
+    this.#hasher ??= new Bun.CryptoHasher("sha256");
+    this.#hasher.update(bytes);
+    this.#beyondRows += 1;
+    this.#beyondBytes += bytes.length;
+  }
+
+  #flushRows(): void {
+    if (this.#pending.length === 0 && this.#columns === undefined) return;
+    this.#record({
+      type: "rows",
+      command: this.#command,
+      ...(this.#columns && { columns: this.#columns }),
+      rows: this.#pending,
+    });
+    this.#columns = undefined;
+    this.#pending = [];
+  }
+
+  /** Writes what was kept and the result's own event. */
+  finish(tag: string, error?: Readonly<Record<string, string>>): void {
+    this.#flushRows();
+    if (this.#copy.length > 0) {
+      const bytes = Buffer.concat(this.#copy);
+      const text = bytes.toString("utf8");
+      const data = Buffer.from(text, "utf8").equals(bytes) ? text : `\\x${bytes.toString("hex")}`;
+      this.#record({ type: "copy", command: this.#command, direction: this.#copyDirection, data });
+    }
+    this.#record({
+      type: "result",
+      at: Date.now(),
+      command: this.#command,
+      tag,
+      rows: this.#rows,
+      bytes: this.#bytes,
+      ...(this.#hasher && {
+        unrecorded: {
+          rows: this.#beyondRows,
+          bytes: this.#beyondBytes,
+          digest: `sha256:${this.#hasher.digest("hex")}`,
+        },
+      }),
+      ...(error && { error }),
+    });
+  }
+}

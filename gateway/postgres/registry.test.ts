@@ -1,0 +1,46 @@
+import { expect, test } from "bun:test";
+import { NameRegistry } from "./registry.ts";
+
+const make = (entriesMax = 10) => new NameRegistry<string>("prepared statement", entriesMax);
+
+test("a name counts inside the batch that proposes it, before the target answered", () => {
+  const registry = make();
+  registry.propose("s", 1, "benign");
+  expect(registry.lookup("s", 1)).toEqual({ kind: "found", value: "benign" });
+});
+
+test("a name proposed by an earlier unanswered batch is unsettled, so that no other text is judged in its place", () => {
+  const registry = make();
+  registry.settle("s", registry.propose("s", 1, "masked"), true);
+  const second = registry.propose("s", 2, "harmless");
+  expect(registry.lookup("s", 3)).toEqual({ kind: "unsettled" });
+  // The target refuses the second Parse: the name still means the first text.
+  registry.settle("s", second, false);
+  expect(registry.lookup("s", 3)).toEqual({ kind: "found", value: "masked" });
+});
+
+test("a closed name is absent", () => {
+  const registry = make();
+  registry.settle("s", registry.propose("s", 1, "x"), true);
+  const closing = registry.propose("s", 1, undefined);
+  expect(registry.lookup("s", 1)).toEqual({ kind: "absent" });
+  registry.settle("s", closing, true);
+  expect(registry.lookup("s", 2)).toEqual({ kind: "absent" });
+  expect(registry.size).toBe(0);
+});
+
+test("one name over the limit is refused", () => {
+  const registry = make(2);
+  registry.settle("a", registry.propose("a", 1, "x"), true);
+  registry.settle("b", registry.propose("b", 1, "x"), true);
+  expect(() => registry.propose("c", 1, "x")).toThrow("more than 2 prepared statements");
+});
+
+test("clear keeps what it is told to keep", () => {
+  const registry = make();
+  registry.settle("a", registry.propose("a", 1, "hold"), true);
+  registry.settle("b", registry.propose("b", 1, "drop"), true);
+  registry.clear((value) => value === "hold");
+  expect(registry.lookup("a", 2).kind).toBe("found");
+  expect(registry.lookup("b", 2).kind).toBe("absent");
+});

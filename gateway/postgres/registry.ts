@@ -1,0 +1,79 @@
+/**
+ * Prepared statements and portals of one session, under the names that the wire and SQL share (PREPARE and Parse,
+ * DECLARE and Bind). The target has the last word on a name: an entry counts only once the target confirmed it, and
+ * an unconfirmed one counts only inside the batch of messages (up to Sync) that made it, since there a failure makes
+ * the target skip whatever would use it.
+ */
+import { GatewayError } from "../errors.ts";
+
+interface Pending<T> {
+  readonly batch: number;
+  /** Undefined: the name is being closed. */
+  readonly value: T | undefined;
+}
+
+export type Lookup<T> =
+  | { readonly kind: "found"; readonly value: T }
+  | { readonly kind: "absent" }
+  /** An earlier, unanswered batch decides: ask again when the target has answered it. */
+  | { readonly kind: "unsettled" };
+
+export class NameRegistry<T> {
+  readonly #confirmed = new Map<string, T>();
+  readonly #pending = new Map<string, Pending<T>[]>();
+  readonly #what: string;
+  readonly #entriesMax: number;
+
+  constructor(what: string, entriesMax: number) {
+    this.#what = what;
+    this.#entriesMax = entriesMax;
+  }
+
+  get size(): number {
+    return this.#confirmed.size;
+  }
+
+  /** The message that makes (or with undefined, closes) a name is about to be forwarded. @throws GatewayError protocol.too_large */
+  propose(name: string, batch: number, value: T | undefined): Pending<T> {
+    if (value !== undefined && this.#confirmed.size + this.#pending.size >= this.#entriesMax) {
+      throw new GatewayError("protocol.too_large", `more than ${this.#entriesMax} ${this.#what}s in one session`, {
+        hint: `Close ${this.#what}s that are no longer used.`,
+      });
+    }
+    const pending = { batch, value };
+    const list = this.#pending.get(name);
+    if (list === undefined) this.#pending.set(name, [pending]);
+    else list.push(pending);
+    return pending;
+  }
+
+  /** The target answered: `accepted` says whether the name now means what was proposed. */
+  settle(name: string, proposal: Pending<T>, accepted: boolean): void {
+    const list = this.#pending.get(name);
+    const at = list?.indexOf(proposal) ?? -1;
+    if (list === undefined || at < 0) return;
+    list.splice(at, 1);
+    if (list.length === 0) this.#pending.delete(name);
+    if (!accepted) return;
+    if (proposal.value === undefined) this.#confirmed.delete(name);
+    else this.#confirmed.set(name, proposal.value);
+  }
+
+  lookup(name: string, batch: number): Lookup<T> {
+    const list = this.#pending.get(name);
+    if (list !== undefined) {
+      if (list.some((pending) => pending.batch !== batch)) return { kind: "unsettled" };
+      const latest = list.at(-1);
+      return latest?.value === undefined ? { kind: "absent" } : { kind: "found", value: latest.value };
+    }
+    const value = this.#confirmed.get(name);
+    return value === undefined ? { kind: "absent" } : { kind: "found", value };
+  }
+
+  /** DISCARD ALL, DEALLOCATE ALL, CLOSE ALL, the end of a transaction for portals. */
+  clear(keep?: (value: T) => boolean): void {
+    for (const [name, value] of this.#confirmed) if (!keep?.(value)) this.#confirmed.delete(name);
+  }
+}
+
+export type Proposal<T> = ReturnType<NameRegistry<T>["propose"]>;
