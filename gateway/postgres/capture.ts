@@ -62,7 +62,10 @@ export class ResultCapture {
   row(payload: Buffer): void {
     this.#rows += 1;
     this.#bytes += payload.length;
-    if (this.#hasher !== undefined || payload.length > this.#budget.bytesLeft) return this.#beyond(payload);
+    if (this.#hasher !== undefined || payload.length > this.#budget.bytesLeft) {
+      this.#beyond(payload);
+      return;
+    }
     this.#budget.bytesLeft -= payload.length;
     const values: (string | null)[] = [];
     forEachField(payload, (start, end, index) => {
@@ -75,7 +78,10 @@ export class ResultCapture {
   copy(direction: "in" | "out", data: Buffer): void {
     this.#bytes += data.length;
     if (direction === "out") this.#rows += 1;
-    if (this.#hasher !== undefined || data.length > this.#budget.bytesLeft) return this.#beyond(data);
+    if (this.#hasher !== undefined || data.length > this.#budget.bytesLeft) {
+      this.#beyond(data);
+      return;
+    }
     this.#budget.bytesLeft -= data.length;
     this.#copyDirection = direction;
     this.#copy.push(Buffer.from(data));

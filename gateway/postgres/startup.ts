@@ -148,13 +148,13 @@ function checkReplication(value: string): void {
  * `-c name=value`, `-cname=value` or `--name=value`, where a dash in the name is an underscore.
  */
 function parseOptions(text: string): [name: string, value: string][] {
-  const words = [...text.matchAll(/(?:\\[^]|[^\s\\])+/g)].map(([word]) => word.replace(/\\([^])/g, "$1"));
+  const words = [...text.matchAll(/(?:\\.|[^\s\\])+/gs)].map(([word]) => word.replace(/\\(.)/gs, "$1"));
   if (/(?:^|[^\\])(?:\\\\)*\\$/.test(text)) throw refused("options");
   const found: [string, string][] = [];
   for (let index = 0; index < words.length; index++) {
     let word = words[index] ?? "";
     if (word === "-c") word = `-c${words[++index] ?? ""}`;
-    const match = /^(?:-c|--)([^=]+)=([^]*)$/.exec(word);
+    const match = /^(?:-c|--)([^=]+)=(.*)$/s.exec(word);
     if (match === null) throw refused(`options ${word}`);
     found.push([(match[1] ?? "").replaceAll("-", "_"), match[2] ?? ""]);
   }

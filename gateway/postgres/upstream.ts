@@ -63,10 +63,8 @@ export async function connectUpstream(options: UpstreamOptions): Promise<Upstrea
       if (writer.length > 0) socket.write(writer.take());
       if (ready) break;
     }
-    if (reader.bufferedBytes > 0) {
-      throw new GatewayError("upstream.protocol", "the target broke the protocol: data before the first query");
-    }
-    return new UpstreamConnection(socket, options, startup.parameters, startup.key);
+    const early = reader.takeRemaining();
+    return new UpstreamConnection(socket, options, startup.parameters, startup.key, early);
   } catch (cause) {
     socket.destroy();
     throw toGatewayError(cause);
@@ -80,6 +78,8 @@ export class UpstreamConnection {
   readonly #socket: Socket;
   readonly #address: UpstreamAddress;
   readonly #key: BackendKeyData | undefined;
+  /** What came in the same read as the first ReadyForQuery, e.g. a notice. */
+  #early: Buffer;
   #closed = false;
   #failure: Error | undefined;
   #closeListeners: ((error: Error | undefined) => void)[] = [];
@@ -89,7 +89,9 @@ export class UpstreamConnection {
     address: UpstreamAddress,
     parameters: ReadonlyMap<string, string>,
     key: BackendKeyData | undefined,
+    early: Buffer,
   ) {
+    this.#early = early;
     this.parameters = parameters;
     this.#socket = socket;
     this.#address = address;
@@ -123,6 +125,9 @@ export class UpstreamConnection {
   }
   onData(listener: (chunk: Buffer) => void): void {
     this.#socket.on("data", listener);
+    const early = this.#early;
+    this.#early = Buffer.alloc(0);
+    if (early.length > 0) listener(early);
     this.#socket.resume();
   }
   onDrain(listener: () => void): void {
@@ -194,6 +199,9 @@ async function openSocket(address: UpstreamAddress, signal: AbortSignal): Promis
 }
 
 async function upgrade(socket: Socket, address: UpstreamAddress, signal: AbortSignal): Promise<TLSSocket> {
+  if (socket.readableLength > 0) {
+    throw new GatewayError("upstream.tls", "the target sent data before the TLS handshake");
+  }
   const verify = address.tls !== "require";
   const name = address.serverName ?? address.host;
   const secure = connectTls({
@@ -311,6 +319,8 @@ async function* chunks(socket: Socket, signal: AbortSignal): AsyncGenerator<Buff
     socket.pause();
     socket.off("data", onData).off("end", onEnd).off("close", onEnd).off("error", onError);
     signal.removeEventListener("abort", onAbort);
+    // A paused socket keeps what comes, so that nothing should be left here; dropping it would lose a message.
+    if (received.length > 0) socket.destroy(new Error("data received out of turn"));
   }
 }
 

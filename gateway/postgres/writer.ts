@@ -24,6 +24,11 @@ export class MessageWriter {
     return taken;
   }
 
+  /** A view of what was written since the last `take`, from `offset`; valid until the next write. */
+  peek(offset: number): Buffer {
+    return this.#buffer.subarray(this.#start + offset, this.#end);
+  }
+
   #reserve(count: number): number {
     const at = this.#end;
     if (at + count > this.#buffer.length) {

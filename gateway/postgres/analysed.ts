@@ -1,0 +1,47 @@
+/** What the session's machine needs to know of a command's text, beyond what policy sees of it. */
+import type { CommandAnalysis } from "../policy/input.ts";
+
+export interface OutputColumn {
+  /** 0 when the column is no plain column of a table. */
+  readonly oid: number;
+  readonly attnum: number;
+  /** schema.table.column, or null. */
+  readonly column: string | null;
+}
+
+export interface AnalysedStatement {
+  readonly outputColumns: readonly OutputColumn[] | null;
+  readonly prepared?: { readonly name: string; readonly text: string };
+  readonly execute?: { readonly name: string };
+  /** null: every one. */
+  readonly deallocate?: { readonly name: string | null };
+  readonly cursor?: { readonly name: string; readonly hold: boolean };
+  readonly fetch?: { readonly name: string };
+  readonly setting?: { readonly name: string; readonly value: string | null };
+  readonly transaction?: string;
+  readonly changesCatalog: boolean;
+  readonly changesSession: boolean;
+  readonly copy?: { readonly direction: "in" | "out" };
+}
+
+export interface AnalysedCommand {
+  readonly command: CommandAnalysis;
+  readonly statements: readonly AnalysedStatement[];
+  readonly error?: { readonly message: string; readonly position?: number };
+}
+
+/** Runs SQL of the gateway's own on the session's connection, between the client's messages. */
+export type InternalQuery = (sql: string) => Promise<(string | null)[][]>;
+
+/** Names and labels as one session sees them now. */
+export interface SessionAnalyser {
+  /** Changes identity whenever the catalog, the labels or the search path did. */
+  readonly context: object;
+  analyse(text: string): AnalysedCommand;
+  /** Labels of a result column, by what RowDescription says of it. */
+  labelsOf(oid: number, attnum: number): readonly string[] | undefined;
+  /** A statement that was forwarded may have changed what names mean. */
+  readonly stale: boolean;
+  noteForwarded(statement: AnalysedStatement): void;
+  refresh(run: InternalQuery): Promise<void>;
+}

@@ -1,0 +1,42 @@
+/** Errors and notices on their way to a caller: the gateway's own, and the target's without values where policy says so. */
+import { type GatewayError, renderings } from "../errors.ts";
+import type { Denial } from "../session/session.ts";
+import type { NoticeFields } from "./messages.ts";
+
+/** Fields that name things, never values: severity, SQLSTATE, position, schema, table, column, type, constraint. */
+const namingFields = ["S", "V", "C", "P", "s", "t", "c", "d", "n"] as const;
+
+export function canonicalFields(fields: NoticeFields): NoticeFields {
+  const kept: Record<string, string> = {};
+  for (const letter of namingFields) {
+    const value = fields[letter];
+    if (value !== undefined) kept[letter] = value;
+  }
+  kept.M = `the target reported SQLSTATE ${fields.C ?? "unknown"}; its text is withheld because it may show masked values`;
+  return kept;
+}
+
+export function denialFields(denial: Denial): NoticeFields {
+  return {
+    S: "ERROR",
+    V: "ERROR",
+    C: denial.code === "cancelled" ? "57014" : "42501",
+    M: denial.message,
+    ...(denial.detail !== "" && { D: denial.detail }),
+    ...(denial.hint !== "" && { H: denial.hint }),
+  };
+}
+
+export function errorFields(error: GatewayError, severity: "ERROR" | "FATAL"): NoticeFields {
+  return {
+    S: severity,
+    V: severity,
+    C: renderings[error.code].sqlstate,
+    M: error.message,
+    ...(error.hint !== undefined && { H: error.hint }),
+  };
+}
+
+export function nativeError(sqlstate: string, message: string, position?: number): NoticeFields {
+  return { S: "ERROR", V: "ERROR", C: sqlstate, M: message, ...(position !== undefined && { P: String(position) }) };
+}

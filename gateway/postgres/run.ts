@@ -1,0 +1,178 @@
+/**
+ * One permitted command on its way through the target: its permit, what its results were predicted to be, the masks
+ * that follow, and what is recorded of it.
+ */
+import { GatewayError } from "../errors.ts";
+import { type Masker, maskerFor } from "../masking/mask.ts";
+import type { MaskKind } from "../policy/decision.ts";
+import { type Permit, requirePermit, type Session } from "../session/session.ts";
+import type { AnalysedStatement, SessionAnalyser } from "./analysed.ts";
+import { decodeDataRow } from "./backend-decoder.ts";
+import { encodeDataRow } from "./backend-encoder.ts";
+import { CaptureBudget, ResultCapture } from "./capture.ts";
+import { backendType, type FieldDescription, type FormatCode, type NoticeFields } from "./messages.ts";
+import type { MessageWriter } from "./writer.ts";
+
+export interface RunOptions {
+  readonly session: Session;
+  readonly analyser: SessionAnalyser;
+  readonly hashKey: Uint8Array;
+  readonly rowBytesMax: number;
+}
+
+export class Run {
+  readonly permit: Permit;
+  readonly statements: readonly AnalysedStatement[];
+  readonly #options: RunOptions;
+  readonly #budget: CaptureBudget;
+  readonly #masks: ReadonlyMap<string, MaskKind>;
+  #statement = 0;
+  #capture: ResultCapture | undefined;
+  #fields: readonly FieldDescription[] | undefined;
+  #maskers: readonly (Masker | undefined)[] | undefined;
+  #maskNames: readonly (string | undefined)[] = [];
+  #sqlstate: string | undefined;
+  #finished = false;
+
+  constructor(permit: Permit, statements: readonly AnalysedStatement[], options: RunOptions) {
+    requirePermit(permit);
+    this.permit = permit;
+    this.statements = statements;
+    this.#options = options;
+    this.#budget = new CaptureBudget(options.rowBytesMax);
+    this.#masks = new Map(permit.decision.masks.map((mask) => [mask.column, mask.with]));
+  }
+
+  get masked(): boolean {
+    return this.#masks.size > 0;
+  }
+  get described(): boolean {
+    return this.#fields !== undefined;
+  }
+  get fields(): readonly FieldDescription[] | undefined {
+    return this.#fields;
+  }
+  get canonical(): boolean {
+    return this.permit.decision.diagnostics === "canonical";
+  }
+  get current(): AnalysedStatement | undefined {
+    return this.statements[this.#statement];
+  }
+
+  /**
+   * The target says what it will send. Held against the prediction: any labelled column that was not foreseen at that
+   * place, and any foreseen one that is not there, ends the session before a row of it passes.
+   */
+  describe(fields: readonly FieldDescription[]): void {
+    const { complete } = this.permit.analysis;
+    const predicted = this.current?.outputColumns ?? null;
+    if (predicted !== null && predicted.length !== fields.length) throw mismatch("another number of columns");
+    const maskers: (Masker | undefined)[] = [];
+    const names: (string | undefined)[] = [];
+    let any = false;
+    fields.forEach((field, index) => {
+      const expected = predicted?.[index];
+      const labels = field.tableOid === 0 ? undefined : this.#options.analyser.labelsOf(field.tableOid, field.attnum);
+      const expectedLabels = expected ? this.#options.analyser.labelsOf(expected.oid, expected.attnum) : undefined;
+      const same = expected !== undefined && expected.oid === field.tableOid && expected.attnum === field.attnum;
+      if ((labels !== undefined || expectedLabels !== undefined) && !same && complete) {
+        throw mismatch("a labelled column where none was expected");
+      }
+      const kind =
+        expected?.column === undefined || expected.column === null ? undefined : this.#masks.get(expected.column);
+      if (kind === undefined) {
+        maskers.push(undefined);
+        names.push(undefined);
+        return;
+      }
+      if (!same) throw mismatch("another column in the place of a masked one");
+      any = true;
+      maskers.push(maskerFor(kind, field.typeOid, field.format, this.#options.hashKey, field.modifier));
+      names.push(kind);
+    });
+    this.#fields = fields;
+    this.#maskers = any ? maskers : undefined;
+    this.#maskNames = names;
+    this.#startCapture().describe(fields, names);
+  }
+
+  /** The fields are known from the statement's description; the formats from Bind. */
+  describeFrom(fields: readonly FieldDescription[], formats: readonly FormatCode[]): void {
+    this.describe(
+      fields.map((field, index) => ({
+        ...field,
+        format: formats.length === 0 ? 0 : ((formats.length === 1 ? formats[0] : formats[index]) ?? 0),
+      })),
+    );
+  }
+
+  #startCapture(): ResultCapture {
+    this.#capture ??= new ResultCapture(this.permit.command, this.#budget, (event) =>
+      this.#options.session.record(event),
+    );
+    return this.#capture;
+  }
+
+  /** One DataRow, masked where policy says so, on its way to the client. */
+  row(writer: MessageWriter, payload: Buffer): void {
+    const maskers = this.#maskers;
+    if (this.masked && this.#fields === undefined) throw mismatch("rows before their description");
+    if (maskers === undefined) {
+      this.#startCapture().row(payload);
+      writer.message(backendType.DataRow, payload);
+      return;
+    }
+    const values = decodeDataRow(payload);
+    if (values.length !== maskers.length) throw mismatch("a row of another width than described");
+    const shown = values.map((value, index) => maskers[index]?.(value) ?? (maskers[index] ? null : value));
+    const before = writer.length;
+    encodeDataRow(writer, shown);
+    this.#startCapture().row(writer.peek(before + 5));
+  }
+
+  copy(direction: "in" | "out", data: Buffer): void {
+    // Policy denies COPY of what it would mask; should one come this far all the same, it ends here.
+    if (direction === "out" && this.masked) throw mismatch("a COPY of masked columns");
+    this.#startCapture().copy(direction, data);
+  }
+
+  /** A statement of the command ended well. */
+  complete(tag: string): AnalysedStatement | undefined {
+    this.#startCapture().finish(tag);
+    this.#capture = undefined;
+    const ended = this.current;
+    if (this.#statement < this.statements.length - 1 || this.statements.length > 1) {
+      this.#statement += 1;
+      this.#fields = undefined;
+      this.#maskers = undefined;
+    }
+    return ended;
+  }
+
+  /** A portal stopped at its row limit; it goes on with the same description. */
+  suspend(): void {
+    this.#startCapture().finish("SUSPENDED");
+    this.#capture = undefined;
+    if (this.#fields) this.#startCapture().describe(this.#fields, this.#maskNames);
+  }
+
+  fail(fields: NoticeFields): void {
+    this.#sqlstate = fields.C ?? "XX000";
+    this.#startCapture().finish("", fields);
+    this.#capture = undefined;
+  }
+
+  finish(status?: "skipped" | "lost"): void {
+    if (this.#finished) return;
+    this.#finished = true;
+    const failed = this.#sqlstate;
+    const outcome = failed === "57014" ? "cancelled" : failed !== undefined ? "error" : (status ?? "ok");
+    this.#options.session.finish(this.permit, outcome, failed);
+  }
+}
+
+function mismatch(what: string): GatewayError {
+  return new GatewayError("upstream.protocol", `the target's answer does not match what was judged: ${what}`, {
+    hint: "Connect again; if it stays so, name each column plainly in the query.",
+  });
+}
