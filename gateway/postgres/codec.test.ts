@@ -288,9 +288,9 @@ describe("the writer", () => {
     const taken: Buffer[] = [];
     for (let index = 0; index < 3_000; index++)
       taken.push(encodeDataRow(writer, [Buffer.alloc(50, index & 255)]).take());
-    taken.forEach((bytes, index) =>
-      expect(decodeDataRow(only(bytes).payload)).toEqual([Buffer.alloc(50, index & 255)]),
-    );
+    for (const [index, bytes] of taken.entries()) {
+      expect(decodeDataRow(only(bytes).payload)).toEqual([Buffer.alloc(50, index & 255)]);
+    }
   });
   test("grows within a message", () => {
     const query = "é".repeat(200_000);
