@@ -15,7 +15,7 @@ export interface AnalysedStatement {
   readonly execute?: { readonly name: string };
   /** null: every one. */
   readonly deallocate?: { readonly name: string | null };
-  readonly cursor?: { readonly name: string; readonly hold: boolean };
+  readonly cursor?: { readonly name: string; readonly hold: boolean; readonly text: string };
   readonly fetch?: { readonly name: string };
   readonly setting?: { readonly name: string; readonly value: string | null };
   readonly transaction?: string;

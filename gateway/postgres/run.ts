@@ -10,7 +10,7 @@ import type { AnalysedStatement, SessionAnalyser } from "./analysed.ts";
 import { decodeDataRow } from "./backend-decoder.ts";
 import { encodeDataRow } from "./backend-encoder.ts";
 import { CaptureBudget, ResultCapture } from "./capture.ts";
-import { backendType, type FieldDescription, type FormatCode, type NoticeFields } from "./messages.ts";
+import { backendType, type FieldDescription, type NoticeFields } from "./messages.ts";
 import type { MessageWriter } from "./writer.ts";
 
 export interface RunOptions {
@@ -43,14 +43,12 @@ export class Run {
     this.#masks = new Map(permit.decision.masks.map((mask) => [mask.column, mask.with]));
   }
 
+  /** Which statement of the command the target is at. */
+  get statementIndex(): number {
+    return this.#statement;
+  }
   get masked(): boolean {
     return this.#masks.size > 0;
-  }
-  get described(): boolean {
-    return this.#fields !== undefined;
-  }
-  get fields(): readonly FieldDescription[] | undefined {
-    return this.#fields;
   }
   get canonical(): boolean {
     return this.permit.decision.diagnostics === "canonical";
@@ -94,16 +92,6 @@ export class Run {
     this.#maskers = any ? maskers : undefined;
     this.#maskNames = names;
     this.#startCapture().describe(fields, names);
-  }
-
-  /** The fields are known from the statement's description; the formats from Bind. */
-  describeFrom(fields: readonly FieldDescription[], formats: readonly FormatCode[]): void {
-    this.describe(
-      fields.map((field, index) => ({
-        ...field,
-        format: formats.length === 0 ? 0 : ((formats.length === 1 ? formats[0] : formats[index]) ?? 0),
-      })),
-    );
   }
 
   #startCapture(): ResultCapture {

@@ -1,0 +1,41 @@
+/** What the target still owes an answer to, in order: one entry a forwarded message. */
+import type { FieldDescription, NoticeFields } from "./messages.ts";
+import type { Proposal } from "./registry.ts";
+import type { Run } from "./run.ts";
+
+export interface PreparedEntry {
+  readonly text: string;
+  /** Fields as Describe of the statement gave them; formats are Bind's. */
+  fields?: readonly FieldDescription[];
+}
+export interface PortalEntry {
+  run: Run;
+  readonly statement: PreparedEntry;
+  readonly params: readonly (string | null)[];
+  /** Analysis context at the last judgement. */
+  context: object;
+  readonly hold: boolean;
+}
+
+export type NameChange =
+  | { readonly registry: "statements"; readonly name: string; readonly proposal: Proposal<PreparedEntry> }
+  | { readonly registry: "portals"; readonly name: string; readonly proposal: Proposal<PortalEntry> };
+
+export type Expected =
+  | { readonly kind: "query"; readonly run: Run; readonly changes: ReadonlyMap<number, NameChange> }
+  /** A statement of the gateway's own that must fail, in the place of one that was refused. */
+  | { readonly kind: "refused"; readonly fields: NoticeFields; readonly simple: boolean; answered: boolean }
+  | { readonly kind: "parse"; readonly change: NameChange }
+  | { readonly kind: "bind"; readonly change: NameChange }
+  | { readonly kind: "describeStatement"; readonly entry: PreparedEntry | undefined }
+  | { readonly kind: "describePortal"; readonly run: Run; readonly internal: boolean }
+  | { readonly kind: "execute"; readonly run: Run; readonly change: NameChange | undefined }
+  | { readonly kind: "close"; readonly change: NameChange }
+  | { readonly kind: "copyEnd" }
+  | { readonly kind: "sync" }
+  | {
+      readonly kind: "internal";
+      readonly rows: (string | null)[][];
+      error: string | undefined;
+      readonly done: (rows: (string | null)[][], error: string | undefined) => void;
+    };

@@ -1,0 +1,215 @@
+/**
+ * From an accepted socket to an authenticated caller: TLS (by SSLRequest, or directly with ALPN "postgresql"), the
+ * start-up packet, and the token as a cleartext password or by SASL OAUTHBEARER (RFC 7628). Cancel requests end here.
+ */
+import type { Socket } from "node:net";
+import { type SecureContext, TLSSocket } from "node:tls";
+import { GatewayError } from "../errors.ts";
+import { limits } from "../limits.ts";
+import { encodeBackendMessage } from "./backend-encoder.ts";
+import { decodePasswordMessage, decodeSASLInitialResponse } from "./frontend-decoder.ts";
+import { type CancelRequest, frontendType } from "./messages.ts";
+import { type Frame, FrameReader } from "./reader.ts";
+import { decodeStartupPacket, protocolMinorMax, readStartupMessage, type StartupRequest } from "./startup.ts";
+import { MessageWriter } from "./writer.ts";
+
+export interface HandshakeOptions {
+  readonly secureContext: SecureContext | undefined;
+  readonly authentication: "password" | "oauthbearer";
+  readonly issuer: string;
+}
+
+export type Handshake =
+  | { readonly kind: "cancel"; readonly request: CancelRequest }
+  | { readonly kind: "closed" }
+  | {
+      readonly kind: "caller";
+      readonly stream: ClientStream;
+      readonly startup: StartupRequest;
+      readonly token: string;
+    };
+
+/** A client's bytes as frames, for as long as the handshake asks for them one by one. */
+export class ClientStream {
+  socket: Socket;
+  reader: FrameReader;
+  #wake: (() => void) | undefined;
+  #closed = false;
+  readonly #onData = (chunk: Buffer) => {
+    this.reader.push(chunk);
+    this.#wake?.();
+  };
+  readonly #onEnd = () => {
+    this.#closed = true;
+    this.#wake?.();
+  };
+
+  constructor(socket: Socket) {
+    this.socket = socket;
+    this.reader = new FrameReader({
+      messageBytesMax: limits.clientMessageBytesMax,
+      startupBytesMax: limits.startupPacketBytesMax,
+    });
+    this.#attach();
+  }
+
+  #attach(): void {
+    this.socket.on("data", this.#onData);
+    this.socket.on("close", this.#onEnd);
+    this.socket.on("end", this.#onEnd);
+    this.socket.on("error", this.#onEnd);
+  }
+
+  /** Goes on over TLS. Bytes that were sent before the handshake are refused: they were not protected by it. */
+  async upgrade(secureContext: SecureContext, greeting?: Buffer): Promise<void> {
+    const plain = this.socket;
+    if (this.reader.bufferedBytes > 0) {
+      throw new GatewayError("protocol.malformed", "received unencrypted data after SSL request");
+    }
+    plain.off("data", this.#onData);
+    plain.off("end", this.#onEnd);
+    let early = false;
+    const refuseEarly = (chunk: Buffer) => {
+      if (chunk[0] !== 0x16) early = true;
+    };
+    plain.prependOnceListener("data", refuseEarly);
+    if (greeting) plain.write(greeting);
+    const secured = new TLSSocket(plain, { isServer: true, secureContext, ALPNProtocols: ["postgresql"] });
+    await new Promise<void>((resolve, reject) => {
+      const timer = setTimeout(
+        () => reject(new GatewayError("protocol.timeout", "the TLS handshake took too long")),
+        limits.tlsHandshakeTimeoutMs,
+      );
+      const failed = (cause?: unknown) => {
+        clearTimeout(timer);
+        reject(new GatewayError("protocol.malformed", "the TLS handshake failed", { cause }));
+      };
+      secured.once("secure", () => {
+        clearTimeout(timer);
+        resolve();
+      });
+      secured.once("error", failed);
+      plain.once("close", failed);
+    });
+    if (early) throw new GatewayError("protocol.malformed", "received unencrypted data after SSL request");
+    this.socket = secured;
+    this.reader = new FrameReader({
+      messageBytesMax: limits.clientMessageBytesMax,
+      startupBytesMax: limits.startupPacketBytesMax,
+    });
+    this.#attach();
+  }
+
+  async frame(): Promise<Frame | undefined> {
+    for (;;) {
+      const frame = this.reader.next();
+      if (frame !== undefined) return frame;
+      if (this.#closed) return undefined;
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+      this.#wake = undefined;
+    }
+  }
+
+  /** The handshake is over: whoever goes on reads the socket itself, and `reader` has what already came. */
+  release(): void {
+    this.socket.pause();
+    this.socket.off("data", this.#onData);
+    this.socket.off("end", this.#onEnd);
+    this.socket.off("close", this.#onEnd);
+    this.socket.off("error", this.#onEnd);
+  }
+}
+
+function isLoopback(address: string | undefined): boolean {
+  return address !== undefined && /^(127\.|::1$|::ffff:127\.)/.test(address);
+}
+
+/** @throws GatewayError protocol.*; the caller shows it and closes. */
+export async function handshake(stream: ClientStream, options: HandshakeOptions): Promise<Handshake> {
+  let encrypted = false;
+  let requests = 0;
+  for (;;) {
+    const frame = await stream.frame();
+    if (frame === undefined) return { kind: "closed" };
+    const packet = decodeStartupPacket(frame);
+    switch (packet.type) {
+      case "CancelRequest":
+        return { kind: "cancel", request: packet };
+      case "GSSENCRequest":
+      case "SSLRequest":
+        requests += 1;
+        if (encrypted || requests > 2) throw new GatewayError("protocol.malformed", `unexpected ${packet.type}`);
+        if (packet.type === "GSSENCRequest" || options.secureContext === undefined) {
+          stream.socket.write("N");
+        } else {
+          await stream.upgrade(options.secureContext, Buffer.from("S"));
+          encrypted = true;
+        }
+        continue;
+      case "StartupMessage": {
+        stream.reader.startupDone();
+        const startup = readStartupMessage(packet);
+        const writer = new MessageWriter();
+        if (startup.unrecognized !== undefined) {
+          encodeBackendMessage(writer, {
+            type: "NegotiateProtocolVersion",
+            minor: protocolMinorMax,
+            unrecognized: startup.unrecognized,
+          });
+        }
+        if (!encrypted && !isLoopback(stream.socket.remoteAddress)) {
+          throw new GatewayError("protocol.tls_required", "a token is accepted over TLS only", {
+            hint: "Use sslmode=require or stronger.",
+          });
+        }
+        const token =
+          options.authentication === "password"
+            ? await passwordToken(stream, writer)
+            : await bearerToken(stream, writer, options.issuer);
+        return token === undefined ? { kind: "closed" } : { kind: "caller", stream, startup, token };
+      }
+    }
+  }
+}
+
+async function passwordToken(stream: ClientStream, writer: MessageWriter): Promise<string | undefined> {
+  encodeBackendMessage(writer, { type: "AuthenticationCleartextPassword" });
+  stream.socket.write(writer.take());
+  const frame = await stream.frame();
+  if (frame === undefined || frame.type === frontendType.Terminate) return undefined;
+  const { password } = decodePasswordMessage(frame);
+  if (password === "") {
+    throw new GatewayError("identity.token_missing", "no token was given", {
+      hint: "Give your OIDC token as the password (PGPASSWORD).",
+    });
+  }
+  return password;
+}
+
+/** RFC 7628: `n,,^Aauth=Bearer <token>^A^A`. Without a token the client is told where to get one. */
+async function bearerToken(stream: ClientStream, writer: MessageWriter, issuer: string): Promise<string | undefined> {
+  encodeBackendMessage(writer, { type: "AuthenticationSASL", mechanisms: ["OAUTHBEARER"] });
+  stream.socket.write(writer.take());
+  const frame = await stream.frame();
+  if (frame === undefined || frame.type === frontendType.Terminate) return undefined;
+  const initial = decodeSASLInitialResponse(frame);
+  if (initial.mechanism !== "OAUTHBEARER")
+    throw new GatewayError("protocol.unsupported", "only SASL OAUTHBEARER is offered");
+  const text = initial.data?.toString("utf8") ?? "";
+  const match = /^[ny],(?:a=[^,]*)?,\u0001((?:[a-zA-Z]+=[^\u0001]*\u0001)*)\u0001$/.exec(text);
+  if (match === null) throw new GatewayError("protocol.malformed", "malformed OAUTHBEARER message");
+  const auth = (match[1] ?? "").split("\u0001").find((pair) => pair.startsWith("auth="));
+  const token = /^auth=bearer +([A-Za-z0-9._~+/=-]+)$/i.exec(auth ?? "")?.[1];
+  if (token !== undefined) return token;
+  const document = JSON.stringify({
+    status: "invalid_token",
+    "openid-configuration": `${issuer.replace(/\/$/, "")}/.well-known/openid-configuration`,
+    scope: "openid email",
+  });
+  encodeBackendMessage(writer, { type: "AuthenticationSASLContinue", data: Buffer.from(document) });
+  stream.socket.write(writer.take());
+  await stream.frame();
+  throw new GatewayError("identity.token_missing", "no token was given");
+}

@@ -1,0 +1,511 @@
+/**
+ * The client's half of a session: each message is decoded, judged through the session pipeline and only then
+ * re-framed for the target ("Message Flow" in the protocol's documentation). A refused command is replaced by a
+ * statement of the gateway's own that the target must fail, so that order, skipping to Sync and the state of a
+ * transaction block are the target's own; its error is then spelled as the denial.
+ */
+import { GatewayError } from "../errors.ts";
+import { limits } from "../limits.ts";
+import type { CommandAnalysis } from "../policy/input.ts";
+import type { HoldNotice } from "../session/approvals.ts";
+import type { Ruling, Session } from "../session/session.ts";
+import type { AnalysedCommand, AnalysedStatement, SessionAnalyser } from "./analysed.ts";
+import { recordedValue } from "./capture.ts";
+import { denialFields, nativeError } from "./diagnostics.ts";
+import type { Expected, NameChange, PortalEntry, PreparedEntry } from "./expected.ts";
+import { encodeFrontendMessage } from "./frontend-encoder.ts";
+import type { Bind, Close, Describe, Execute, FrontendMessage, NoticeFields, Parse, Query } from "./messages.ts";
+import { type Lookup, NameRegistry } from "./registry.ts";
+import { Run, type RunOptions } from "./run.ts";
+import { MessageWriter } from "./writer.ts";
+
+/** Fails in PostgreSQL's grammar, before anything is looked at, in every state of a transaction. */
+const refusedStatement = "sallyport: refused by policy";
+
+export interface MachinePorts {
+  /** Bytes for the target, once what was recorded may be acted upon. */
+  forward(bytes: Buffer): void;
+  /** Tells the client of a hold. */
+  notice(fields: NoticeFields): void;
+  cancelUpstream(): void;
+}
+
+export class Machine {
+  readonly expected: Expected[] = [];
+  readonly statements = new NameRegistry<PreparedEntry>("prepared statement", limits.preparedStatementsMax);
+  readonly portals = new NameRegistry<PortalEntry>("portal", limits.portalsMax);
+  readonly session: Session;
+  readonly #analyser: SessionAnalyser;
+  readonly #options: RunOptions;
+  readonly #ports: MachinePorts;
+  readonly #writer = new MessageWriter();
+  #batch = 0;
+  /** Extended messages went out since the last Sync. */
+  #batchOpen = false;
+  #skipToSync = false;
+  /** The target is in COPY IN: it ignores Sync until the client ends the copy. */
+  copyingIn = false;
+  #hold: AbortController | undefined;
+  #settled: (() => void)[] = [];
+  /** From the last ReadyForQuery. */
+  transactionStatus: "I" | "T" | "E" = "I";
+
+  constructor(options: RunOptions, ports: MachinePorts) {
+    this.session = options.session;
+    this.#analyser = options.analyser;
+    this.#options = options;
+    this.#ports = ports;
+  }
+
+  /** The client wants its running command cancelled. */
+  cancel(): void {
+    if (this.#hold) this.#hold.abort();
+    else this.#ports.cancelUpstream();
+  }
+
+  /** The client left. */
+  abandon(): void {
+    this.#hold?.abort();
+    for (const entry of this.expected) if ("run" in entry) entry.run.finish("lost");
+  }
+
+  /** An answer settled something: whoever waits for the target looks again. */
+  answered(): void {
+    for (const wake of this.#settled.splice(0)) wake();
+  }
+
+  /** @returns a promise when the message has to wait; the next one is handed over after it. */
+  handle(message: FrontendMessage): void | Promise<void> {
+    if (this.expected.length >= limits.messagesInFlightMax) {
+      throw new GatewayError("protocol.too_large", "too many messages in flight", {
+        hint: "Send Sync and read the answers.",
+      });
+    }
+    if (this.#skipToSync && message.type !== "Sync" && message.type !== "Terminate") return;
+    switch (message.type) {
+      case "Query":
+        return this.#query(message);
+      case "Parse":
+        return this.#parse(message);
+      case "Bind":
+        return this.#bind(message);
+      case "Execute":
+        return this.#execute(message);
+      case "Describe":
+        return this.#describe(message);
+      case "Close":
+        return this.#close(message);
+      case "Sync":
+        this.#skipToSync = false;
+        this.#send(message);
+        this.#batch += 1;
+        this.#batchOpen = false;
+        if (!this.copyingIn) this.expected.push({ kind: "sync" });
+        return this.#flush();
+      case "Flush":
+        this.#send(message);
+        return this.#flush();
+      case "CopyData":
+        return this.#copyData(message.data);
+      case "CopyDone":
+      case "CopyFail":
+        if (!this.#copyExpected()) return;
+        this.#send(message);
+        this.copyingIn = false;
+        this.expected.push({ kind: "copyEnd" });
+        return this.#flush();
+      case "FunctionCall":
+        throw new GatewayError("protocol.unsupported", "function calls by message are not supported", {
+          hint: "Call the function with SELECT.",
+        });
+      case "Terminate":
+        return;
+    }
+  }
+
+  // --- simple protocol ---
+
+  #query(message: Query): void | Promise<void> {
+    if (this.#analyser.stale || this.#batchOpen) return this.#settle().then(() => this.#judgedQuery(message));
+    return this.#judgedQuery(message);
+  }
+
+  #judgedQuery(message: Query): void | Promise<void> {
+    this.#batch += 1;
+    const analysed = this.#analyser.analyse(message.query);
+    const resolved = this.#resolve(analysed, message.query);
+    if (resolved === "unsettled") return this.#settle().then(() => this.#judgedQuery(message));
+    return then(this.#authorise(message.query, resolved.analysis, [], "query"), (ruling) => {
+      if (ruling.kind === "denied") return this.#refuse(ruling, analysed, true);
+      this.#takeContext(resolved.statements);
+      const run = new Run(ruling.permit, resolved.statements, this.#options);
+      this.expected.push({ kind: "query", run, changes: this.#nameChanges(resolved.statements, run) });
+      this.#noteForwarded(resolved.statements);
+      this.#send(message);
+      return this.#flush();
+    });
+  }
+
+  /** EXECUTE and FETCH are judged as what their names stand for. */
+  #resolve(
+    analysed: AnalysedCommand,
+    text: string,
+  ): { analysis: CommandAnalysis; statements: readonly AnalysedStatement[] } | "unsettled" {
+    if (!analysed.statements.some((statement) => statement.execute || statement.fetch)) {
+      return { analysis: analysed.command, statements: analysed.statements };
+    }
+    const made = new Map<string, string>();
+    const statements: AnalysedStatement[] = [];
+    const inputs = [...analysed.command.statements];
+    const incomplete = [...analysed.command.incomplete];
+    const fingerprints = [analysed.command.fingerprint];
+    for (const statement of analysed.statements) {
+      if (statement.prepared) made.set(statement.prepared.name, statement.prepared.text);
+      const use = statement.execute ?? statement.fetch;
+      if (use === undefined) {
+        statements.push(statement);
+        continue;
+      }
+      let found: AnalysedCommand | undefined;
+      let outputs: readonly AnalysedStatement[] = [];
+      if (statement.execute) {
+        const inText = made.get(use.name);
+        const lookup: Lookup<PreparedEntry> =
+          inText === undefined
+            ? this.statements.lookup(use.name, this.#batch)
+            : { kind: "found", value: { text: inText } };
+        if (lookup.kind === "unsettled") return "unsettled";
+        if (lookup.kind === "found") found = this.#analyser.analyse(lookup.value.text);
+        outputs = found?.statements ?? [];
+      } else {
+        const lookup = this.portals.lookup(use.name, this.#batch);
+        if (lookup.kind === "unsettled") return "unsettled";
+        if (lookup.kind === "found") found = this.#analyser.analyse(lookup.value.statement.text);
+        outputs = found?.statements ?? [];
+        // DECLARE … CURSOR FOR q: what FETCH gives is what q gives.
+      }
+      if (found === undefined) {
+        incomplete.push(`"${use.name}" names no statement or cursor of this session`);
+        statements.push(statement);
+        continue;
+      }
+      inputs.push(...found.command.statements);
+      incomplete.push(...found.command.incomplete);
+      fingerprints.push(found.command.fingerprint);
+      statements.push({ ...statement, outputColumns: outputs.at(-1)?.outputColumns ?? null });
+    }
+    const key = `${text}\u0000${fingerprints.join()}`;
+    const known = this.#combined.get(key);
+    if (known?.context === this.#analyser.context) return { analysis: known.analysis, statements };
+    const analysis: CommandAnalysis = Object.freeze({
+      kind: "sql",
+      fingerprint: fingerprints.length === 1 ? analysed.command.fingerprint : combine(fingerprints),
+      complete: incomplete.length === 0,
+      incomplete,
+      statements: inputs,
+    });
+    if (this.#combined.size >= 1_000) this.#combined.clear();
+    this.#combined.set(key, { context: this.#analyser.context, analysis });
+    return { analysis, statements };
+  }
+  readonly #combined = new Map<string, { context: object; analysis: CommandAnalysis }>();
+
+  /** What names will mean once each statement of a simple query has succeeded. */
+  #nameChanges(statements: readonly AnalysedStatement[], run: Run): Map<number, NameChange> {
+    const changes = new Map<number, NameChange>();
+    statements.forEach((statement, index) => {
+      if (statement.prepared) {
+        const { name, text } = statement.prepared;
+        changes.set(index, {
+          registry: "statements",
+          name,
+          proposal: this.statements.propose(name, this.#batch, { text }),
+        });
+      } else if (statement.cursor) {
+        const { name, hold } = statement.cursor;
+        const entry: PortalEntry = {
+          run,
+          statement: { text: statement.cursor.text },
+          params: [],
+          context: this.#analyser.context,
+          hold,
+        };
+        changes.set(index, { registry: "portals", name, proposal: this.portals.propose(name, this.#batch, entry) });
+      } else if (statement.deallocate && statement.deallocate.name !== null) {
+        const { name } = statement.deallocate;
+        changes.set(index, {
+          registry: "statements",
+          name,
+          proposal: this.statements.propose(name, this.#batch, undefined),
+        });
+      }
+    });
+    return changes;
+  }
+
+  // --- extended protocol ---
+
+  #parse(message: Parse): void | Promise<void> {
+    this.#batchOpen = true;
+    if (this.#analyser.stale) return this.#settle().then(() => this.#judgedParse(message));
+    return this.#judgedParse(message);
+  }
+
+  #judgedParse(message: Parse): void | Promise<void> {
+    const analysed = this.#analyser.analyse(message.query);
+    const forward = () => {
+      const proposal = this.statements.propose(message.statement, this.#batch, { text: message.query });
+      this.expected.push({ kind: "parse", change: { registry: "statements", name: message.statement, proposal } });
+      this.#send(message);
+    };
+    // What is prepared runs nothing yet: its execution is authorised at Bind, with its parameters. A text that policy
+    // denies whatever its parameters is refused, and recorded, here.
+    const resolved = this.#resolve(analysed, message.query);
+    if (resolved === "unsettled") return this.#settle().then(() => this.#judgedParse(message));
+    if (this.session.preview(resolved.analysis, message.query).verdict !== "deny") return forward();
+    return then(this.#authorise(message.query, resolved.analysis, [], "parse"), (ruling) =>
+      ruling.kind === "denied" ? this.#refuse(ruling, analysed, false) : forward(),
+    );
+  }
+
+  #bind(message: Bind): void | Promise<void> {
+    this.#batchOpen = true;
+    const lookup = this.statements.lookup(message.statement, this.#batch);
+    if (lookup.kind === "unsettled" || this.#analyser.stale) return this.#settle().then(() => this.#bind(message));
+    if (lookup.kind === "absent") {
+      const name = message.statement;
+      return this.#refuseWith(
+        nativeError(
+          "26000",
+          name === "" ? "unnamed prepared statement does not exist" : `prepared statement "${name}" does not exist`,
+        ),
+      );
+    }
+    const entry = lookup.value;
+    const params = message.parameters.map((value, index) => {
+      const { parameterFormats: formats } = message;
+      const format = formats.length === 0 ? 0 : formats.length === 1 ? formats[0] : formats[index];
+      return value === null ? null : recordedValue(value, format ?? 0);
+    });
+    const analysed = this.#analyser.analyse(entry.text);
+    const resolved = this.#resolve(analysed, entry.text);
+    if (resolved === "unsettled") return this.#settle().then(() => this.#bind(message));
+    // The views of the received bytes are valid now only: encode before anything is awaited.
+    const encoded = Buffer.from(encodeFrontendMessage(new MessageWriter(), message).take());
+    return then(this.#authorise(entry.text, resolved.analysis, params, "bind"), (ruling) => {
+      if (ruling.kind === "denied") return this.#refuse(ruling, analysed, false);
+      const run = new Run(ruling.permit, resolved.statements, this.#options);
+      const portal: PortalEntry = { run, statement: entry, params, context: this.#analyser.context, hold: false };
+      const proposal = this.portals.propose(message.portal, this.#batch, portal);
+      this.expected.push({ kind: "bind", change: { registry: "portals", name: message.portal, proposal } });
+      this.#writer.bytes(encoded);
+      // Rows are masked by what the portal itself will send, asked of the target and not of the client.
+      this.#send({ type: "Describe", kind: "portal", name: message.portal });
+      this.expected.push({ kind: "describePortal", run, internal: true });
+    });
+  }
+
+  #execute(message: Execute): void | Promise<void> {
+    this.#batchOpen = true;
+    const lookup = this.portals.lookup(message.portal, this.#batch);
+    if (lookup.kind === "unsettled" || this.#analyser.stale) return this.#settle().then(() => this.#execute(message));
+    if (lookup.kind === "absent")
+      return this.#refuseWith(nativeError("34000", `portal "${message.portal}" does not exist`));
+    const portal = lookup.value;
+    const { run } = portal;
+    const forward = () => {
+      this.#takeContext(portal.run.statements);
+      const [statement] = portal.run.statements;
+      const changes = this.#nameChanges(portal.run.statements, portal.run);
+      this.expected.push({ kind: "execute", run: portal.run, change: changes.get(0) });
+      if (statement) this.#noteForwarded([statement]);
+      this.#send(message);
+    };
+    if (this.session.policy === run.permit.policy && portal.context === this.#analyser.context) return forward();
+    // The policy, the catalog or the search path changed since Bind: the portal is judged again.
+    const analysed = this.#analyser.analyse(portal.statement.text);
+    const resolved = this.#resolve(analysed, portal.statement.text);
+    if (resolved === "unsettled") return this.#settle().then(() => this.#execute(message));
+    return then(this.#authorise(portal.statement.text, resolved.analysis, portal.params, "execute"), (ruling) => {
+      if (ruling.kind === "denied") return this.#refuse(ruling, analysed, false);
+      run.finish("skipped");
+      portal.run = new Run(ruling.permit, resolved.statements, this.#options);
+      portal.context = this.#analyser.context;
+      this.#send({ type: "Describe", kind: "portal", name: message.portal });
+      this.expected.push({ kind: "describePortal", run: portal.run, internal: true });
+      return forward();
+    });
+  }
+
+  #describe(message: Describe): void | Promise<void> {
+    this.#batchOpen = true;
+    if (message.kind === "statement") {
+      const lookup = this.statements.lookup(message.name, this.#batch);
+      if (lookup.kind === "unsettled") return this.#settle().then(() => this.#describe(message));
+      this.expected.push({ kind: "describeStatement", entry: lookup.kind === "found" ? lookup.value : undefined });
+    } else {
+      const lookup = this.portals.lookup(message.name, this.#batch);
+      if (lookup.kind === "unsettled") return this.#settle().then(() => this.#describe(message));
+      if (lookup.kind === "absent")
+        return this.#refuseWith(nativeError("34000", `portal "${message.name}" does not exist`));
+      this.expected.push({ kind: "describePortal", run: lookup.value.run, internal: false });
+    }
+    this.#send(message);
+  }
+
+  #close(message: Close): void | Promise<void> {
+    this.#batchOpen = true;
+    const { name } = message;
+    const change: NameChange =
+      message.kind === "statement"
+        ? { registry: "statements", name, proposal: this.statements.propose(name, this.#batch, undefined) }
+        : { registry: "portals", name, proposal: this.portals.propose(name, this.#batch, undefined) };
+    this.expected.push({ kind: "close", change });
+    this.#send(message);
+  }
+
+  // --- COPY ---
+
+  #copyExpected(): boolean {
+    return (
+      this.copyingIn ||
+      this.expected.some(
+        (entry) => "run" in entry && entry.run.statements.some((statement) => statement.copy?.direction === "in"),
+      )
+    );
+  }
+
+  #copyData(data: Buffer): void {
+    // Outside a COPY the target drops these; they are dropped here.
+    if (!this.#copyExpected()) return;
+    const head = this.expected.find((entry) => entry.kind === "query" || entry.kind === "execute");
+    if (head) head.run.copy("in", data);
+    this.#send({ type: "CopyData", data });
+    if (this.#writer.length > limits.upstreamBufferBytesMax) return void this.#flush();
+  }
+
+  // --- shared ---
+
+  #authorise(
+    text: string,
+    analysis: CommandAnalysis,
+    params: readonly (string | null)[],
+    via: string,
+  ): Ruling | Promise<Ruling> {
+    const hold = new AbortController();
+    const ruling = this.session.authorise(
+      { text, analysis, params, via },
+      { notify: (notice) => this.#ports.notice(holdFields(notice)), signal: hold.signal },
+    );
+    if (!(ruling instanceof Promise)) return ruling;
+    this.#hold = hold;
+    // What was judged before goes out now: the wait may be long.
+    this.#flush();
+    return ruling.finally(() => {
+      this.#hold = undefined;
+    });
+  }
+
+  #refuse(ruling: Extract<Ruling, { kind: "denied" }>, analysed: AnalysedCommand, simple: boolean): void {
+    const { error } = analysed;
+    // What PostgreSQL itself would refuse to parse gets its own error.
+    const fields = error ? nativeError("42601", error.message, error.position) : denialFields(ruling.denial);
+    this.#refuseWith(fields, simple);
+  }
+
+  #refuseWith(fields: NoticeFields, simple = false): void {
+    this.expected.push({ kind: "refused", fields, simple, answered: false });
+    if (simple) {
+      this.#send({ type: "Query", query: refusedStatement });
+    } else {
+      this.#send({ type: "Parse", statement: "", query: refusedStatement, parameterTypeOids: [] });
+      this.#skipToSync = true;
+    }
+    this.#flush();
+  }
+
+  /** SET sallyport.reason = … and its like, as the statement is forwarded. */
+  #takeContext(statements: readonly AnalysedStatement[]): void {
+    for (const { setting } of statements) {
+      const name = /^sallyport\.(reason|prompt|ticket)$/.exec(setting?.name ?? "")?.[1];
+      if (name !== undefined && setting !== undefined) {
+        this.session.setContext({ ...this.session.context, [name]: (setting.value ?? "").slice(0, 4_096) });
+      }
+    }
+  }
+
+  #noteForwarded(statements: readonly AnalysedStatement[]): void {
+    for (const statement of statements) this.#analyser.noteForwarded(statement);
+  }
+
+  /** Waits until the target owes nothing, then brings names up to date where they may have changed. */
+  async #settle(): Promise<void> {
+    if (this.#batchOpen && this.expected.length > 0) {
+      this.#send({ type: "Flush" });
+    }
+    this.#flush();
+    while (this.expected.length > 0) await new Promise<void>((resolve) => this.#settled.push(resolve));
+    if (!this.#analyser.stale || this.transactionStatus === "E") return;
+    if (this.#batchOpen) {
+      throw new GatewayError(
+        "protocol.unsupported",
+        "a statement that changes what names mean must be followed by Sync",
+        {
+          hint: "Send Sync after DDL, SET and ROLLBACK before the next Parse.",
+        },
+      );
+    }
+    await this.#analyser.refresh((sql) => this.internalQuery(sql));
+  }
+
+  /** A query of the gateway's own on the session's connection; only while the target owes nothing. */
+  internalQuery(sql: string): Promise<(string | null)[][]> {
+    return new Promise((resolve, reject) => {
+      this.expected.push({
+        kind: "internal",
+        rows: [],
+        error: undefined,
+        done: (rows, error) => {
+          if (error === undefined) resolve(rows);
+          else reject(new GatewayError("upstream.protocol", `the target's catalog could not be read: ${error}`));
+        },
+      });
+      this.#send({ type: "Query", query: sql });
+      this.#flush();
+    });
+  }
+
+  #send(message: FrontendMessage): void {
+    encodeFrontendMessage(this.#writer, message);
+  }
+
+  /** Hands over what was encoded; the port waits for the record where durability says so. */
+  #flush(): void {
+    if (this.#writer.length > 0) this.#ports.forward(this.#writer.take());
+  }
+
+  /** The end of what the client sent for now. */
+  flush(): void {
+    this.#flush();
+  }
+}
+
+function then<T>(value: T | Promise<T>, next: (value: T) => void | Promise<void>): void | Promise<void> {
+  return value instanceof Promise ? value.then(next) : next(value);
+}
+
+function combine(fingerprints: readonly string[]): string {
+  return `sha256:${new Bun.CryptoHasher("sha256").update(fingerprints.join("\n")).digest("hex")}`;
+}
+
+function holdFields(notice: HoldNotice): NoticeFields {
+  const until = new Date(notice.expiresAtMs).toISOString().replace(/\.\d+Z$/, "Z");
+  const people = notice.count === 1 ? "a member" : `${notice.count} members`;
+  return {
+    S: "NOTICE",
+    V: "NOTICE",
+    C: "00000",
+    M: `held for approval ${notice.id}: ${people} of ${notice.from.join(", ")} may approve until ${until}`,
+    H: `Approver: sallyport approve ${notice.id}. Cancel (Ctrl-C) to withdraw it.`,
+  };
+}

@@ -1,0 +1,308 @@
+/**
+ * The target's half of a session: each message is decoded, matched with what the target owed (`expected.ts`), masked
+ * and recorded, and re-framed for the client. A message that nothing asked for, or a setting that would change how
+ * text is read, ends the session.
+ */
+import { GatewayError } from "../errors.ts";
+import { limits } from "../limits.ts";
+import { decodeBackendMessage, decodeDataRow } from "./backend-decoder.ts";
+import { encodeBackendMessage } from "./backend-encoder.ts";
+import { canonicalFields } from "./diagnostics.ts";
+import type { Expected, NameChange } from "./expected.ts";
+import type { Machine } from "./machine.ts";
+import { type BackendMessage, backendType, type NoticeFields, type RowDescription } from "./messages.ts";
+import type { Frame } from "./reader.ts";
+import type { Run } from "./run.ts";
+import type { MessageWriter } from "./writer.ts";
+
+/** Settings whose report a client may see; other reports could carry values. */
+const reported = new Set([
+  "application_name",
+  "client_encoding",
+  "datestyle",
+  "default_transaction_read_only",
+  "in_hot_standby",
+  "integer_datetimes",
+  "intervalstyle",
+  "is_superuser",
+  "scram_iterations",
+  "search_path",
+  "server_encoding",
+  "server_version",
+  "session_authorization",
+  "standard_conforming_strings",
+  "timezone",
+]);
+
+/** @throws GatewayError upstream.protocol when text would be read in another way than it was judged */
+export function checkParameter(name: string, value: string): boolean {
+  const lower = name.toLowerCase();
+  if (lower === "client_encoding" && value.toUpperCase() !== "UTF8") {
+    throw new GatewayError("upstream.protocol", "client_encoding must stay UTF8 through this gateway");
+  }
+  if (lower === "standard_conforming_strings" && value !== "on") {
+    throw new GatewayError("upstream.protocol", "standard_conforming_strings must stay on through this gateway");
+  }
+  return reported.has(lower);
+}
+
+export class Responses {
+  readonly #machine: Machine;
+  readonly #out: MessageWriter;
+  #canonicalUntilReady = false;
+  #noticeCount = 0;
+
+  /** @param out what goes to the client; its owner takes it after each chunk. */
+  constructor(machine: Machine, out: MessageWriter) {
+    this.#machine = machine;
+    this.#out = out;
+  }
+
+  handle(frame: Frame): void {
+    const [head] = this.#machine.expected;
+    if (frame.type === backendType.DataRow && (head?.kind === "query" || head?.kind === "execute")) {
+      head.run.row(this.#out, frame.payload);
+      return;
+    }
+    if (frame.type === backendType.CopyData && (head?.kind === "query" || head?.kind === "execute")) {
+      head.run.copy("out", frame.payload);
+      this.#out.message(backendType.CopyData, frame.payload);
+      return;
+    }
+    const message = decodeBackendMessage(frame);
+    switch (message.type) {
+      case "NoticeResponse":
+        return this.#notice(message.fields);
+      case "ParameterStatus":
+        if (checkParameter(message.name, message.value)) this.#pass(message);
+        return;
+      case "NotificationResponse":
+        return this.#pass(message);
+      case "ErrorResponse":
+        return this.#error(message.fields);
+    }
+    if (head === undefined) throw unexpected(message);
+    if (head.kind === "internal") return this.#internal(head, message, frame);
+    this.#answer(head, message);
+  }
+
+  #answer(head: Exclude<Expected, { kind: "internal" }>, message: BackendMessage): void {
+    switch (message.type) {
+      case "ParseComplete":
+        if (head.kind !== "parse") throw unexpected(message);
+        return this.#settled(head, head.change, message);
+      case "BindComplete":
+        if (head.kind !== "bind") throw unexpected(message);
+        return this.#settled(head, head.change, message);
+      case "CloseComplete":
+        if (head.kind !== "close") throw unexpected(message);
+        return this.#settled(head, head.change, message);
+      case "ParameterDescription":
+        if (head.kind !== "describeStatement") throw unexpected(message);
+        return this.#pass(message);
+      case "RowDescription":
+        return this.#description(head, message);
+      case "NoData":
+        if (head.kind !== "describeStatement" && head.kind !== "describePortal") throw unexpected(message);
+        this.#shift();
+        if (head.kind === "describeStatement" || !head.internal) this.#pass(message);
+        return;
+      case "CommandComplete":
+      case "EmptyQueryResponse":
+        return this.#complete(head, message.type === "CommandComplete" ? message.tag : "", message);
+      case "PortalSuspended":
+        if (head.kind !== "execute") throw unexpected(message);
+        head.run.suspend();
+        this.#shift();
+        return this.#pass(message);
+      case "CopyInResponse":
+        if (head.kind !== "query" && head.kind !== "execute") throw unexpected(message);
+        this.#copyIn();
+        return this.#pass(message);
+      case "CopyOutResponse":
+      case "CopyDone":
+        if (head.kind !== "query" && head.kind !== "execute") throw unexpected(message);
+        return this.#pass(message);
+      case "ReadyForQuery":
+        return this.#ready(head, message.status, message);
+      default:
+        throw unexpected(message);
+    }
+  }
+
+  #shift(): void {
+    this.#machine.expected.shift();
+    this.#machine.answered();
+  }
+
+  #pass(message: BackendMessage): void {
+    encodeBackendMessage(this.#out, message);
+  }
+
+  #settle(change: NameChange | undefined, accepted: boolean): void {
+    if (change === undefined) return;
+    if (change.registry === "statements") this.#machine.statements.settle(change.name, change.proposal, accepted);
+    else this.#machine.portals.settle(change.name, change.proposal, accepted);
+  }
+
+  #settled(_head: Expected, change: NameChange, message: BackendMessage): void {
+    this.#settle(change, true);
+    this.#shift();
+    this.#pass(message);
+  }
+
+  #description(head: Expected, message: RowDescription): void {
+    switch (head.kind) {
+      case "query":
+        head.run.describe(message.fields);
+        return this.#pass(message);
+      case "describeStatement":
+        if (head.entry) head.entry.fields = message.fields;
+        this.#shift();
+        return this.#pass(message);
+      case "describePortal":
+        if (head.internal) head.run.describe(message.fields);
+        this.#shift();
+        if (!head.internal) this.#pass(message);
+        return;
+      default:
+        throw unexpected(message);
+    }
+  }
+
+  #complete(head: Expected, tag: string, message: BackendMessage): void {
+    if (head.kind === "query") {
+      const index = head.run.statementIndex;
+      const ended = head.run.complete(tag);
+      this.#settle(head.changes.get(index), true);
+      if (ended?.deallocate?.name === null) this.#machine.statements.clear();
+      return this.#pass(message);
+    }
+    if (head.kind !== "execute") throw unexpected(message);
+    const ended = head.run.complete(tag);
+    this.#settle(head.change, true);
+    if (ended?.deallocate?.name === null) this.#machine.statements.clear();
+    head.run.finish();
+    this.#shift();
+    this.#dropCopyEnd();
+    this.#machine.copyingIn = false;
+    this.#pass(message);
+  }
+
+  /** Until the client ends the copy, the target ignores Sync: those already sent are owed no answer. */
+  #copyIn(): void {
+    const { expected } = this.#machine;
+    const end = expected.findIndex((entry) => entry.kind === "copyEnd");
+    if (end < 0) this.#machine.copyingIn = true;
+    for (let index = end < 0 ? expected.length - 1 : end; index > 0; index--) {
+      if (expected[index]?.kind === "sync") expected.splice(index, 1);
+    }
+  }
+
+  #dropCopyEnd(): void {
+    const { expected } = this.#machine;
+    while (expected[0]?.kind === "copyEnd") expected.shift();
+  }
+
+  #ready(head: Expected, status: "I" | "T" | "E", message: BackendMessage): void {
+    const { expected } = this.#machine;
+    this.#machine.transactionStatus = status;
+    this.#machine.copyingIn = false;
+    this.#canonicalUntilReady = false;
+    this.#noticeCount = 0;
+    if (status === "I") this.#machine.portals.clear((portal) => portal.hold);
+    if (head.kind === "query") {
+      for (const change of head.changes.values()) this.#settle(change, false);
+      head.run.finish();
+      expected.shift();
+    } else if (head.kind === "refused" && head.simple && head.answered) {
+      expected.shift();
+    } else {
+      this.#dropCopyEnd();
+      if (expected[0]?.kind !== "sync") throw unexpected(message);
+      expected.shift();
+    }
+    this.#dropCopyEnd();
+    this.#machine.answered();
+    this.#pass(message);
+  }
+
+  /** What the target skips after an error: everything up to the next Sync. */
+  #skipToSync(): void {
+    const { expected } = this.#machine;
+    for (let entry = expected[0]; entry !== undefined && entry.kind !== "sync"; entry = expected[0]) {
+      if ("change" in entry) this.#settle(entry.change, false);
+      if (entry.kind === "execute") entry.run.finish("skipped");
+      expected.shift();
+    }
+    this.#machine.copyingIn = false;
+    this.#machine.answered();
+  }
+
+  #error(fields: NoticeFields): void {
+    const [head] = this.#machine.expected;
+    if (head?.kind === "internal") {
+      head.error = fields.M ?? "error";
+      return;
+    }
+    if (head?.kind === "refused" && fields.C === "42601" && !head.answered) {
+      this.#pass({ type: "ErrorResponse", fields: head.fields });
+      if (head.simple) head.answered = true;
+      else this.#skipToSync();
+      return;
+    }
+    const run: Run | undefined = head !== undefined && "run" in head ? head.run : undefined;
+    // Before Bind no value was read but the statement's own; afterwards the decision says.
+    const canonical = run === undefined ? this.#anyCanonical() : run.canonical;
+    const shown = canonical ? canonicalFields(fields) : fields;
+    run?.fail(shown);
+    this.#pass({ type: "ErrorResponse", fields: shown });
+    if (head === undefined || head.kind === "query" || head.kind === "sync") return;
+    if (run && head.kind !== "execute") run.finish();
+    if (head.kind === "execute") head.run.finish();
+    this.#skipToSync();
+  }
+
+  #anyCanonical(): boolean {
+    return this.#canonicalUntilReady || this.#machine.expected.some((entry) => "run" in entry && entry.run.canonical);
+  }
+
+  #notice(fields: NoticeFields): void {
+    const [head] = this.#machine.expected;
+    if (head?.kind === "internal") return;
+    const run: Run | undefined = head !== undefined && "run" in head ? head.run : undefined;
+    const shown = (run ? run.canonical : this.#anyCanonical()) ? canonicalFields(fields) : fields;
+    if (this.#noticeCount++ < limits.recordedNoticesPerCommandMax) {
+      this.#machine.session.record({
+        type: "notice",
+        at: Date.now(),
+        command: run?.permit.command ?? null,
+        fields: shown,
+      });
+    }
+    this.#pass({ type: "NoticeResponse", fields: shown });
+  }
+
+  #internal(head: Extract<Expected, { kind: "internal" }>, message: BackendMessage, frame: Frame): void {
+    switch (message.type) {
+      case "DataRow":
+        head.rows.push(decodeDataRow(frame.payload).map((value) => value?.toString("utf8") ?? null));
+        return;
+      case "RowDescription":
+      case "CommandComplete":
+        return;
+      case "ReadyForQuery":
+        this.#machine.transactionStatus = message.status;
+        this.#machine.expected.shift();
+        head.done(head.rows, head.error);
+        this.#machine.answered();
+        return;
+      default:
+        throw unexpected(message);
+    }
+  }
+}
+
+function unexpected(message: BackendMessage): GatewayError {
+  return new GatewayError("upstream.protocol", `the target broke the protocol: unexpected ${message.type}`);
+}
