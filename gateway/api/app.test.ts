@@ -1,0 +1,190 @@
+import { beforeEach, describe, expect, test } from "bun:test";
+import { GatewayError } from "../errors.ts";
+import { createLogger } from "../log.ts";
+import type { IdentityInput } from "../policy/input.ts";
+import { createApi } from "./app.ts";
+import { createMetrics } from "./metrics.ts";
+import type { ApiStore, ApprovalRecord, SessionRecord } from "./views.ts";
+
+const idp = "https://idp.example";
+const person = (subject: string, groups: string[], kind: "human" | "agent" = "human"): IdentityInput => ({
+  issuer: idp,
+  subject,
+  email: `${subject}@example.com`,
+  groups,
+  kind,
+  claims: {},
+});
+const people = new Map(
+  [
+    person("dana", ["dba"]),
+    person("olga", ["sales"]),
+    person("audrey", ["audit"]),
+    person("agent-7", ["dba"], "agent"),
+  ].map((identity) => [identity.subject, identity]),
+);
+
+const held: ApprovalRecord = {
+  id: "ap-1",
+  state: "pending",
+  session: "s-agent",
+  command: 1,
+  issuer: idp,
+  subject: "agent-7",
+  email: "agent-7@example.com",
+  target: "prod-db",
+  text: "UPDATE accounts SET limit = 1 WHERE id = 7",
+  digest: "sha256:00",
+  revision: "sha256:01",
+  from: ["dba"],
+  count: 1,
+  created: 1_000,
+  expires: 100_000,
+  decisions: [],
+};
+const session = (id: string, subject: string): SessionRecord => ({
+  id,
+  issuer: idp,
+  subject,
+  email: `${subject}@example.com`,
+  kind: "human",
+  target: "prod-db",
+  openedAt: 1_000,
+  closedAt: null,
+  closeReason: null,
+  commands: 2,
+});
+
+let approval: ApprovalRecord;
+let lines: string[];
+const store: ApiStore = {
+  listApprovals: async ({ state }) => (state === undefined || approval.state === state ? [approval] : []),
+  getApproval: async (id) => (id === approval.id ? approval : undefined),
+  async decideApproval({ decision, by, at }) {
+    const state = decision === "approve" ? "approved" : "denied";
+    approval = { ...approval, state, decisions: [...approval.decisions, { ...by, decision, at }] };
+    return approval;
+  },
+  listSessions: async ({ subject }) =>
+    [session("s-agent", "agent-7"), session("s-olga", "olga")].filter(
+      (one) => subject === undefined || one.subject === subject,
+    ),
+  getSession: async (id) => (id === "s-agent" ? session(id, "agent-7") : undefined),
+  async *events() {
+    yield { type: "intent", text: "SELECT 1" };
+    yield { type: "session.closed" };
+  },
+};
+
+const app = createApi({
+  verifier: {
+    async verify(token) {
+      const identity = people.get(token);
+      if (identity === undefined)
+        throw new GatewayError("identity.signature_invalid", "The token's signature is not valid.");
+      return { identity, expiresAtMs: 50_000, graceMs: 0 };
+    },
+  },
+  store,
+  log: createLogger({ write: (line) => void lines.push(line) }),
+  metrics: createMetrics(),
+  ready: () => ({ ok: false, checks: { store: "unreachable" } }),
+  policyStatus: () => ({ revision: { digest: "sha256:01" }, lastError: "bundle refused" }),
+  policyData: () => ({ auditors: ["audit"] }),
+  verifySession: async () => ({ ok: true }),
+  now: () => 10_000,
+});
+
+async function call(who: string | undefined, path: string, init: RequestInit = {}) {
+  const headers = { ...init.headers, ...(who !== undefined && { authorization: `Bearer ${who}` }) };
+  const response = await app.request(path, { ...init, headers });
+  const text = await response.text();
+  return { status: response.status, text, headers: response.headers };
+}
+const post = (who: string, action: string, body?: string, type = "application/json") =>
+  call(who, `/v1/approvals/ap-1/${action}`, {
+    method: "POST",
+    ...(body !== undefined && { body, headers: { "content-type": type } }),
+  });
+
+beforeEach(() => {
+  approval = held;
+  lines = [];
+});
+
+describe("the API", () => {
+  test("every address under /v1 needs a valid token; health and metrics need none", async () => {
+    for (const path of [
+      "whoami",
+      "status",
+      "approvals",
+      "approvals/ap-1",
+      "approvals/stream",
+      "sessions",
+      "sessions/s-agent/events",
+    ]) {
+      expect((await call(undefined, `/v1/${path}`)).status).toBe(401);
+      expect((await call("nobody", `/v1/${path}`)).status).toBe(401);
+    }
+    expect((await call(undefined, "/healthz")).status).toBe(200);
+    expect((await call(undefined, "/metrics")).status).toBe(200);
+    expect((await call(undefined, "/readyz")).status).toBe(503);
+  });
+
+  test("answers carry security headers and no cross-origin permission", async () => {
+    const { headers } = await call("dana", "/v1/whoami", { headers: { origin: "https://evil.example" } });
+    expect(headers.get("content-security-policy")).toContain("default-src 'none'");
+    expect(headers.get("cache-control")).toBe("no-store");
+    expect(headers.get("access-control-allow-origin")).toBeNull();
+  });
+
+  test("errors are JSON with a code, and an unknown address is 404", async () => {
+    const { status, text } = await call("dana", "/v1/nothing");
+    expect([status, JSON.parse(text).error.code]).toEqual([404, "api.not_found"]);
+  });
+
+  test("an approver approves once", async () => {
+    const { status, text } = await post("dana", "approve", '{"reason":"ticket 7"}');
+    expect([status, JSON.parse(text).state]).toEqual([200, "approved"]);
+    expect((await post("dana", "approve")).status).toBe(409);
+  });
+
+  test("the requester, an agent, cannot approve, and an auditor sees but cannot decide", async () => {
+    expect((await post("agent-7", "approve")).status).toBe(403);
+    expect((await call("audrey", "/v1/approvals/ap-1")).status).toBe(200);
+    expect((await post("audrey", "deny")).status).toBe(403);
+    expect(approval.state).toBe("pending");
+  });
+
+  test("what someone may not see does not exist for them", async () => {
+    expect((await call("olga", "/v1/approvals/ap-1")).status).toBe(404);
+    expect((await post("olga", "approve")).status).toBe(404);
+    expect(JSON.parse((await call("olga", "/v1/approvals")).text).approvals).toEqual([]);
+    expect((await call("olga", "/v1/sessions/s-agent")).status).toBe(404);
+    expect((await call("olga", "/v1/sessions/s-agent/events")).status).toBe(404);
+    expect((await call("olga", "/v1/sessions/s-agent/verify")).status).toBe(404);
+  });
+
+  test("a caller lists its own sessions, an auditor all", async () => {
+    const ids = async (who: string) =>
+      JSON.parse((await call(who, "/v1/sessions")).text).sessions.map((one: { id: string }) => one.id);
+    expect(await ids("olga")).toEqual(["s-olga"]);
+    expect(await ids("audrey")).toEqual(["s-agent", "s-olga"]);
+  });
+
+  test("events stream as JSON lines, up to the page", async () => {
+    const all = await call("audrey", "/v1/sessions/s-agent/events");
+    expect(all.text.trim().split("\n")).toHaveLength(2);
+    expect((await call("audrey", "/v1/sessions/s-agent/events?limit=1")).text.trim().split("\n")).toHaveLength(1);
+  });
+
+  test("a malformed query, body or content type is refused, and an oversized body too", async () => {
+    for (const query of ["limit=0", "limit=1001", "verdict=maybe", "since=yesterday", "nope=1", "who=a&who=b"])
+      expect((await call("audrey", `/v1/sessions?${query}`)).status).toBe(400);
+    expect((await post("dana", "approve", "{")).status).toBe(400);
+    expect((await post("dana", "approve", '{"other":1}')).status).toBe(400);
+    expect((await post("dana", "approve", "{}", "text/plain")).status).toBe(400);
+    expect((await post("dana", "approve", `{"reason":"${"x".repeat(70_000)}"}`)).status).toBe(413);
+    expect(approval.state).toBe("pending");
+  });
+});

@@ -1,0 +1,57 @@
+/**
+ * Tells subscribers of approvals as they appear and change. Gateways share the store, so the store is asked: once for
+ * all subscribers, and only while there are any.
+ */
+import { limits } from "../limits.ts";
+import type { Logger } from "../log.ts";
+import type { ApiDependencies } from "./dependencies.ts";
+import type { ApprovalRecord } from "./views.ts";
+
+export interface ApprovalFeed {
+  /** New subscribers get what is pending first. @returns what ends the subscription. */
+  subscribe(listener: (record: ApprovalRecord) => void): () => void;
+  size(): number;
+}
+
+export function createApprovalFeed(deps: {
+  readonly store: ApiDependencies["store"];
+  readonly log: Logger;
+}): ApprovalFeed {
+  const listeners = new Map<(record: ApprovalRecord) => void, Map<string, string>>();
+  let timer: ReturnType<typeof setTimeout> | undefined;
+
+  async function poll(): Promise<void> {
+    try {
+      const pending = await deps.store.listApprovals({ state: "pending", limit: limits.approvalsPendingMax });
+      const present = new Set(pending.map((record) => record.id));
+      const gone = new Set<string>();
+      for (const told of listeners.values()) for (const id of told.keys()) if (!present.has(id)) gone.add(id);
+      const settled: ApprovalRecord[] = [];
+      for (const id of gone) {
+        const record = await deps.store.getApproval(id);
+        if (record !== undefined) settled.push(record);
+      }
+      for (const [listener, told] of listeners) {
+        for (const record of pending) {
+          const version = `${record.state} ${record.decisions.length}`;
+          if (told.get(record.id) === version) continue;
+          told.set(record.id, version);
+          listener(record);
+        }
+        for (const record of settled) if (told.delete(record.id)) listener(record);
+      }
+    } catch (error) {
+      deps.log.warn("approvals could not be read for streams", { error });
+    }
+    timer = listeners.size > 0 ? setTimeout(() => void poll(), limits.approvalPollMs) : undefined;
+  }
+
+  return {
+    subscribe(listener) {
+      listeners.set(listener, new Map());
+      if (timer === undefined) timer = setTimeout(() => void poll(), 0);
+      return () => void listeners.delete(listener);
+    },
+    size: () => listeners.size,
+  };
+}

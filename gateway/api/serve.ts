@@ -1,0 +1,36 @@
+/** The HTTP listener of the API (and of whatever else is mounted on the same application). */
+import { readFileSync } from "node:fs";
+import type { Hono } from "hono";
+import { limits } from "../limits.ts";
+
+export interface ServeOptions {
+  readonly host: string;
+  /** 0 takes a free one. */
+  readonly port: number;
+  readonly tls?: { readonly cert: string; readonly key: string };
+}
+
+export interface ApiServer {
+  readonly host: string;
+  readonly port: number;
+  /** Takes no new request and ends open streams. */
+  close(): Promise<void>;
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: an application of any environment can be served.
+export function serveApi(app: Hono<any>, options: ServeOptions): ApiServer {
+  const server = Bun.serve({
+    hostname: options.host,
+    port: options.port,
+    maxRequestBodySize: limits.apiBodyBytesMax,
+    // Seconds; event streams send a comment more often than this.
+    idleTimeout: 60,
+    fetch: (request) => app.fetch(request),
+    ...(options.tls && { tls: { cert: readFileSync(options.tls.cert), key: readFileSync(options.tls.key) } }),
+  });
+  return {
+    host: server.hostname ?? options.host,
+    port: server.port ?? options.port,
+    close: () => server.stop(true),
+  };
+}

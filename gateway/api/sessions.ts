@@ -1,0 +1,91 @@
+/** Recorded sessions: list, read, stream and verify. A caller sees its own; an auditor (policy data) sees all. */
+import { Hono } from "hono";
+import { stream } from "hono/streaming";
+import { z } from "zod";
+import { GatewayError } from "../errors.ts";
+import type { Authenticated } from "../identity/verifier.ts";
+import { isAuditor, maySeeSession } from "./approval-rules.ts";
+import type { ApiDependencies } from "./dependencies.ts";
+import { type ApiEnv, check, idOf, instant, pageSize, queryOf } from "./http.ts";
+import { type SessionRecord, sessionView } from "./views.ts";
+
+const text = z.string().max(400);
+const listQuery = z.strictObject({
+  who: text.optional(),
+  target: text.optional(),
+  verdict: z.enum(["allow", "deny", "mask", "approve"]).optional(),
+  text: text.optional(),
+  since: instant.optional(),
+  until: instant.optional(),
+  limit: pageSize.optional(),
+  before: z
+    .string()
+    .regex(/^[A-Za-z0-9_.:-]{1,100}$/, "not a cursor")
+    .optional(),
+});
+const eventsQuery = z.strictObject({
+  from: z
+    .string()
+    .regex(/^[0-9]{1,15}$/, "a number")
+    .transform(Number)
+    .optional(),
+  limit: z
+    .string()
+    .regex(/^[1-9][0-9]{0,8}$/, "a number from 1")
+    .transform(Number)
+    .optional(),
+});
+
+export function addSessionRoutes(app: Hono<ApiEnv>, deps: ApiDependencies): void {
+  const routes = new Hono<ApiEnv>();
+
+  /** What the caller may not see does not exist for it. */
+  async function visible(caller: Authenticated, id: string): Promise<SessionRecord> {
+    const record = await deps.store.getSession(id);
+    if (record === undefined || !maySeeSession(caller.identity, record, deps.policyData()))
+      throw new GatewayError("api.not_found", "There is no such session, or it is not yours to see.");
+    return record;
+  }
+
+  routes.get("/", async (context) => {
+    const query = check(listQuery, queryOf(context), "query");
+    const { identity } = context.var.caller;
+    const limit = query.limit ?? 50;
+    const own = isAuditor(identity, deps.policyData()) ? {} : { issuer: identity.issuer, subject: identity.subject };
+    const records = await deps.store.listSessions({ ...query, ...own, limit });
+    const shown = records.filter((record) => maySeeSession(identity, record, deps.policyData()));
+    const last = records.at(-1);
+    return context.json({
+      sessions: shown.map(sessionView),
+      next: records.length === limit && last !== undefined ? last.id : null,
+    });
+  });
+
+  routes.get("/:id", async (context) => context.json(sessionView(await visible(context.var.caller, idOf(context)))));
+
+  routes.get("/:id/events", async (context) => {
+    const query = check(eventsQuery, queryOf(context), "query");
+    const { id } = await visible(context.var.caller, idOf(context));
+    context.header("Content-Type", "application/jsonl; charset=utf-8");
+    return stream(
+      context,
+      async (body) => {
+        let count = 0;
+        for await (const event of deps.store.events(id, query.from)) {
+          if (body.aborted || count++ >= (query.limit ?? Number.POSITIVE_INFINITY)) return;
+          await body.write(`${JSON.stringify(event)}\n`);
+        }
+      },
+      async (error) => {
+        // The status is sent: a reader sees the recording end without its last line, never an invented one.
+        deps.log.error("a recording could not be streamed", { session: id, error });
+      },
+    );
+  });
+
+  routes.get("/:id/verify", async (context) => {
+    const { id } = await visible(context.var.caller, idOf(context));
+    return context.json(await deps.verifySession(id));
+  });
+  app.route("/v1/sessions", routes);
+}

@@ -1,0 +1,119 @@
+/** What the API reads from the store, and how it shows it: times as RFC 3339, nothing that a caller needs not. */
+import type { Verdict } from "../policy/decision.ts";
+import type { HeldCommand, Person } from "./approval-rules.ts";
+
+export interface ApprovalRecord extends Person {
+  readonly id: string;
+  readonly state: string;
+  readonly session: string;
+  readonly command: number;
+  readonly target: string;
+  /** The held statement, with secrets redacted. */
+  readonly text: string;
+  readonly digest: string;
+  /** Digest of the policy's revision. */
+  readonly revision: string;
+  readonly from: readonly string[];
+  readonly count: number;
+  /** Milliseconds since the epoch, as every time here. */
+  readonly created: number;
+  readonly expires: number;
+  readonly decisions: readonly ApprovalDecision[];
+}
+export interface ApprovalDecision extends Person {
+  readonly decision: string;
+  readonly at: number;
+  readonly reason?: string | null | undefined;
+}
+
+export interface SessionRecord extends Person {
+  readonly id: string;
+  readonly kind: string;
+  readonly target: string;
+  readonly openedAt: number;
+  readonly closedAt: number | null;
+  readonly closeReason: string | null;
+  readonly commands: number;
+}
+
+export interface SessionQuery {
+  readonly who?: string | undefined;
+  /** Both: sessions of exactly this identity. */
+  readonly issuer?: string | undefined;
+  readonly subject?: string | undefined;
+  readonly target?: string | undefined;
+  readonly verdict?: Verdict | undefined;
+  readonly text?: string | undefined;
+  readonly since?: number | undefined;
+  readonly until?: number | undefined;
+  readonly before?: string | undefined;
+  readonly limit: number;
+}
+
+/** The part of the store that the API uses. */
+export interface ApiStore {
+  listApprovals(query: { state?: string; limit: number }): Promise<readonly ApprovalRecord[]>;
+  getApproval(id: string): Promise<ApprovalRecord | undefined>;
+  decideApproval(decision: {
+    readonly id: string;
+    readonly decision: "approve" | "deny";
+    readonly by: Person & { readonly groups: readonly string[] };
+    readonly at: number;
+    readonly reason?: string;
+  }): Promise<ApprovalRecord>;
+  listSessions(query: SessionQuery): Promise<readonly SessionRecord[]>;
+  getSession(id: string): Promise<SessionRecord | undefined>;
+  events(id: string, fromSeq?: number): AsyncIterable<unknown>;
+}
+
+const time = (at: number) => new Date(at).toISOString();
+
+export function heldCommand(record: ApprovalRecord): HeldCommand {
+  return {
+    state: record.state,
+    requester: record,
+    from: record.from,
+    decidedBy: record.decisions,
+    expiresAtMs: record.expires,
+  };
+}
+
+export function approvalView(record: ApprovalRecord, nowMs: number) {
+  const { issuer, subject, email } = record;
+  // Whoever holds the command marks it expired; until then it must not look decidable.
+  const state = record.state === "pending" && nowMs >= record.expires ? "expired" : record.state;
+  return {
+    id: record.id,
+    state,
+    session: record.session,
+    command: record.command,
+    requester: { issuer, subject, email },
+    target: record.target,
+    text: record.text,
+    digest: record.digest,
+    revision: record.revision,
+    from: record.from,
+    count: record.count,
+    createdAt: time(record.created),
+    expiresAt: time(record.expires),
+    decisions: record.decisions.map((decision) => ({
+      decision: decision.decision,
+      by: { issuer: decision.issuer, subject: decision.subject, email: decision.email },
+      at: time(decision.at),
+      ...(decision.reason != null && { reason: decision.reason }),
+    })),
+  };
+}
+
+export function sessionView(record: SessionRecord) {
+  const { id, issuer, subject, email, kind, target, commands } = record;
+  return {
+    id,
+    identity: { issuer, subject, email, kind },
+    target,
+    openedAt: time(record.openedAt),
+    closedAt: record.closedAt === null ? null : time(record.closedAt),
+    closeReason: record.closeReason,
+    commands,
+  };
+}

@@ -1,0 +1,132 @@
+/** `sallyport replay`: a recorded session as a transcript, in the time it took where a speed is given. */
+import { z } from "zod";
+import {
+  type Command,
+  exitCodes,
+  gatewayOptions,
+  requirePositional,
+  storeOption,
+  stringOption,
+  UsageError,
+} from "./command.ts";
+import { withRecordings } from "./recordings.ts";
+import { escapeControls, paint, type Terminal, table, verdictColour } from "./terminal.ts";
+
+/** A pause is never longer than this: nobody waits through a lunch break. */
+const pauseMsMax = 3_000;
+const rule = z.looseObject({ id: z.string(), message: z.string() });
+const eventSchema = z.looseObject({ type: z.string(), at: z.number().optional() });
+const openedSchema = z.looseObject({
+  session: z.string(),
+  identity: z.looseObject({ subject: z.string(), email: z.string(), kind: z.string() }),
+  target: z.looseObject({ name: z.string() }),
+});
+const intentSchema = z.looseObject({ text: z.string(), verdict: z.string(), rules: z.array(rule) });
+const rowsSchema = z.looseObject({
+  columns: z.array(z.looseObject({ name: z.string(), mask: z.string().optional() })).optional(),
+  rows: z.array(z.array(z.string().nullable())),
+});
+const approvalSchema = z.looseObject({
+  approval: z.looseObject({
+    id: z.string(),
+    state: z.string(),
+    by: z.array(z.looseObject({ subject: z.string(), email: z.string() })),
+  }),
+});
+const resultSchema = z.looseObject({ tag: z.string(), error: z.record(z.string(), z.string()).optional() });
+const closedSchema = z.looseObject({ reason: z.string() });
+
+export const replayCommand: Command = {
+  name: "replay",
+  summary: "Replays a recording as a transcript; --speed 1 takes the time it took, 10 a tenth of it.",
+  synopsis: "<id> [options]",
+  options: {
+    speed: { type: "string", value: "n", help: "pace; at once when not given" },
+    ...gatewayOptions,
+    ...storeOption,
+  },
+  positionals: { min: 1, max: 1 },
+  async run(invocation) {
+    const { terminal, values, signal } = invocation;
+    const id = requirePositional(invocation, 0);
+    const speed = Number(stringOption(invocation, "speed") ?? "0");
+    if (!Number.isFinite(speed) || speed < 0) throw new UsageError("--speed is a number such as 1 or 10");
+    return await withRecordings(invocation, async (recordings) => {
+      const events: unknown[] = [];
+      let previousAt: number | undefined;
+      for await (const line of recordings.lines(id)) {
+        const event = eventSchema.parse(recordedEvent(JSON.parse(line)));
+        if (values.json === true) events.push(event);
+        else {
+          if (speed > 0 && event.at !== undefined && previousAt !== undefined)
+            await pause(Math.min(pauseMsMax, (event.at - previousAt) / speed), signal);
+          terminal.out(renderEvent(terminal, event));
+        }
+        previousAt = event.at ?? previousAt;
+      }
+      if (values.json === true) terminal.out(`${JSON.stringify(events)}\n`);
+      return exitCodes.ok;
+    });
+  },
+};
+
+/** A line is an event, or an event beside its number and hash in the chain. */
+function recordedEvent(line: unknown): unknown {
+  return typeof line === "object" && line !== null && "event" in line ? line.event : line;
+}
+
+function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, Math.max(0, ms));
+    signal.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
+  });
+}
+
+const linesOf = (text: string) => text.split("\n").map(escapeControls).join("\n  ");
+
+/** What a reader of the transcript sees of one event; "" for those that are not for people. */
+export function renderEvent(terminal: Terminal, event: z.infer<typeof eventSchema>): string {
+  switch (event.type) {
+    case "session.opened": {
+      const { session, identity, target } = openedSchema.parse(event);
+      const who = escapeControls(identity.email || identity.subject);
+      return `${paint(terminal, "bold", `${who} (${escapeControls(identity.kind)}) on ${escapeControls(target.name)}`)}  ${paint(terminal, "dim", `session ${escapeControls(session)}, ${clock(event.at)}`)}\n`;
+    }
+    case "intent": {
+      const { text, verdict, rules } = intentSchema.parse(event);
+      const why = rules
+        .map((one) => `  ${paint(terminal, "dim", escapeControls(`${one.id}: ${one.message}`))}\n`)
+        .join("");
+      const word = paint(terminal, verdictColour(verdict), `[${escapeControls(verdict)}]`);
+      return `\n${paint(terminal, "dim", clock(event.at))} ${paint(terminal, "cyan", ">")} ${linesOf(text)}  ${word}\n${why}`;
+    }
+    case "approval": {
+      const { id, state, by } = approvalSchema.parse(event).approval;
+      const people = by.map((person) => person.email || person.subject).join(", ");
+      return `  ${escapeControls(id)} ${paint(terminal, verdictColour(state), escapeControls(state))}${people === "" ? "" : ` by ${escapeControls(people)}`}\n`;
+    }
+    case "rows":
+      return renderRows(terminal, rowsSchema.parse(event));
+    case "result": {
+      const { tag, error } = resultSchema.parse(event);
+      if (error === undefined) return `${escapeControls(tag)}\n`;
+      return `${paint(terminal, "red", "ERROR:")}  ${escapeControls(error.M ?? error.message ?? "")}\n`;
+    }
+    case "session.closed":
+      return `\n${paint(terminal, "dim", `closed: ${escapeControls(closedSchema.parse(event).reason)}, ${clock(event.at)}`)}\n`;
+    default:
+      return "";
+  }
+}
+
+function renderRows(terminal: Terminal, { columns, rows }: z.infer<typeof rowsSchema>): string {
+  const cells = rows.map((row) => row.map((value) => ({ text: value ?? "" })));
+  if (columns === undefined)
+    return cells.map((row) => `${row.map((cell) => escapeControls(cell.text)).join("  ")}\n`).join("");
+  const titles = columns.map(({ name, mask }) => ({
+    title: escapeControls(mask === undefined ? name : `${name} (${mask})`),
+  }));
+  return table(terminal, titles, cells);
+}
+
+const clock = (at: number | undefined) => (at === undefined ? "" : new Date(at).toISOString().slice(11, 23));

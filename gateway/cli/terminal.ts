@@ -1,0 +1,121 @@
+/** How the CLI writes: aligned columns, colours on a terminal only, and no control character that it did not choose. */
+
+export interface Terminal {
+  readonly out: (text: string) => void;
+  readonly err: (text: string) => void;
+  readonly isTTY: boolean;
+  /** Characters in a line; tables are cut to it on a terminal. */
+  readonly columns: number;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+}
+
+export type Colour = "dim" | "bold" | "red" | "green" | "yellow" | "cyan";
+const codes: Readonly<Record<Colour, string>> = {
+  dim: "2",
+  bold: "1",
+  red: "31",
+  green: "32",
+  yellow: "33",
+  cyan: "36",
+};
+
+export interface Cell {
+  readonly text: string;
+  readonly colour?: Colour;
+}
+
+export interface Column {
+  readonly title: string;
+  /** Cut with … past this many characters; the last column takes what the terminal has left. */
+  readonly max?: number;
+  readonly right?: boolean;
+}
+
+/** C0, DEL, C1, bidirectional controls and line separators: what could drive a terminal or disguise a line. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what this is about.
+const controls = /[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
+const names: Readonly<Record<string, string>> = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
+
+/** Recorded data as one harmless line. */
+export function escapeControls(text: string): string {
+  return text.replace(controls, (character) => {
+    const known = names[character];
+    if (known !== undefined) return known;
+    const code = character.charCodeAt(0);
+    return code < 256 ? `\\x${code.toString(16).padStart(2, "0")}` : `\\u${code.toString(16).padStart(4, "0")}`;
+  });
+}
+
+export function paint(terminal: Terminal, colour: Colour | undefined, text: string): string {
+  const coloured = terminal.isTTY && terminal.environment.NO_COLOR === undefined;
+  return coloured && colour !== undefined && text !== "" ? `\x1b[${codes[colour]}m${text}\x1b[0m` : text;
+}
+
+export function verdictColour(word: string): Colour | undefined {
+  if (["allow", "approved", "ok"].includes(word)) return "green";
+  if (["deny", "denied", "error", "interrupted"].includes(word)) return "red";
+  if (["mask", "approve", "pending", "expired", "cancelled"].includes(word)) return "yellow";
+  return undefined;
+}
+
+/** Cells a terminal gives a text: wide for CJK and emoji, as Bun counts it. */
+const width = (text: string) => Bun.stringWidth(text);
+
+function cut(text: string, max: number): string {
+  if (width(text) <= max) return text;
+  let short = "";
+  for (const { segment } of new Intl.Segmenter().segment(text)) {
+    if (width(short) + width(segment) > max - 1) break;
+    short += segment;
+  }
+  return `${short}…`;
+}
+
+/** Rows under a header, aligned; nothing but the header's absence when there are no rows. */
+export function table(terminal: Terminal, columns: readonly Column[], rows: readonly (readonly Cell[])[]): string {
+  const escaped = rows.map((row) => row.map((cell) => ({ ...cell, text: escapeControls(cell.text) })));
+  const widths = columns.map((column, index) => {
+    const widest = Math.max(width(column.title), ...escaped.map((row) => width(row[index]?.text ?? "")));
+    return Math.min(widest, column.max ?? Number.POSITIVE_INFINITY);
+  });
+  const last = columns.length - 1;
+  if (terminal.isTTY) {
+    const before = widths.slice(0, last).reduce((sum, one) => sum + one + 2, 0);
+    widths[last] = Math.max(10, Math.min(widths[last] ?? 0, terminal.columns - before));
+  }
+  const line = (cells: readonly Cell[]) =>
+    cells
+      .map((cell, index) => {
+        // Only a terminal is short of room: what is piped on is whole.
+        const room = widths[index] ?? 0;
+        const text = terminal.isTTY ? cut(cell.text, room) : cell.text;
+        const padding = " ".repeat(Math.max(0, room - width(text)));
+        const painted = paint(terminal, cell.colour, text);
+        if (columns[index]?.right === true) return padding + painted;
+        return index === last ? painted : painted + padding;
+      })
+      .join("  ")
+      .trimEnd();
+  const header = line(columns.map((column): Cell => ({ text: column.title, colour: "dim" })));
+  return [header, ...escaped.map(line)].map((text) => `${text}\n`).join("");
+}
+
+/** "2026-01-31 12:00:05" in UTC, for columns. */
+export function shortTime(time: string | number | null | undefined): string {
+  if (time === null || time === undefined) return "";
+  const date = new Date(time);
+  return Number.isNaN(date.getTime()) ? "" : date.toISOString().slice(0, 19).replace("T", " ");
+}
+
+/** "45s", "12m", "3h05m". */
+export function shortDuration(ms: number): string {
+  const seconds = Math.max(0, Math.round(ms / 1_000));
+  if (seconds < 60) return `${seconds}s`;
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return `${minutes}m${seconds % 60 === 0 ? "" : `${String(seconds % 60).padStart(2, "0")}s`}`;
+  return `${Math.floor(minutes / 60)}h${String(minutes % 60).padStart(2, "0")}m`;
+}
+
+export function printJson(terminal: Terminal, value: unknown): void {
+  terminal.out(`${JSON.stringify(value, undefined, 2)}\n`);
+}
