@@ -1,5 +1,5 @@
 /** The connection to a target against a real PostgreSQL 15 and against servers that misbehave. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, spyOn, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import {
   appendFileSync,
@@ -16,6 +16,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { encodeBackendMessage } from "./backend-encoder.ts";
 import type { BackendMessage } from "./messages.ts";
+import { ScramClient } from "./scram.ts";
 import { simpleQuery } from "./simple-query.ts";
 import { connectUpstream, type UpstreamOptions } from "./upstream.ts";
 import { MessageWriter } from "./writer.ts";
@@ -119,6 +120,13 @@ describe.skipIf(!existsSync(join(bin, "initdb")))("a real PostgreSQL", () => {
       });
     }
   }
+  test("binds SCRAM to the TLS channel", async () => {
+    const started = spyOn(ScramClient.prototype, "start");
+    const connection = await connectUpstream(options({ tls: "require" }));
+    connection.end();
+    expect(started.mock.contexts.map((client) => (client as ScramClient).mechanism)).toEqual(["SCRAM-SHA-256-PLUS"]);
+    started.mockRestore();
+  });
   test("verifies the certificate's chain and name", async () => {
     for (const accepted of [{ tls: "verify-ca" }, { tls: "verify-full", serverName: "db.test" }] as const) {
       const connection = await connectUpstream(options({ ...accepted, ca }));
