@@ -43,7 +43,7 @@ export function libpqEnvironment(endpoint: Endpoint): Record<string, string> {
   return {
     PATH: process.env.PATH ?? "/usr/bin:/bin",
     ...{ HOME: process.env.HOME ?? "/", PGHOST: "127.0.0.1", PGPORT: String(endpoint.port), PGUSER: endpoint.user },
-    ...{ PGPASSWORD: endpoint.password, PGDATABASE: endpoint.database, PGSSLMODE: "disable", PGGSSENCMODE: "disable" },
+    ...{ PGPASSWORD: endpoint.password, PGDATABASE: endpoint.database, PGSSLMODE: "disable" },
   };
 }
 
