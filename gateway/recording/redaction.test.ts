@@ -1,0 +1,38 @@
+import { expect, test } from "bun:test";
+import { extend, genesis } from "./chain.ts";
+import { redactSecrets } from "./redaction.ts";
+
+const hidden = "hunter2hunter2";
+for (const text of [
+  `ALTER ROLE a PASSWORD '${hidden}'`,
+  `create user a encrypted password E'x\\'${hidden}'`,
+  `ALTER USER a PASSWORD U&'${hidden}'`,
+  `ALTER ROLE a PASSWORD $t$${hidden}$t$`,
+  `ALTER ROLE a PASSWORD /* c */ '${hidden}`,
+  `CREATE USER MAPPING FOR a SERVER s OPTIONS (user 'a', password '${hidden}')`,
+  `CREATE SUBSCRIPTION s CONNECTION 'host=h password=${hidden}' PUBLICATION p`,
+  `SELECT dblink('host=h password=${hidden}', 'select 1')`,
+  `SELECT dblink('host=h password=''a ${hidden}''', 'select 1')`,
+  `select 'postgres://u:${hidden}@h/d'`,
+  `select 'postgres://u:p@${hidden}@h/d'`,
+  `select 'Bearer ${hidden}'`,
+  `select 'eyJhbGciOi.${hidden}.${hidden}'`,
+  `select 'ghp_${hidden}${hidden}'`,
+  `select '-----BEGIN PRIVATE KEY-----\n${hidden}\n-----END PRIVATE KEY-----'`,
+]) {
+  test(`takes the secret out of ${text}`, () => {
+    const result = redactSecrets(text);
+    expect(result).not.toContain(hidden);
+    expect(result).toContain("<redacted>");
+  });
+}
+test("leaves ordinary statements as they are", () => {
+  for (const text of ["select 1", "select password_changed_at from users", "select 'it''s'"])
+    expect(redactSecrets(text)).toBe(text);
+});
+test("the chain depends on the session, each line and their order", () => {
+  const one = extend(extend(genesis("s"), "a"), "b");
+  expect(extend(extend(genesis("s"), "b"), "a")).not.toEqual(one);
+  expect(extend(extend(genesis("t"), "a"), "b")).not.toEqual(one);
+  expect(extend(genesis("s"), "b")).not.toEqual(one);
+});

@@ -1,0 +1,32 @@
+/**
+ * Takes secrets out of text before it is recorded: passwords in role DDL, options and connection strings, and strings
+ * shaped like well-known tokens. Role DDL that mentions PASSWORD loses every literal, so no quoting can slip through.
+ */
+const redacted = "<redacted>";
+const suspicious =
+  /passw|pwd|secret|:\/\/[^\s/]*@|eyJ|AKIA|ASIA|gh[a-z]_|github_pat_|xox[a-z]-|sk-|AIza|PRIVATE KEY|bearer/i;
+const ddl = /\b(?:role|user|group|server|subscription|mapping)\b/i;
+const literal =
+  /(\$(?:[\p{L}_][\p{L}\p{N}_]*)?\$)[\s\S]*?(?:\1|$)|\bE'(?:\\[\s\S]|''|[^'\\])*(?:'|$)|'(?:''|[^'])*(?:'|$)/giu;
+const tokens: readonly RegExp[] = [
+  /-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|$)/g,
+  /\beyJ[\w-]{5,}\.[\w-]+(?:\.[\w-]*)?/g,
+  /\b(?:AKIA|ASIA)[A-Z0-9]{16}\b/g,
+  /\b(?:gh[a-z]_\w{20,}|github_pat_\w{20,}|xox[a-z]-[\w-]{8,}|sk-[\w-]{16,}|AIza[\w-]{30,})/g,
+];
+
+export function redactSecrets(text: string): string {
+  if (!suspicious.test(text)) return text;
+  let result = text;
+  if (/passw/i.test(text) && ddl.test(text) && /\b(?:create|alter)\b/i.test(text)) {
+    result = result.replace(literal, `'${redacted}'`);
+  }
+  for (const token of tokens) result = result.replace(token, redacted);
+  return result
+    .replace(/\b(bearer\s+)[\w.~+/=-]{8,}/gi, `$1${redacted}`)
+    .replace(/(:\/\/[^\s:/@'"]*:)[^\s'"]+@/g, `$1${redacted}@`)
+    .replace(
+      /\b((?:\w*password|passwd|pwd|\w*secret\w*)\s*=\s*)(?:''(?:\\[\s\S]|[^'])*''|'(?:\\[\s\S]|''|[^'])*'|"[^"]*"|[^\s'",;)]+)/gi,
+      `$1${redacted}`,
+    );
+}
