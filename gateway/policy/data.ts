@@ -1,0 +1,74 @@
+/** Data that policies read: the bundle's own with a deployment's `data.yaml` merged over it. */
+import { parse } from "yaml";
+import { z } from "zod";
+import { GatewayError } from "../errors.ts";
+
+const names = z.array(z.string());
+const json = z.record(z.string(), z.json());
+
+/** Only what the gateway itself and the default policies read is checked; a deployment may add anything. */
+const shape = z.looseObject({
+  targets: z
+    .record(
+      z.string(),
+      z.looseObject({
+        access: z.record(z.string(), names).optional(),
+        labels: z.record(z.string(), names).optional(),
+      }),
+    )
+    .optional(),
+  labels: z.record(z.string(), z.looseObject({})).optional(),
+  agents: z.looseObject({ hold: names.optional(), deny: names.optional() }).optional(),
+  approvers: names.optional(),
+});
+
+export type PolicyData = Readonly<Record<string, unknown>>;
+
+/** @param where names the file in the error's message. */
+export function checkData(value: unknown, where: string): PolicyData {
+  const plain = json.safeParse(value);
+  const checked = plain.success ? shape.safeParse(plain.data) : plain;
+  if (plain.success && checked.success) return plain.data;
+  const issue = checked.error?.issues[0];
+  const path = issue?.path.map(String).join(".") ?? "";
+  throw new GatewayError("policy.bundle_invalid", `${where}: ${path === "" ? "" : `${path}: `}${issue?.message}`);
+}
+
+export function parseDeploymentData(text: string, where: string): PolicyData {
+  let value: unknown;
+  try {
+    value = parse(text) ?? {};
+  } catch (cause) {
+    throw new GatewayError("policy.bundle_invalid", `${where} is not valid YAML`, { cause });
+  }
+  return checkData(value, where);
+}
+
+function isMap(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** Maps merge key by key; lists and scalars of `over` replace those of `base`. */
+export function mergeData(base: PolicyData, over: PolicyData): PolicyData {
+  const merged = new Map(Object.entries(base));
+  for (const [key, value] of Object.entries(over)) {
+    const before = merged.get(key);
+    merged.set(key, isMap(before) && isMap(value) ? mergeData(before, value) : value);
+  }
+  return Object.fromEntries(merged);
+}
+
+/** JSON with sorted keys: equal data has equal text however its file was written. */
+export function canonicalJson(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(canonicalJson).join(",")}]`;
+  if (!isMap(value)) return JSON.stringify(value);
+  const entries = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
+  return `{${entries.map(([key, item]) => `${JSON.stringify(key)}:${canonicalJson(item)}`).join(",")}}`;
+}
+
+/** Labels by schema.table.column of one target, as `targets.<name>.labels` says them. */
+export function labelsOfTarget(data: PolicyData, targetName: string): ReadonlyMap<string, string[]> {
+  const { targets } = shape.parse(data);
+  const target = targets && Object.hasOwn(targets, targetName) ? targets[targetName] : undefined;
+  return new Map(Object.entries(target?.labels ?? {}));
+}
