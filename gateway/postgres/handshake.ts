@@ -198,6 +198,7 @@ async function bearerToken(stream: ClientStream, writer: MessageWriter, issuer: 
   if (initial.mechanism !== "OAUTHBEARER")
     throw new GatewayError("protocol.unsupported", "only SASL OAUTHBEARER is offered");
   const text = initial.data?.toString("utf8") ?? "";
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: RFC 7628 separates its pairs by ^A.
   const match = /^[ny],(?:a=[^,]*)?,\u0001((?:[a-zA-Z]+=[^\u0001]*\u0001)*)\u0001$/.exec(text);
   if (match === null) throw new GatewayError("protocol.malformed", "malformed OAUTHBEARER message");
   const auth = (match[1] ?? "").split("\u0001").find((pair) => pair.startsWith("auth="));

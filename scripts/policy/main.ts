@@ -1,0 +1,43 @@
+/** `bun run policy build|check|test`: what policy authors run. */
+import { resolve } from "node:path";
+import { policiesFolder, writeDefaultBundle } from "./build.ts";
+import { resolveOpa } from "./toolchain.ts";
+
+const usage = "usage: bun run policy build|check|test";
+
+/** Runs OPA in the policies' folder; its output is the user's. */
+function opa(...args: string[]): number {
+  const run = Bun.spawnSync([resolveOpa(), ...args], { cwd: policiesFolder, stdout: "inherit", stderr: "inherit" });
+  return run.exitCode;
+}
+
+function check(): number {
+  const formatted = opa("fmt", "--fail", "--list", ".");
+  if (formatted !== 0) console.error("not formatted: run `opa fmt -w policies`");
+  const checked = opa(
+    "check",
+    "--strict",
+    "--capabilities",
+    resolve(policiesFolder, "capabilities.json"),
+    "--ignore",
+    "dist",
+    ".",
+  );
+  return formatted || checked;
+}
+
+const [command, ...rest] = process.argv.slice(2);
+switch (command) {
+  case "build":
+    console.log(`built ${writeDefaultBundle()}`);
+    break;
+  case "check":
+    process.exit(check());
+    break;
+  case "test":
+    process.exit(opa("test", "--ignore", "dist", ".", ...rest));
+    break;
+  default:
+    console.error(usage);
+    process.exit(2);
+}
