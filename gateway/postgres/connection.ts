@@ -1,0 +1,250 @@
+/**
+ * One client's connection, start to end: it owns both sockets, moves bytes between them and the session's two halves
+ * (`machine.ts`, `responses.ts`) with backpressure each way, and ends both when either side, the token or a fault does.
+ */
+import { randomBytes, randomInt } from "node:crypto";
+import type { Socket } from "node:net";
+import { GatewayError } from "../errors.ts";
+import { limits } from "../limits.ts";
+import type { Session } from "../session/session.ts";
+import { encodeBackendMessage } from "./backend-encoder.ts";
+import { errorFields } from "./diagnostics.ts";
+import { decodeFrontendMessage } from "./frontend-decoder.ts";
+import type { ClientStream } from "./handshake.ts";
+import { Machine } from "./machine.ts";
+import type { NoticeFields } from "./messages.ts";
+import { FrameReader } from "./reader.ts";
+import { checkParameter, Responses } from "./responses.ts";
+import type { RunOptions } from "./run.ts";
+import type { StartupRequest } from "./startup.ts";
+import type { UpstreamConnection } from "./upstream.ts";
+import { MessageWriter } from "./writer.ts";
+
+export interface CancelKey {
+  readonly processId: number;
+  readonly secretKey: Buffer;
+}
+
+/** Own random keys: 4 bytes for protocol 3.0, 32 for 3.2. */
+export function newCancelKey(minor: number): CancelKey {
+  return { processId: randomInt(1, 2 ** 31 - 1), secretKey: randomBytes(minor >= 2 ? 32 : 4) };
+}
+
+export class Connection {
+  readonly session: Session;
+  readonly key: CancelKey;
+  readonly #socket: Socket;
+  readonly #clientReader: FrameReader;
+  readonly #upstream: UpstreamConnection;
+  readonly #upstreamReader = new FrameReader({ messageBytesMax: limits.upstreamMessageBytesMax });
+  readonly #machine: Machine;
+  readonly #responses: Responses;
+  readonly #out = new MessageWriter();
+  readonly #onEnd: (reason: string, error?: unknown) => void;
+  #busy = false;
+  #ended = false;
+  /** Forwarding in order behind the commits of the recording. */
+  #forwarding: Promise<void> | undefined;
+  #stall: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(options: {
+    stream: ClientStream;
+    startup: StartupRequest;
+    upstream: UpstreamConnection;
+    run: RunOptions;
+    key: CancelKey;
+    /** Called once. */
+    onEnd: (reason: string, error?: unknown) => void;
+  }) {
+    this.session = options.run.session;
+    this.key = options.key;
+    this.#socket = options.stream.socket;
+    this.#clientReader = options.stream.reader;
+    this.#upstream = options.upstream;
+    this.#onEnd = options.onEnd;
+    this.#machine = new Machine(options.run, {
+      forward: (bytes) => this.#forward(bytes),
+      notice: (fields) => this.#notice(fields),
+      cancelUpstream: () => void this.#upstream.cancel().catch(() => undefined),
+    });
+    this.#responses = new Responses(this.#machine, this.#out);
+  }
+
+  /** The session's own queries, before the client's first. */
+  internalQuery(sql: string): Promise<(string | null)[][]> {
+    return this.#machine.internalQuery(sql);
+  }
+
+  cancel(): void {
+    this.#machine.cancel();
+  }
+
+  /** Attaches the target's side; nothing reaches the client before `start`. */
+  attach(): void {
+    this.#upstream.onData((chunk) => this.#fromUpstream(chunk));
+    this.#upstream.onDrain(() => this.#pump());
+    this.#upstream.onClose((error) =>
+      this.end("upstream", error ?? new GatewayError("upstream.unreachable", "the target closed the connection")),
+    );
+    this.#socket.on("close", () => this.end("client"));
+    this.#socket.on("end", () => this.end("client"));
+    this.#socket.on("error", () => this.end("client"));
+    this.#socket.on("drain", () => this.#upstream.resume());
+  }
+
+  /** Tells the client that it is in, and serves it. */
+  start(notices: readonly NoticeFields[] = []): void {
+    encodeBackendMessage(this.#out, { type: "AuthenticationOk" });
+    for (const [name, value] of this.#upstream.parameters) {
+      if (checkParameter(name, value)) encodeBackendMessage(this.#out, { type: "ParameterStatus", name, value });
+    }
+    encodeBackendMessage(this.#out, {
+      type: "BackendKeyData",
+      processId: this.key.processId,
+      secretKey: this.key.secretKey,
+    });
+    for (const fields of notices) encodeBackendMessage(this.#out, { type: "NoticeResponse", fields });
+    encodeBackendMessage(this.#out, { type: "ReadyForQuery", status: "I" });
+    this.#toClient();
+    this.#socket.on("data", (chunk: Buffer) => {
+      this.#clientReader.push(chunk);
+      this.#pump();
+    });
+    this.#socket.resume();
+    this.#pump();
+  }
+
+  /** Handles what the client sent, one message after the other; stops while one waits or the target is full. */
+  #pump(): void {
+    if (this.#busy || this.#ended) return;
+    try {
+      for (;;) {
+        const frame = this.#clientReader.next();
+        if (frame === undefined) break;
+        const message = decodeFrontendMessage(frame);
+        if (message.type === "Terminate") return this.end("client");
+        const waiting = this.#machine.handle(message);
+        if (waiting === undefined) continue;
+        this.#busy = true;
+        // More than a little waiting input is the client's to keep.
+        this.#socket.pause();
+        waiting.then(
+          () => {
+            this.#busy = false;
+            this.#socket.resume();
+            this.#pump();
+          },
+          (fault) => this.end("fault", fault),
+        );
+        return;
+      }
+      this.#machine.flush();
+      this.#watchStall();
+    } catch (fault) {
+      this.end("fault", fault);
+    }
+  }
+
+  /** A client may not sit inside an unfinished message. */
+  #watchStall(): void {
+    const unfinished = this.#clientReader.bufferedBytes > 0;
+    if (!unfinished && this.#stall !== undefined) {
+      clearTimeout(this.#stall);
+      this.#stall = undefined;
+    } else if (unfinished && this.#stall === undefined) {
+      this.#stall = setTimeout(
+        () => this.end("fault", new GatewayError("protocol.timeout", "a message was not completed in time")),
+        limits.clientMessageStallMs,
+      );
+    }
+  }
+
+  #forward(bytes: Buffer): void {
+    const committed = this.session.committed();
+    if (committed === undefined && this.#forwarding === undefined) return this.#write(bytes);
+    const before = this.#forwarding;
+    const next = (async () => {
+      await before;
+      await committed;
+      if (!this.#ended) this.#write(bytes);
+    })();
+    const mine: Promise<void> = next.then(
+      () => {
+        if (this.#forwarding === mine) this.#forwarding = undefined;
+      },
+      (fault) => this.end("fault", fault),
+    );
+    this.#forwarding = mine;
+  }
+
+  #write(bytes: Buffer): void {
+    if (this.#ended) return;
+    if (!this.#upstream.write(bytes)) {
+      this.#socket.pause();
+      const resume = () => {
+        if (!this.#busy) this.#socket.resume();
+      };
+      this.#upstream.onDrain(resume);
+    }
+  }
+
+  #fromUpstream(chunk: Buffer): void {
+    if (this.#ended) return;
+    try {
+      this.#upstreamReader.push(chunk);
+      for (const frame of this.#upstreamReader) {
+        this.#responses.handle(frame);
+        if (this.#ended) return;
+      }
+      this.#toClient();
+    } catch (fault) {
+      this.end("fault", asUpstreamFault(fault));
+    }
+  }
+
+  #toClient(): void {
+    if (this.#out.length === 0) return;
+    if (!this.#socket.write(this.#out.take())) this.#upstream.pause();
+  }
+
+  #notice(fields: NoticeFields): void {
+    encodeBackendMessage(this.#out, { type: "NoticeResponse", fields });
+    this.#toClient();
+  }
+
+  /** Ends both sides once; an error is told to the client as FATAL. */
+  end(reason: string, error?: unknown): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    clearTimeout(this.#stall);
+    this.#machine.abandon();
+    if (error !== undefined && reason !== "client") {
+      const told =
+        error instanceof GatewayError
+          ? error
+          : new GatewayError("internal", "the gateway met a fault and closed this session", { cause: error });
+      try {
+        encodeBackendMessage(this.#out, { type: "ErrorResponse", fields: errorFields(told, "FATAL") });
+        this.#socket.end(this.#out.take());
+      } catch {
+        this.#socket.destroy();
+      }
+    } else {
+      this.#socket.end();
+    }
+    this.#upstream.end();
+    setTimeout(() => {
+      this.#socket.destroy();
+      this.#upstream.destroy();
+    }, 2_000).unref();
+    this.#onEnd(reason, error);
+  }
+}
+
+/** What the target sent malformed is the target's fault, not the client's. */
+function asUpstreamFault(fault: unknown): unknown {
+  if (fault instanceof GatewayError && fault.code.startsWith("protocol.")) {
+    return new GatewayError("upstream.protocol", "the target broke the protocol", { cause: fault });
+  }
+  return fault;
+}

@@ -1,0 +1,272 @@
+/** Accepts PostgreSQL clients: handshake, identity, target, the session's open, and the connection's life. */
+
+import { timingSafeEqual } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { createServer, type Server, type Socket } from "node:net";
+import { createSecureContext, type SecureContext } from "node:tls";
+import { type Config, type PostgresTarget, readSecret } from "../config.ts";
+import { GatewayError } from "../errors.ts";
+import { requireUser } from "../identity/bind-user.ts";
+import { limits } from "../limits.ts";
+import type { Approvals } from "../session/approvals.ts";
+import type { SessionDependencies } from "../session/dependencies.ts";
+import type { Novelty } from "../session/novelty.ts";
+import { Session } from "../session/session.ts";
+import type { SessionAnalyser } from "./analysed.ts";
+import { encodeBackendMessage } from "./backend-encoder.ts";
+import { Connection, newCancelKey } from "./connection.ts";
+import { errorFields } from "./diagnostics.ts";
+import { ClientStream, handshake } from "./handshake.ts";
+import type { CancelRequest } from "./messages.ts";
+import { connectUpstream } from "./upstream.ts";
+import { MessageWriter } from "./writer.ts";
+
+export interface AnalyserSource {
+  /** Names of one database of a target, for one session. */
+  forSession(target: PostgresTarget, database: string, session: Session): SessionAnalyser;
+}
+
+export interface PostgresServerOptions {
+  readonly config: Config;
+  readonly dependencies: SessionDependencies;
+  readonly approvals: Approvals;
+  readonly novelty: Novelty;
+  readonly analysers: AnalyserSource;
+  readonly hashKey: Uint8Array;
+}
+
+export class PostgresServer {
+  readonly #options: PostgresServerOptions;
+  readonly #server: Server;
+  readonly #secureContext: SecureContext | undefined;
+  readonly #connections = new Map<number, Connection>();
+  #waiting = 0;
+  #draining = false;
+  readonly #expiry: ReturnType<typeof setInterval>;
+
+  constructor(options: PostgresServerOptions) {
+    this.#options = options;
+    const { tls } = options.config;
+    this.#secureContext =
+      tls && createSecureContext({ cert: readFileSync(tls.cert), key: readFileSync(tls.key), minVersion: "TLSv1.2" });
+    this.#server = createServer({ noDelay: true }, (socket) => void this.#accept(socket));
+    this.#expiry = setInterval(() => this.#cutExpired(), limits.expiryCheckMs);
+  }
+
+  listen(host: string, port: number): Promise<number> {
+    return new Promise((resolve, reject) => {
+      this.#server.once("error", reject);
+      this.#server.listen(port, host, () => {
+        const address = this.#server.address();
+        resolve(typeof address === "object" && address !== null ? address.port : port);
+      });
+    });
+  }
+
+  get sessions(): number {
+    return this.#connections.size;
+  }
+
+  /** No new session; the open ones get `drainMs`, then they are ended and their recordings sealed. */
+  async drain(drainMs: number): Promise<void> {
+    this.#draining = true;
+    this.#server.close();
+    const until = Date.now() + drainMs;
+    while (this.#connections.size > 0 && Date.now() < until) await Bun.sleep(50);
+    const error = new GatewayError("session.draining", "the gateway is shutting down", { hint: "Connect again." });
+    for (const connection of this.#connections.values()) connection.end("drained", error);
+    clearInterval(this.#expiry);
+    await Promise.allSettled(this.#closing);
+  }
+
+  readonly #closing = new Set<Promise<void>>();
+
+  #cutExpired(): void {
+    const now = Date.now();
+    for (const connection of this.#connections.values()) {
+      if (now >= connection.session.expiresAtMs) {
+        connection.end(
+          "expired",
+          new GatewayError("session.expired", "the token of this session has expired", {
+            hint: "Get a new token and connect again.",
+          }),
+        );
+      }
+    }
+  }
+
+  async #accept(socket: Socket): Promise<void> {
+    const { log } = this.#options.dependencies;
+    socket.on("error", () => undefined);
+    if (this.#waiting >= limits.unauthenticatedConnectionsMax || this.#connections.size >= limits.connectionsMax) {
+      return refuse(socket, new GatewayError("session.too_many", "too many connections to the gateway"));
+    }
+    this.#waiting += 1;
+    const stream = new ClientStream(socket);
+    const timer = setTimeout(() => {
+      refuse(stream.socket, new GatewayError("protocol.timeout", "the client did not log in in time"));
+    }, limits.startupTimeoutMs);
+    try {
+      const result = await handshake(stream, {
+        secureContext: this.#secureContext,
+        authentication: this.#options.config.postgres.authentication,
+        issuer: this.#options.config.identity.issuers[0]?.issuer ?? "",
+      });
+      clearTimeout(timer);
+      if (result.kind === "cancel") {
+        this.#cancel(result.request);
+        stream.socket.destroy();
+      } else if (result.kind === "closed") {
+        stream.socket.destroy();
+      } else {
+        await this.#open(result);
+      }
+    } catch (fault) {
+      const error =
+        fault instanceof GatewayError
+          ? fault
+          : new GatewayError("internal", "the gateway met a fault", { cause: fault });
+      log.warn("connection refused", {
+        address: socket.remoteAddress,
+        code: error.code,
+        error: error.message,
+        cause: error.cause,
+      });
+      refuse(stream.socket, error);
+    } finally {
+      clearTimeout(timer);
+      this.#waiting -= 1;
+    }
+  }
+
+  /** A key reaches its own session only; a wrong one is ignored, as PostgreSQL does. */
+  #cancel(request: CancelRequest): void {
+    const connection = this.#connections.get(request.processId);
+    if (connection === undefined) return;
+    const { secretKey } = connection.key;
+    if (secretKey.length === request.secretKey.length && timingSafeEqual(secretKey, request.secretKey))
+      connection.cancel();
+  }
+
+  async #open(caller: Extract<Awaited<ReturnType<typeof handshake>>, { kind: "caller" }>): Promise<void> {
+    const { config, dependencies, approvals, novelty, analysers, hashKey } = this.#options;
+    const { stream, startup, token } = caller;
+    if (this.#draining) throw new GatewayError("session.draining", "the gateway is shutting down");
+    const authenticated = await dependencies.verifier.verify(token);
+    requireUser(authenticated.identity, startup.user);
+    const { target, database } = findTarget(config, startup.database);
+    const session = await Session.open(
+      dependencies,
+      { approvals, novelty },
+      {
+        authenticated,
+        target: { name: target.name, kind: target.kind, database, labels: target.labels },
+        client: { address: stream.socket.remoteAddress ?? "", application: startup.applicationName },
+        context: {
+          reason: startup.context.reason ?? "",
+          prompt: startup.context.prompt ?? "",
+          ticket: startup.context.ticket ?? "",
+          trace: "",
+        },
+      },
+    );
+    try {
+      await this.#serve(session, target, database, { stream, startup, analysers, hashKey });
+    } catch (fault) {
+      await session.close("fault", fault instanceof GatewayError ? fault.message : "fault");
+      throw fault;
+    }
+  }
+
+  async #serve(
+    session: Session,
+    target: PostgresTarget,
+    database: string,
+    parts: {
+      stream: ClientStream;
+      startup: Parameters<typeof newConnection>[0]["startup"];
+      analysers: AnalyserSource;
+      hashKey: Uint8Array;
+    },
+  ): Promise<void> {
+    const { config, dependencies } = this.#options;
+    const upstream = await connectUpstream({
+      ...upstreamAddress(target),
+      database,
+      parameters: parts.startup.settings,
+    });
+    const analyser = parts.analysers.forSession(target, database, session);
+    parts.stream.release();
+    let key = newCancelKey(parts.startup.minor);
+    while (this.#connections.has(key.processId)) key = newCancelKey(parts.startup.minor);
+    const connection = newConnection({
+      stream: parts.stream,
+      startup: parts.startup,
+      upstream,
+      key,
+      run: { session, analyser, hashKey: parts.hashKey, rowBytesMax: config.store.recording.rows_bytes_per_command },
+      onEnd: (reason, error) => {
+        this.#connections.delete(key.processId);
+        const message = error instanceof GatewayError ? error.message : undefined;
+        if (reason === "fault") dependencies.log.warn("session ended by a fault", { session: session.id, error });
+        const closing: Promise<void> = session
+          .close(reason, message)
+          .catch((cause) =>
+            dependencies.log.error("a recording could not be sealed", { session: session.id, error: cause }),
+          )
+          .finally(() => this.#closing.delete(closing));
+        this.#closing.add(closing);
+      },
+    });
+    this.#connections.set(key.processId, connection);
+    connection.attach();
+    try {
+      await analyser.refresh((sql) => connection.internalQuery(sql));
+    } catch (fault) {
+      connection.end("fault", fault);
+      return;
+    }
+    connection.start();
+  }
+}
+
+const newConnection = (options: ConstructorParameters<typeof Connection>[0]) => new Connection(options);
+
+/** Where and as whom a target is reached. The secret is read at each use, so that a rotated one is taken up. */
+export function upstreamAddress(target: PostgresTarget) {
+  const { credential } = target;
+  return {
+    host: target.address.host,
+    port: target.address.port,
+    tls: target.tls,
+    ...(target.ca && { ca: readFileSync(target.ca, "utf8") }),
+    ...(target.server_name && { serverName: target.server_name }),
+    user: credential.user,
+    ...(credential.password && { password: readSecret(credential.password, `password of target ${target.name}`) }),
+  };
+}
+
+/** "target" or "target/dbname". @throws GatewayError session.target_unknown, which does not say what targets exist */
+function findTarget(config: Config, name: string): { target: PostgresTarget; database: string } {
+  const slash = name.indexOf("/");
+  const targetName = slash < 0 ? name : name.slice(0, slash);
+  const target = config.targets.find((candidate) => candidate.name === targetName && candidate.kind === "postgres");
+  const database = slash < 0 ? target?.database : name.slice(slash + 1);
+  if (
+    target === undefined ||
+    database === undefined ||
+    (database !== target.database && !target.databases.includes(database))
+  ) {
+    throw new GatewayError("session.target_unknown", `no target "${name.slice(0, 128)}"`, {
+      hint: "Give a target's name as the database, or target/dbname.",
+    });
+  }
+  return { target, database };
+}
+
+function refuse(socket: Socket, error: GatewayError): void {
+  const writer = new MessageWriter();
+  encodeBackendMessage(writer, { type: "ErrorResponse", fields: errorFields(error, "FATAL") });
+  socket.end(writer.take());
+  setTimeout(() => socket.destroy(), 1_000).unref();
+}
