@@ -82,7 +82,10 @@ export class Connection {
   /** Attaches the target's side; nothing reaches the client before `start`. */
   attach(): void {
     this.#upstream.onData((chunk) => this.#fromUpstream(chunk));
-    this.#upstream.onDrain(() => this.#pump());
+    this.#upstream.onDrain(() => {
+      if (!this.#busy) this.#socket.resume();
+      this.#pump();
+    });
     this.#upstream.onClose((error) =>
       this.end("upstream", error ?? new GatewayError("upstream.unreachable", "the target closed the connection")),
     );
@@ -179,13 +182,8 @@ export class Connection {
 
   #write(bytes: Buffer): void {
     if (this.#ended) return;
-    if (!this.#upstream.write(bytes)) {
-      this.#socket.pause();
-      const resume = () => {
-        if (!this.#busy) this.#socket.resume();
-      };
-      this.#upstream.onDrain(resume);
-    }
+    // A target that is full stops its client; `attach` resumes it.
+    if (!this.#upstream.write(bytes)) this.#socket.pause();
   }
 
   #fromUpstream(chunk: Buffer): void {
