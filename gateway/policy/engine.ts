@@ -2,7 +2,8 @@
  * Evaluates a compiled policy. An evaluation answers a valid decision or throws a `GatewayError`; an undefined
  * result is a deny. After any fault the WebAssembly instance is made anew, since an abort leaves its stack unwound.
  */
-import { loadPolicySync } from "@open-policy-agent/opa-wasm";
+// Its types declare named exports, its module only some of them and a default with all.
+import * as opaModule from "@open-policy-agent/opa-wasm";
 import { GatewayError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import { type Bundle, entrypoints } from "./bundle.ts";
@@ -92,7 +93,9 @@ function evaluationFailure(thrown: unknown): GatewayError {
   return new GatewayError("policy.evaluation_failed", "The policy could not be evaluated.", { cause });
 }
 
-type Loaded = ReturnType<typeof loadPolicySync>;
+const opa: typeof opaModule = "default" in opaModule ? (opaModule.default as typeof opaModule) : opaModule;
+
+type Loaded = ReturnType<typeof opaModule.loadPolicySync>;
 type EntrypointIds = Readonly<Record<keyof typeof entrypoints, number>>;
 
 function entrypointIds(loaded: Loaded): EntrypointIds {
@@ -118,7 +121,7 @@ export class Engine {
     this.#bundle = bundle;
     this.#watch = watch;
     try {
-      this.#module = new WebAssembly.Module(bundle.wasm.slice().buffer);
+      this.#module = new WebAssembly.Module(new Uint8Array(bundle.wasm));
       this.#loaded = this.#instantiate();
       this.#ids = entrypointIds(this.#loaded);
     } catch (thrown) {
@@ -130,7 +133,7 @@ export class Engine {
   }
 
   #instantiate(): Loaded {
-    const loaded = loadPolicySync(this.#module, { initial: 16, maximum: limits.policyMemoryPagesMax });
+    const loaded = opa.loadPolicySync(this.#module, { initial: 16, maximum: limits.policyMemoryPagesMax });
     loaded.setData(this.#bundle.data);
     return loaded;
   }
