@@ -1,0 +1,286 @@
+/**
+ * The server between real clients (psql, the postgres driver) and a real PostgreSQL, with a real identity provider.
+ * Two layers have stand-ins here: the analyser knows the texts of this file only, and the recording is a list.
+ */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import postgres from "postgres";
+import { startIdentityProvider } from "../../scripts/demo/identity-provider.ts";
+import { type RunningPostgres, startPostgres } from "../../scripts/postgres/server.ts";
+import { parseConfig } from "../config.ts";
+import { createVerifier } from "../identity/verifier.ts";
+import { createLogger } from "../log.ts";
+import type { Decision } from "../policy/decision.ts";
+import type { CommandAnalysis } from "../policy/input.ts";
+import type { RecordedEvent } from "../recording/events.ts";
+import { Approvals } from "../session/approvals.ts";
+import type { SessionDependencies } from "../session/dependencies.ts";
+import { Novelty } from "../session/novelty.ts";
+import type { AnalysedCommand, SessionAnalyser } from "./analysed.ts";
+import { PostgresServer } from "./server.ts";
+
+let target: RunningPostgres;
+let provider: Awaited<ReturnType<typeof startIdentityProvider>>;
+let server: PostgresServer;
+let port: number;
+let token: string;
+let people: { oid: number };
+const events: RecordedEvent[] = [];
+let commits = 0;
+const approvals = new Map<string, { state: string; digest: string }>();
+
+/** Reads the verdict out of the text: what these tests are about is the wire, not the policy. */
+function decide(analysis: CommandAnalysis): Decision {
+  const base = { rules: [{ id: "test.rule", message: "as the text says" }], masks: [], diagnostics: "full" as const };
+  const text = analysis.incomplete[0] ?? "";
+  if (text.includes("denied")) return { ...base, verdict: "deny" };
+  if (text.includes("held")) return { ...base, verdict: "approve", approval: { from: ["dba"], count: 1, ttl: "10s" } };
+  if (text.includes("masked")) {
+    return {
+      ...base,
+      verdict: "mask",
+      diagnostics: "canonical",
+      masks: [{ column: "public.people.ssn", with: "redact" }],
+    };
+  }
+  return { ...base, verdict: "allow" };
+}
+
+function analyse(text: string): AnalysedCommand {
+  const command: CommandAnalysis = {
+    kind: "sql",
+    fingerprint: text,
+    complete: true,
+    incomplete: [text],
+    statements: [],
+  };
+  const masked = text.includes("masked");
+  const outputColumns = masked
+    ? [
+        { oid: people.oid, attnum: 2, column: "public.people.name" },
+        { oid: people.oid, attnum: 3, column: "public.people.ssn" },
+      ]
+    : null;
+  const copy = /^copy .* from stdin/i.test(text) ? { copy: { direction: "in" as const } } : {};
+  return { command, statements: [{ outputColumns, changesCatalog: false, changesSession: false, ...copy }] };
+}
+
+const analyser: SessionAnalyser = {
+  context: {},
+  analyse,
+  labelsOf: (oid, attnum) => (oid === people.oid && attnum === 3 ? ["secret"] : undefined),
+  stale: false,
+  noteForwarded: () => undefined,
+  refresh: async () => undefined,
+};
+
+beforeAll(async () => {
+  target = await startPostgres();
+  const direct = postgres({
+    host: target.host,
+    port: target.port,
+    username: target.user,
+    password: target.password,
+    database: target.database,
+  });
+  await direct`create table people (id int, name text, ssn text)`;
+  await direct`insert into people values (1, 'Ann', '123-45-6789'), (2, 'Bob', null)`;
+  people = (await direct<{ oid: number }[]>`select 'people'::regclass::oid::int as oid`)[0] ?? { oid: 0 };
+  await direct.end();
+  provider = await startIdentityProvider({ users: [{ id: "ann", email: "ann@example.com", groups: ["analysts"] }] });
+  token = await provider.mint("ann");
+  process.env.SALLYPORT_TEST_PASSWORD = target.password;
+  const config = parseConfig(
+    JSON.stringify({
+      listen: { postgres: "127.0.0.1:0" },
+      identity: { issuers: [{ issuer: provider.issuer, audience: ["sallyport-cli", "agent-reporter"] }] },
+      policies: { bundle: "bundle.tar.gz" },
+      targets: [
+        {
+          name: "app",
+          kind: "postgres",
+          address: `${target.host}:${target.port}`,
+          database: target.database,
+          tls: "disable",
+          credential: { user: target.user, password: { env: "SALLYPORT_TEST_PASSWORD" } },
+        },
+      ],
+    }),
+    "/tmp/gateway.yaml",
+  );
+  const store: SessionDependencies["store"] = {
+    fingerprintSeen: async () => true,
+    recordFingerprint: () => undefined,
+    createApproval: async (row) => approvals.set(row.id, { state: "pending", digest: row.digest }),
+    getApproval: async (id) => ({ state: approvals.get(id)?.state ?? "", decisions: [] }),
+    consumeApproval: async (use) => {
+      const row = approvals.get(use.id);
+      if (row?.state !== "approved" || row.digest !== use.digest) return false;
+      row.state = "used";
+      return true;
+    },
+    expireApproval: async (id, state) => void approvals.set(id, { state, digest: "" }),
+  };
+  const policy = {
+    revision: { digest: "sha256:test" },
+    labelsOf: () => new Map<string, string[]>(),
+    judgeSession: () => ({ verdict: "allow" as const, rules: [], masks: [], diagnostics: "full" as const }),
+    forSession: () => ({ judge: (analysis: CommandAnalysis) => ({ decision: decide(analysis) }) }),
+  };
+  const dependencies: SessionDependencies = {
+    verifier: createVerifier(config.identity.issuers),
+    policies: { current: () => policy },
+    recording: {
+      session: (opened) => {
+        events.push(opened);
+        return {
+          append: (event) => void events.push(event),
+          committed: () => Bun.sleep(1).then(() => void commits++),
+          close: async (event) => void events.push(event),
+        };
+      },
+    },
+    store,
+    log: createLogger({ level: "error" }),
+    gateway: "test",
+    redact: (text) => text,
+  };
+  server = new PostgresServer({
+    config,
+    dependencies,
+    approvals: new Approvals(store),
+    novelty: new Novelty(store),
+    analysers: { forSession: () => analyser },
+    hashKey: Buffer.alloc(32, 7),
+  });
+  port = await server.listen("127.0.0.1", 0);
+}, 60_000);
+
+afterAll(async () => {
+  await server.drain(0);
+  await provider.stop();
+  await target.stop();
+});
+
+function client(options: Record<string, unknown> = {}) {
+  return postgres({
+    host: "127.0.0.1",
+    port,
+    username: "ann@example.com",
+    password: token,
+    database: "app",
+    max: 1,
+    onnotice: () => undefined,
+    ...options,
+  });
+}
+
+async function psql(input: string, password = token, user = "ann@example.com") {
+  const child = Bun.spawn(
+    ["psql", "-X", "-v", "VERBOSITY=verbose", `host=127.0.0.1 port=${port} dbname=app user=${user} sslmode=disable`],
+    {
+      stdin: Buffer.from(input),
+      stdout: "pipe",
+      stderr: "pipe",
+      env: { PATH: process.env.PATH ?? "", PGPASSWORD: password, HOME: "/tmp" },
+    },
+  );
+  const [out, err] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+  await child.exited;
+  return { out, err };
+}
+
+test("psql runs queries, describes tables, copies both ways and sees errors as PostgreSQL words them", async () => {
+  const { out, err } = await psql(
+    "select 40 + 2 as answer;\n\\d people\nbegin;\ncreate temp table t (x int);\n\\copy t from stdin\n7\n8\n\\.\ncopy t to stdout;\nselect sum(x) from t;\nrollback;\nselect nosuch;\n",
+  );
+  expect(out).toContain("42");
+  expect(out).toContain('Table "public.people"');
+  expect(out).toContain("7\n8\n");
+  expect(out).toContain(" 15");
+  expect(err).toContain("42703");
+});
+
+test("a wrong token and another user's name are refused without saying more", async () => {
+  expect((await psql("select 1;", `${token.slice(0, -6)}AAAAAA`)).err).toContain("FATAL");
+  expect((await psql("select 1;", token, "eve@example.com")).err).toContain("FATAL");
+});
+
+test("a denial is 42501, the connection lives on, and a transaction block fails as by any error", async () => {
+  const { out, err } = await psql("begin;\nselect 1;\nselect 'denied';\nselect 2;\ncommit;\nselect 3 as alive;\n");
+  expect(err).toContain("42501");
+  expect(err).toContain("test.rule");
+  expect(err).toContain("25P02");
+  expect(out).toContain("ROLLBACK");
+  expect(out).toContain("alive");
+});
+
+test("a masked column is masked in simple, extended and binary reads, and so recorded", async () => {
+  const { out } = await psql("select name, ssn from people /* masked */ order by id;\n");
+  expect(out).toContain("Ann");
+  expect(out).not.toContain("123-45");
+  const sql = client();
+  const rows = await sql.unsafe("select name, ssn from people /* masked */ where id > $1 order by id", [0]);
+  expect(rows.map((row) => row.name)).toEqual(["Ann", "Bob"]);
+  expect(rows[0]?.ssn).not.toContain("123");
+  expect(rows[1]?.ssn).toBeNull();
+  await sql.end();
+  expect(JSON.stringify(events)).not.toContain("123-45-6789");
+});
+
+test("a labelled column that was not foreseen ends the session before a row of it", async () => {
+  const { out, err } = await psql("select ssn, name from people /* masked */;\n");
+  expect(out).not.toContain("123-45");
+  expect(err).toContain("does not match what was judged");
+});
+
+test("a held command runs once it is approved, and can be cancelled while it waits", async () => {
+  const sql = client();
+  const running = sql.unsafe("select 'held' as word").execute();
+  while (![...approvals.values()].some((row) => row.state === "pending")) await Bun.sleep(10);
+  for (const row of approvals.values()) if (row.state === "pending") row.state = "approved";
+  expect((await running)[0]?.word).toBe("held");
+  const cancelled = sql.unsafe("select 'held' as again").execute();
+  while (![...approvals.values()].some((row) => row.state === "pending")) await Bun.sleep(10);
+  cancelled.cancel();
+  expect(await cancelled.catch((error: { code: string }) => error.code)).toBe("57014");
+  expect((await sql.unsafe("select 1 as one"))[0]?.one).toBe(1);
+  await sql.end();
+});
+
+test("a running query is cancelled at the target", async () => {
+  const sql = client();
+  const sleeping = sql.unsafe("select pg_sleep(20)").execute();
+  await Bun.sleep(300);
+  sleeping.cancel();
+  expect(await sleeping.catch((error: { code: string }) => error.code)).toBe("57014");
+  await sql.end();
+});
+
+test("named prepared statements, several rows at a time and pipelined queries work", async () => {
+  const sql = client({ max_pipeline: 50 });
+  const results = await Promise.all(Array.from({ length: 100 }, (_, index) => sql`select ${index}::int as n`));
+  expect(results.map((rows) => rows[0]?.n)).toEqual(Array.from({ length: 100 }, (_, index) => index));
+  let count = 0;
+  await sql`select generate_series(1, 1000) as n`.cursor(100, (rows) => {
+    count += rows.length;
+  });
+  expect(count).toBe(1_000);
+  await sql.end();
+});
+
+test("a large result arrives whole", async () => {
+  const { out } = await psql(
+    "\\pset format unaligned\n\\pset tuples_only on\nselect repeat('x', 1000) from generate_series(1, 20000);\n",
+  );
+  expect(out.split("\n").filter((line) => line.length === 1_000)).toHaveLength(20_000);
+});
+
+test("each session's recording opens, has intent before outcome, and closes", async () => {
+  await Bun.sleep(50);
+  expect(commits).toBeGreaterThan(0);
+  expect(events.filter((event) => event.type === "session.opened").length).toBe(
+    events.filter((event) => event.type === "session.closed").length,
+  );
+  const statuses = new Set(events.flatMap((event) => (event.type === "outcome" ? [event.status] : [])));
+  expect([...statuses].sort()).toEqual(expect.arrayContaining(["cancelled", "denied", "error", "ok"]));
+});
