@@ -1,0 +1,39 @@
+/** Opens the store and brings it up to date. Only the store's worker holds a handle that writes. */
+import { chmodSync, closeSync, existsSync, mkdirSync, openSync } from "node:fs";
+import { dirname, resolve } from "node:path";
+import { createClient } from "@libsql/client";
+import { drizzle, type LibSQLDatabase } from "drizzle-orm/libsql";
+import { migrate } from "drizzle-orm/libsql/migrator";
+
+export type Database = LibSQLDatabase;
+
+export interface DatabaseOptions {
+  /** file:<absolute path>, libsql:… or http(s):… */
+  readonly url: string;
+  readonly authToken?: string | undefined;
+  readonly durability: "strict" | "group";
+}
+
+/** A file's folder is made 0700 and the file 0600. @throws the driver's error when it cannot be opened */
+export async function openDatabase(options: DatabaseOptions): Promise<Database> {
+  const isFile = options.url.startsWith("file:");
+  if (isFile) {
+    const path = options.url.slice("file:".length);
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    if (!existsSync(path)) closeSync(openSync(path, "a", 0o600));
+    chmodSync(path, 0o600);
+  }
+  const client = createClient({
+    url: options.url,
+    ...(options.authToken !== undefined && { authToken: options.authToken }),
+  });
+  if (isFile) {
+    await client.execute("pragma journal_mode = wal");
+    // FULL: a commit is on disk before it is acknowledged. NORMAL: a power cut can lose the latest commits.
+    await client.execute(`pragma synchronous = ${options.durability === "strict" ? "full" : "normal"}`);
+    await client.execute("pragma busy_timeout = 5000");
+  }
+  const database = drizzle(client);
+  await migrate(database, { migrationsFolder: resolve(import.meta.dir, "../../migrations") });
+  return database;
+}

@@ -1,0 +1,103 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { mkdtempSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type Database, openDatabase } from "./database.ts";
+import { type NewApproval, storeQueries as store } from "./queries.ts";
+
+let folder: string;
+let db: Database;
+let path: string;
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), "sallyport-store-"));
+  path = join(folder, "data", "store.db");
+  db = await openDatabase({ url: `file:${path}`, durability: "strict" });
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const approval = (id: string, extra: Partial<NewApproval> = {}): NewApproval => ({
+  id,
+  session: "s",
+  command: 1,
+  issuer: "https://idp",
+  subject: "ann",
+  email: "ann@example.com",
+  target: "db",
+  text: "update t set a = 1",
+  digest: "sha256:a",
+  fingerprint: "f",
+  revision: "r",
+  from: ["dba"],
+  count: 1,
+  created: 1_000,
+  expires: 5_000,
+  ...extra,
+});
+const by = (subject: string) => ({ issuer: "https://idp", subject, email: `${subject}@example.com` });
+const use = { digest: "sha256:a", revision: "r", issuer: "https://idp", subject: "ann", target: "db", at: 2_000 };
+const code = (promise: Promise<unknown>) =>
+  promise.then(
+    () => "none",
+    (error: { code: string }) => error.code,
+  );
+
+test("the store's file is its owner's alone", () => {
+  expect(statSync(path).mode & 0o777).toBe(0o600);
+});
+
+test("an approval is used once, and only for what it was given for", async () => {
+  await store.createApproval(db, approval("a1"));
+  expect(await store.consumeApproval(db, { ...use, id: "a1" })).toBe(false);
+  await store.decideApproval(db, { id: "a1", decision: "approve", by: by("bob"), at: 1_500 });
+  expect(await store.consumeApproval(db, { ...use, id: "a1", digest: "sha256:b" })).toBe(false);
+  expect(await store.consumeApproval(db, { ...use, id: "a1", subject: "eve" })).toBe(false);
+  expect(await store.consumeApproval(db, { ...use, id: "a1", revision: "other" })).toBe(false);
+  const both = await Promise.all([
+    store.consumeApproval(db, { ...use, id: "a1" }),
+    store.consumeApproval(db, { ...use, id: "a1" }),
+  ]);
+  expect(both.filter(Boolean)).toHaveLength(1);
+});
+
+test("an approval of two needs two people", async () => {
+  await store.createApproval(db, approval("a2", { count: 2 }));
+  expect((await store.decideApproval(db, { id: "a2", decision: "approve", by: by("bob"), at: 1_500 })).state).toBe(
+    "pending",
+  );
+  expect(await code(store.decideApproval(db, { id: "a2", decision: "approve", by: by("bob"), at: 1_500 }))).toBe(
+    "approval.not_pending",
+  );
+  expect((await store.decideApproval(db, { id: "a2", decision: "approve", by: by("cat"), at: 1_500 })).state).toBe(
+    "approved",
+  );
+});
+
+test("nobody approves their own, and not after it expired or was denied", async () => {
+  await store.createApproval(db, approval("a3"));
+  expect(await code(store.decideApproval(db, { id: "a3", decision: "approve", by: by("ann"), at: 1_500 }))).toBe(
+    "approval.forbidden",
+  );
+  expect(await code(store.decideApproval(db, { id: "a3", decision: "approve", by: by("bob"), at: 5_000 }))).toBe(
+    "approval.not_pending",
+  );
+  await store.decideApproval(db, { id: "a3", decision: "deny", by: by("bob"), at: 1_500, reason: "no" });
+  expect(await code(store.decideApproval(db, { id: "a3", decision: "approve", by: by("cat"), at: 1_500 }))).toBe(
+    "approval.not_pending",
+  );
+  expect((await store.getApproval(db, "a3"))?.decisions[0]?.reason).toBe("no");
+});
+
+test("a fingerprint is seen once it was recorded, for its identity and target", async () => {
+  expect(await store.fingerprintSeen(db, "i", "t", "f")).toBe(false);
+  await store.recordFingerprint(db, "i", "t", "f");
+  await store.recordFingerprint(db, "i", "t", "f");
+  expect(await store.fingerprintSeen(db, "i", "t", "f")).toBe(true);
+  expect(await store.fingerprintSeen(db, "i", "u", "f")).toBe(false);
+});
+
+test("label bindings are replaced as a whole", async () => {
+  await store.saveLabelBindings(db, "t", "d", [{ name: "public.a.b", oid: 5, attnum: 2 }]);
+  await store.saveLabelBindings(db, "t", "d", [{ name: "public.a.c", oid: 5, attnum: 3 }]);
+  expect(await store.labelBindings(db, "t", "d")).toEqual([{ name: "public.a.c", oid: 5, attnum: 3 }]);
+});

@@ -1,0 +1,231 @@
+/** What the gateway asks of its store, beside the recording. Races are decided here, by conditional updates. */
+import { and, asc, desc, eq, gt, gte, like, lt, lte, or } from "drizzle-orm";
+import { GatewayError } from "../errors.ts";
+import type { Database } from "./database.ts";
+import { approvalDecisions, approvals, chunks, fingerprints, labelBindings, sessions } from "./schema.ts";
+
+export interface NewApproval {
+  readonly id: string;
+  readonly session: string;
+  readonly command: number;
+  readonly issuer: string;
+  readonly subject: string;
+  readonly email: string;
+  readonly target: string;
+  readonly text: string;
+  readonly digest: string;
+  readonly fingerprint: string;
+  readonly revision: string;
+  readonly from: readonly string[];
+  readonly count: number;
+  readonly created: number;
+  readonly expires: number;
+}
+
+export interface DecideApproval {
+  readonly id: string;
+  readonly decision: "approve" | "deny";
+  readonly by: { readonly issuer: string; readonly subject: string; readonly email: string };
+  readonly at: number;
+  readonly reason?: string;
+}
+
+export interface UseApproval {
+  readonly id: string;
+  readonly digest: string;
+  readonly revision: string;
+  readonly issuer: string;
+  readonly subject: string;
+  readonly target: string;
+  readonly at: number;
+}
+
+export interface SessionFilter {
+  readonly who?: string | undefined;
+  readonly issuer?: string | undefined;
+  readonly subject?: string | undefined;
+  readonly target?: string | undefined;
+  readonly verdict?: string | undefined;
+  readonly since?: number | undefined;
+  readonly until?: number | undefined;
+  /** Id of the session that the previous page ended with. */
+  readonly before?: string | undefined;
+  readonly limit: number;
+}
+
+const chunkPage = 50;
+
+export const storeQueries = {
+  async createApproval(db: Database, row: NewApproval) {
+    await db.insert(approvals).values({ ...row, from: [...row.from] });
+  },
+
+  async getApproval(db: Database, id: string) {
+    const [row] = await db.select().from(approvals).where(eq(approvals.id, id));
+    if (row === undefined) return undefined;
+    return { ...row, decisions: await decisionsOf(db, id) };
+  },
+
+  async listApprovals(db: Database, query: { state?: string; limit: number }) {
+    const where = query.state === undefined ? undefined : eq(approvals.state, query.state as "pending");
+    const rows = await db.select().from(approvals).where(where).orderBy(desc(approvals.created)).limit(query.limit);
+    return Promise.all(rows.map(async (row) => ({ ...row, decisions: await decisionsOf(db, row.id) })));
+  },
+
+  /** One decision a person; the first denial denies, the required count approves. @throws GatewayError approval.* */
+  async decideApproval(db: Database, decide: DecideApproval) {
+    return db.transaction(async (tx) => {
+      const [row] = await tx.select().from(approvals).where(eq(approvals.id, decide.id));
+      if (row === undefined) throw new GatewayError("approval.not_found", `no approval ${decide.id}`);
+      if (row.state !== "pending" || decide.at >= row.expires) {
+        throw new GatewayError("approval.not_pending", `approval ${decide.id} is no longer pending`);
+      }
+      const { issuer, subject, email } = decide.by;
+      if (issuer === row.issuer && subject === row.subject) {
+        throw new GatewayError("approval.forbidden", "nobody approves their own command");
+      }
+      const added = await tx
+        .insert(approvalDecisions)
+        .values({
+          approval: row.id,
+          issuer,
+          subject,
+          email,
+          decision: decide.decision,
+          reason: decide.reason ?? null,
+          at: decide.at,
+        })
+        .onConflictDoNothing();
+      if (added.rowsAffected === 0)
+        throw new GatewayError("approval.not_pending", "you have already decided this approval");
+      const decisions = await decisionsOf(tx, row.id);
+      const approved = decisions.filter((decision) => decision.decision === "approve").length >= row.count;
+      const state = decide.decision === "deny" ? "denied" : approved ? "approved" : "pending";
+      await tx.update(approvals).set({ state }).where(eq(approvals.id, row.id));
+      return { ...row, state, decisions };
+    });
+  },
+
+  /** @returns true exactly once for an approval, and only for what it was given for */
+  async consumeApproval(db: Database, use: UseApproval): Promise<boolean> {
+    const used = await db
+      .update(approvals)
+      .set({ state: "used" })
+      .where(
+        and(
+          eq(approvals.id, use.id),
+          eq(approvals.state, "approved"),
+          eq(approvals.digest, use.digest),
+          eq(approvals.revision, use.revision),
+          eq(approvals.issuer, use.issuer),
+          eq(approvals.subject, use.subject),
+          eq(approvals.target, use.target),
+          gt(approvals.expires, use.at),
+        ),
+      );
+    return used.rowsAffected === 1;
+  },
+
+  async expireApproval(db: Database, id: string, state: "expired" | "cancelled") {
+    await db
+      .update(approvals)
+      .set({ state })
+      .where(and(eq(approvals.id, id), or(eq(approvals.state, "pending"), eq(approvals.state, "approved"))));
+  },
+
+  async fingerprintSeen(db: Database, identity: string, target: string, fingerprint: string): Promise<boolean> {
+    const [row] = await db
+      .select({ target: fingerprints.target })
+      .from(fingerprints)
+      .where(
+        and(
+          eq(fingerprints.identity, identity),
+          eq(fingerprints.target, target),
+          eq(fingerprints.fingerprint, fingerprint),
+        ),
+      );
+    return row !== undefined;
+  },
+
+  async recordFingerprint(db: Database, identity: string, target: string, fingerprint: string) {
+    await db.insert(fingerprints).values({ identity, target, fingerprint }).onConflictDoNothing();
+  },
+
+  async labelBindings(db: Database, target: string, database: string) {
+    return db
+      .select({ name: labelBindings.name, oid: labelBindings.oid, attnum: labelBindings.attnum })
+      .from(labelBindings)
+      .where(and(eq(labelBindings.target, target), eq(labelBindings.database, database)));
+  },
+
+  /** Replaces what was bound: a name that is no longer labelled is forgotten. */
+  async saveLabelBindings(
+    db: Database,
+    target: string,
+    database: string,
+    rows: readonly { readonly name: string; readonly oid: number; readonly attnum: number }[],
+  ) {
+    await db.transaction(async (tx) => {
+      await tx.delete(labelBindings).where(and(eq(labelBindings.target, target), eq(labelBindings.database, database)));
+      if (rows.length > 0) await tx.insert(labelBindings).values(rows.map((row) => ({ target, database, ...row })));
+    });
+  },
+
+  async listSessions(db: Database, filter: SessionFilter) {
+    const conditions = [
+      filter.who === undefined ? undefined : or(eq(sessions.email, filter.who), eq(sessions.subject, filter.who)),
+      filter.issuer === undefined ? undefined : eq(sessions.issuer, filter.issuer),
+      filter.subject === undefined ? undefined : eq(sessions.subject, filter.subject),
+      filter.target === undefined ? undefined : eq(sessions.target, filter.target),
+      filter.verdict === undefined ? undefined : like(sessions.verdicts, `%,${filter.verdict},%`),
+      filter.since === undefined ? undefined : gte(sessions.openedAt, filter.since),
+      filter.until === undefined ? undefined : lte(sessions.openedAt, filter.until),
+    ];
+    if (filter.before !== undefined) {
+      const [last] = await db
+        .select({ openedAt: sessions.openedAt })
+        .from(sessions)
+        .where(eq(sessions.id, filter.before));
+      if (last === undefined) return [];
+      conditions.push(
+        or(
+          lt(sessions.openedAt, last.openedAt),
+          and(eq(sessions.openedAt, last.openedAt), lt(sessions.id, filter.before)),
+        ),
+      );
+    }
+    return db
+      .select()
+      .from(sessions)
+      .where(and(...conditions))
+      .orderBy(desc(sessions.openedAt), desc(sessions.id))
+      .limit(filter.limit);
+  },
+
+  async getSession(db: Database, id: string) {
+    const [row] = await db.select().from(sessions).where(eq(sessions.id, id));
+    return row;
+  },
+
+  /** A page of chunks that hold events from `fromEvent` on, still compressed. */
+  async chunkPage(db: Database, session: string, fromEvent: number) {
+    return db
+      .select()
+      .from(chunks)
+      .where(and(eq(chunks.session, session), gte(chunks.last, fromEvent)))
+      .orderBy(asc(chunks.first))
+      .limit(chunkPage);
+  },
+
+  async ping(db: Database) {
+    await db.run("select 1");
+  },
+};
+
+async function decisionsOf(db: Pick<Database, "select">, approval: string) {
+  return db
+    .select()
+    .from(approvalDecisions)
+    .where(eq(approvalDecisions.approval, approval))
+    .orderBy(asc(approvalDecisions.at));
+}
