@@ -1,0 +1,32 @@
+/** What the main thread and the store's worker say to each other. Appends are one string: Bun's fast path between threads. */
+import type { SessionOpened } from "./events.ts";
+
+export interface WorkerOptions {
+  readonly url: string;
+  readonly authToken?: string | undefined;
+  readonly durability: "strict" | "group";
+  readonly gateway: string;
+  readonly signingKey?: string | undefined;
+}
+
+/** Each line of an append: `<session number>\t<event as JSON>\n`. */
+export type ToWorker =
+  | { readonly type: "start"; readonly options: WorkerOptions }
+  | { readonly type: "open"; readonly number: number; readonly opened: SessionOpened }
+  | {
+      readonly type: "seal";
+      readonly number: number;
+      readonly call: number;
+      readonly at: number;
+      readonly reason: string;
+    }
+  | { readonly type: "call"; readonly call: number; readonly method: string; readonly arguments: readonly unknown[] }
+  | string;
+
+export type FromWorker =
+  | { readonly type: "started" }
+  /** Everything appended so far, up to this many append messages, is committed. */
+  | { readonly type: "committed"; readonly appends: number }
+  | { readonly type: "answer"; readonly call: number; readonly value: unknown }
+  | { readonly type: "refused"; readonly call: number; readonly code: string; readonly message: string }
+  | { readonly type: "failed"; readonly message: string };

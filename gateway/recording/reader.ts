@@ -1,0 +1,62 @@
+/** Reads a session's events back, page by page, and checks them against their chain and seal. */
+
+import { extend, genesis } from "./chain.ts";
+import type { RecordedEvent } from "./events.ts";
+import type { StoreCalls } from "./writer.ts";
+
+type ReadCalls = Pick<StoreCalls, "chunkPage" | "getSession">;
+
+/** The lines of a session in order, from event number `from` (1 is the first). */
+export async function* eventLines(
+  store: ReadCalls,
+  session: string,
+  from = 1,
+): AsyncGenerator<{ n: number; line: string }> {
+  for (let next = from; ; ) {
+    const page = await store.chunkPage(session, next);
+    if (page.length === 0) return;
+    for (const chunk of page) {
+      const data = Buffer.from(chunk.data);
+      const text = (chunk.codec === "zstd" ? Buffer.from(Bun.zstdDecompressSync(data)) : data).toString("utf8");
+      let n = chunk.first;
+      for (const line of text.split("\n")) {
+        if (line === "") continue;
+        if (n >= next) yield { n, line };
+        n += 1;
+      }
+      next = chunk.last + 1;
+    }
+  }
+}
+
+export async function* readEvents(store: ReadCalls, session: string, from = 1): AsyncGenerator<RecordedEvent> {
+  for await (const { line } of eventLines(store, session, from)) yield JSON.parse(line) as RecordedEvent;
+}
+
+export interface SessionCheck {
+  readonly ok: boolean;
+  readonly events: number;
+  readonly problem?: string;
+}
+
+/** Recomputes the chain of one session. The seals over sessions are checked by `verifySeals`. */
+export async function verifySession(store: ReadCalls, session: string): Promise<SessionCheck> {
+  const row = await store.getSession(session);
+  if (row === undefined) return { ok: false, events: 0, problem: "the session is not in the store" };
+  let head = genesis(session);
+  let events = 0;
+  try {
+    for await (const { n, line } of eventLines(store, session)) {
+      events += 1;
+      if (n !== events) return { ok: false, events, problem: `event ${events} is missing` };
+      head = extend(head, line);
+    }
+  } catch (error) {
+    return { ok: false, events, problem: `event ${events + 1} cannot be read: ${(error as Error).message}` };
+  }
+  if (events !== row.events)
+    return { ok: false, events, problem: `${row.events} events were recorded, ${events} are there` };
+  if (!head.equals(Buffer.from(row.head)))
+    return { ok: false, events, problem: "an event was changed: the chain does not lead to its head" };
+  return { ok: true, events };
+}

@@ -1,0 +1,259 @@
+/**
+ * The one thread that writes to the store. Whatever was appended since the last commit goes into one transaction
+ * (group commit over sessions): chunks of events, and each session's head of its hash chain.
+ */
+import { createHash, createPrivateKey, generateKeyPairSync, type KeyObject, sign } from "node:crypto";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { and, desc, eq, isNull, sql } from "drizzle-orm";
+import { GatewayError } from "../errors.ts";
+import { type Database, openDatabase } from "../store/database.ts";
+import { storeQueries } from "../store/queries.ts";
+import { chunks, seals, sessions } from "../store/schema.ts";
+import { extend, genesis } from "./chain.ts";
+import type { SessionOpened } from "./events.ts";
+import type { FromWorker, ToWorker, WorkerOptions } from "./protocol.ts";
+
+interface OpenSession {
+  readonly id: string;
+  row: typeof sessions.$inferInsert | undefined;
+  head: Buffer;
+  events: number;
+  commands: number;
+  readonly verdicts: Set<string>;
+  pending: string[];
+}
+
+const compressBytesMin = 512;
+const sealDomain = "sallyport/seal/1 ";
+
+declare const self: Worker;
+
+let db: Database;
+let signingKey: KeyObject | undefined;
+const open = new Map<number, OpenSession>();
+let appends = 0;
+let dirty = new Set<OpenSession>();
+let failed = false;
+/** Work in order: a commit takes what came before it. */
+let queue: Promise<void> = Promise.resolve();
+
+const post = (message: FromWorker) => postMessage(message);
+
+function fail(error: unknown): void {
+  failed = true;
+  post({ type: "failed", message: (error as Error)?.message ?? String(error) });
+}
+
+self.onmessage = (event: MessageEvent<ToWorker>) => {
+  const message = event.data;
+  if (failed) return;
+  if (typeof message === "string") {
+    take(message);
+    appends += 1;
+    schedule();
+    return;
+  }
+  switch (message.type) {
+    case "start":
+      run(() => start(message.options));
+      return;
+    case "open":
+      open.set(message.number, opened(message.opened));
+      return;
+    case "seal":
+      run(async () => {
+        await commit();
+        const session = open.get(message.number);
+        open.delete(message.number);
+        if (session) await seal(session, message.at, message.reason);
+        post({ type: "answer", call: message.call, value: undefined });
+      });
+      return;
+    case "call":
+      run(() => answer(message));
+      return;
+  }
+};
+
+function run(work: () => Promise<void>): void {
+  queue = queue.then(work).catch(fail);
+}
+
+let scheduled = false;
+function schedule(): void {
+  if (scheduled) return;
+  scheduled = true;
+  run(async () => {
+    scheduled = false;
+    await commit();
+  });
+}
+
+async function start(options: WorkerOptions): Promise<void> {
+  db = await openDatabase(options);
+  signingKey = loadSigningKey(options);
+  await sealInterrupted(options.gateway);
+  post({ type: "started" });
+}
+
+function loadSigningKey(options: WorkerOptions): KeyObject | undefined {
+  const path =
+    options.signingKey ?? (options.url.startsWith("file:") ? `${options.url.slice("file:".length)}.key` : undefined);
+  if (path === undefined) return undefined;
+  if (!existsSync(path)) {
+    const { privateKey } = generateKeyPairSync("ed25519");
+    writeFileSync(path, privateKey.export({ type: "pkcs8", format: "pem" }), { mode: 0o600, flag: "wx" });
+  }
+  return createPrivateKey(readFileSync(path));
+}
+
+function opened(event: SessionOpened): OpenSession {
+  const head = genesis(event.session);
+  const { identity, target } = event;
+  return {
+    id: event.session,
+    row: {
+      id: event.session,
+      gateway: event.gateway,
+      issuer: identity.issuer,
+      subject: identity.subject,
+      email: identity.email,
+      kind: identity.kind,
+      target: target.name,
+      openedAt: event.at,
+      head,
+    },
+    head,
+    events: 0,
+    commands: 0,
+    verdicts: new Set(),
+    pending: [],
+  };
+}
+
+function take(lines: string): void {
+  for (const line of lines.split("\n")) {
+    const tab = line.indexOf("\t");
+    if (tab < 0) continue;
+    const session = open.get(Number(line.slice(0, tab)));
+    if (session === undefined) continue;
+    const json = line.slice(tab + 1);
+    session.pending.push(json);
+    dirty.add(session);
+    if (json.startsWith('{"type":"intent"')) {
+      const verdict = /"verdict":"(allow|deny|mask|approve)"/.exec(json)?.[1];
+      if (verdict) session.verdicts.add(verdict);
+      session.commands = Math.max(session.commands, Number(/"command":(\d+)/.exec(json)?.[1] ?? 0));
+    }
+  }
+}
+
+function chunkOf(session: string, first: number, lines: readonly string[]): typeof chunks.$inferInsert {
+  const raw = Buffer.from(`${lines.join("\n")}\n`);
+  const compressed = raw.length >= compressBytesMin ? Bun.zstdCompressSync(raw, { level: 3 }) : undefined;
+  const smaller = compressed !== undefined && compressed.length < raw.length;
+  return {
+    session,
+    first,
+    last: first + lines.length - 1,
+    codec: smaller ? "zstd" : "raw",
+    data: smaller ? Buffer.from(compressed) : raw,
+  };
+}
+
+async function commit(): Promise<void> {
+  const upTo = appends;
+  const batch = dirty;
+  dirty = new Set();
+  const statements = [];
+  for (const session of batch) {
+    const lines = session.pending;
+    session.pending = [];
+    const first = session.events + 1;
+    for (const line of lines) session.head = extend(session.head, line);
+    session.events += lines.length;
+    if (session.row) {
+      statements.push(db.insert(sessions).values(session.row));
+      session.row = undefined;
+    }
+    statements.push(db.insert(chunks).values(chunkOf(session.id, first, lines)));
+    statements.push(
+      db
+        .update(sessions)
+        .set({
+          events: session.events,
+          head: session.head,
+          commands: session.commands,
+          verdicts: `,${[...session.verdicts].join()},`,
+        })
+        .where(eq(sessions.id, session.id)),
+    );
+  }
+  const [head, ...rest] = statements;
+  if (head !== undefined) await db.batch([head, ...rest]);
+  post({ type: "committed", appends: upTo });
+}
+
+/** The session's end, its chunks repacked, and its place in the chain over sessions: one transaction. */
+async function seal(session: Pick<OpenSession, "id" | "events" | "head">, at: number, reason: string): Promise<void> {
+  const [last] = await db.select().from(seals).orderBy(desc(seals.n)).limit(1);
+  const previous = last?.hash ?? Buffer.alloc(32);
+  const hash = sealHash(previous, session.id, session.events, session.head);
+  await db.batch([
+    db.update(sessions).set({ closedAt: at, closeReason: reason }).where(eq(sessions.id, session.id)),
+    db.insert(seals).values({
+      n: (last?.n ?? 0) + 1,
+      session: session.id,
+      events: session.events,
+      head: session.head,
+      previous,
+      hash,
+      signature: signingKey ? sign(null, hash, signingKey) : null,
+    }),
+  ]);
+}
+
+export function sealHash(previous: Uint8Array, session: string, events: number, head: Uint8Array): Buffer {
+  return createHash("sha256").update(sealDomain).update(previous).update(`${session} ${events} `).update(head).digest();
+}
+
+/** Sessions that this gateway left open when it died: their recording ends here, and says so. */
+async function sealInterrupted(gateway: string): Promise<void> {
+  const rows = await db
+    .select()
+    .from(sessions)
+    .where(and(eq(sessions.gateway, gateway), isNull(sessions.closedAt)));
+  for (const row of rows) {
+    const at = Date.now();
+    const line = JSON.stringify({ type: "session.closed", at, reason: "interrupted" });
+    const head = extend(row.head, line);
+    const events = row.events + 1;
+    await db.batch([
+      db.insert(chunks).values(chunkOf(row.id, events, [line])),
+      db.update(sessions).set({ events, head }).where(eq(sessions.id, row.id)),
+    ]);
+    await seal({ id: row.id, events, head }, at, "interrupted");
+  }
+  await db.run(
+    sql`update approvals set state = 'cancelled' where state in ('pending', 'approved') and session in (select id from sessions where close_reason = 'interrupted')`,
+  );
+}
+
+async function answer(message: Extract<ToWorker, { type: "call" }>): Promise<void> {
+  const { call, method } = message;
+  try {
+    const query = (
+      storeQueries as unknown as Record<string, (db: Database, ...rest: readonly unknown[]) => Promise<unknown>>
+    )[method];
+    if (query === undefined) throw new GatewayError("internal", `no query ${method}`);
+    post({ type: "answer", call, value: await query(db, ...message.arguments) });
+  } catch (error) {
+    const known = error instanceof GatewayError;
+    post({
+      type: "refused",
+      call,
+      code: known ? error.code : "store.unavailable",
+      message: known ? error.message : "the store could not answer",
+    });
+  }
+}

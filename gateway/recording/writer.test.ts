@@ -1,0 +1,124 @@
+import { afterAll, expect, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createClient } from "@libsql/client";
+import type { SessionOpened } from "./events.ts";
+import { readEvents, verifySession } from "./reader.ts";
+import { Recording } from "./writer.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "sallyport-recording-"));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const opened = (session: string): SessionOpened => ({
+  type: "session.opened",
+  at: 1_000,
+  session,
+  identity: { issuer: "https://idp", subject: "ann", email: "ann@example.com", groups: [], kind: "human", claims: {} },
+  target: { name: "db", kind: "postgres", database: "app", labels: {} },
+  client: { address: "127.0.0.1", application: "test" },
+  context: { reason: "", prompt: "", ticket: "", trace: "" },
+  revision: { digest: "sha256:r" },
+  rules: [],
+  gateway: "g",
+});
+const notice = (n: number) => ({ type: "notice" as const, at: n, command: null, fields: { M: `n${n}` } });
+const url = (name: string) => `file:${join(folder, `${name}.db`)}`;
+
+test("what is committed is read back in order, and verifies", async () => {
+  const recording = await Recording.open({ url: url("a"), durability: "strict", gateway: "g" });
+  const session = recording.session(opened("s1"));
+  for (let n = 1; n <= 500; n++) session.append(notice(n));
+  await session.committed();
+  await session.close({ type: "session.closed", at: 2_000, reason: "client" });
+  const events = [];
+  for await (const event of readEvents(recording.calls, "s1")) events.push(event);
+  expect(events).toHaveLength(502);
+  expect(events[250]).toEqual(notice(250));
+  expect(await verifySession(recording.calls, "s1")).toEqual({ ok: true, events: 502 });
+  expect((await recording.calls.getSession("s1"))?.closeReason).toBe("client");
+  await recording.close();
+});
+
+test("an event that is changed or taken out is found", async () => {
+  const recording = await Recording.open({ url: url("b"), durability: "strict", gateway: "g" });
+  for (const id of ["changed", "shortened"]) {
+    const session = recording.session(opened(id));
+    session.append(notice(1));
+    await session.committed();
+    session.append(notice(2));
+    await session.committed();
+    await session.close({ type: "session.closed", at: 2_000, reason: "client" });
+  }
+  await recording.close();
+  const client = createClient({ url: url("b") });
+  await client.execute(
+    "update recording_chunks set data = replace(cast(data as text), 'n1', 'nX') where session = 'changed'",
+  );
+  await client.execute(
+    "delete from recording_chunks where session = 'shortened' and last = (select max(last) from recording_chunks where session = 'shortened')",
+  );
+  client.close();
+  const again = await Recording.open({ url: url("b"), durability: "strict", gateway: "g" });
+  expect((await verifySession(again.calls, "changed")).ok).toBe(false);
+  expect((await verifySession(again.calls, "shortened")).problem).toContain("4 events were recorded, 3 are there");
+  await again.close();
+});
+
+test("a killed gateway leaves a store that opens, verifies and has every event that was committed", async () => {
+  for (let round = 0; round < 3; round++) {
+    const at = url(`killed-${round}`);
+    const program = `
+      import { Recording } from ${JSON.stringify(join(import.meta.dir, "writer.ts"))};
+      const recording = await Recording.open({ url: ${JSON.stringify(at)}, durability: "strict", gateway: "g" });
+      const session = recording.session(${JSON.stringify(opened("k"))});
+      for (let n = 1; ; n++) {
+        session.append({ type: "notice", at: n, command: null, fields: {} });
+        await session.committed();
+        require("node:fs").writeSync(1, n + "\\n");
+      }`;
+    const child = Bun.spawn([process.execPath, "-e", program], { stdout: "pipe", stderr: "inherit" });
+    const output = new Response(child.stdout).text();
+    await Bun.sleep(400 + round * 150);
+    child.kill("SIGKILL");
+    await child.exited;
+    const acknowledged = Number((await output).trim().split("\n").at(-1));
+    expect(acknowledged).toBeGreaterThan(0);
+    const recording = await Recording.open({ url: at, durability: "strict", gateway: "g" });
+    const check = await verifySession(recording.calls, "k");
+    expect(check.ok).toBe(true);
+    // opened + acknowledged (+ at most one in flight) + closed as interrupted
+    expect(check.events).toBeGreaterThanOrEqual(acknowledged + 2);
+    expect((await recording.calls.getSession("k"))?.closeReason).toBe("interrupted");
+    await recording.close();
+  }
+}, 30_000);
+
+test("many sessions share commits", async () => {
+  const recording = await Recording.open({ url: url("c"), durability: "strict", gateway: "g" });
+  const all = Array.from({ length: 8 }, (_, index) => recording.session(opened(`m${index}`)));
+  await Promise.all(
+    all.map(async (session) => {
+      for (let n = 1; n <= 100; n++) {
+        session.append(notice(n));
+        await session.committed();
+      }
+      await session.close({ type: "session.closed", at: 1, reason: "client" });
+    }),
+  );
+  for (let index = 0; index < 8; index++)
+    expect(await verifySession(recording.calls, `m${index}`)).toEqual({ ok: true, events: 102 });
+  await recording.close();
+});
+
+test("group does not wait, and has everything after close", async () => {
+  const recording = await Recording.open({ url: url("d"), durability: "group", gateway: "g" });
+  const session = recording.session(opened("s"));
+  for (let n = 1; n <= 1_000; n++) {
+    session.append(notice(n));
+    expect(session.committed()).toBeUndefined();
+  }
+  await session.close({ type: "session.closed", at: 1, reason: "client" });
+  expect(await verifySession(recording.calls, "s")).toEqual({ ok: true, events: 1_002 });
+  await recording.close();
+});

@@ -1,0 +1,217 @@
+/**
+ * The main thread's side of the recording and the store: events are queued as text and sent to the worker; in
+ * `strict` a command waits until its intent is on disk, in `group` it waits only while the writer has fallen behind.
+ */
+import { type ErrorCode, GatewayError } from "../errors.ts";
+import { limits } from "../limits.ts";
+import type { storeQueries } from "../store/queries.ts";
+import type { RecordedEvent, SessionClosed, SessionOpened } from "./events.ts";
+import type { FromWorker, ToWorker, WorkerOptions } from "./protocol.ts";
+
+type Queries = typeof storeQueries;
+/** Each query of the store, asked of its worker. */
+export type StoreCalls = {
+  readonly [Name in keyof Queries]: Queries[Name] extends (db: infer _, ...rest: infer Rest) => infer Result
+    ? (...rest: Rest) => Result
+    : never;
+};
+
+interface Waiting {
+  readonly appends: number;
+  readonly resolve: () => void;
+  readonly reject: (error: GatewayError) => void;
+}
+interface Call {
+  readonly resolve: (value: unknown) => void;
+  readonly reject: (error: GatewayError) => void;
+}
+
+export class Recording {
+  readonly #worker: Worker;
+  readonly #strict: boolean;
+  #lines: string[] = [];
+  #lineBytes = 0;
+  #sent = 0;
+  #committed = 0;
+  /** Bytes of each append message that is not committed, oldest first, and when it was sent. */
+  #unacknowledged: { appends: number; bytes: number; at: number }[] = [];
+  #unacknowledgedBytes = 0;
+  #waiting: Waiting[] = [];
+  #calls = new Map<number, Call>();
+  #nextCall = 0;
+  #nextSession = 0;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #immediate = false;
+  #failure: GatewayError | undefined;
+  #onFailure: ((error: GatewayError) => void)[] = [];
+  #started: (() => void) | undefined;
+  readonly calls: StoreCalls;
+
+  /** @throws GatewayError store.unavailable */
+  static async open(options: WorkerOptions): Promise<Recording> {
+    const recording = new Recording(options);
+    await new Promise<void>((resolve, reject) => {
+      recording.#started = resolve;
+      recording.onFailure(reject);
+    });
+    return recording;
+  }
+
+  private constructor(options: WorkerOptions) {
+    this.#strict = options.durability === "strict";
+    this.#worker = new Worker(new URL("./worker.ts", import.meta.url).href);
+    this.#worker.onmessage = (event: MessageEvent<FromWorker>) => this.#receive(event.data);
+    this.#worker.onerror = (event) => this.#fail(event.message);
+    this.#post({ type: "start", options });
+    const ask = (method: string, rest: readonly unknown[]) => this.#call(method, rest);
+    this.calls = new Proxy({} as StoreCalls, {
+      get: (_, method) =>
+        typeof method === "string" && method !== "then"
+          ? (...rest: readonly unknown[]) => ask(method, rest)
+          : undefined,
+    });
+  }
+
+  /** The writer failed: nothing can be recorded any more. */
+  onFailure(listener: (error: GatewayError) => void): void {
+    this.#onFailure.push(listener);
+  }
+
+  get failure(): GatewayError | undefined {
+    return this.#failure;
+  }
+
+  session(opened: SessionOpened) {
+    const number = ++this.#nextSession;
+    this.#post({ type: "open", number, opened });
+    const append = (event: RecordedEvent) => this.#append(number, event);
+    append(opened);
+    return {
+      append,
+      committed: () => this.#whenCommitted(),
+      close: async (event: SessionClosed) => {
+        append(event);
+        this.#flush();
+        await this.#ask((call) => ({ type: "seal", number, call, at: event.at, reason: event.reason }));
+      },
+    };
+  }
+
+  /** Everything queued is committed and the worker ended. */
+  async close(): Promise<void> {
+    this.#flush();
+    if (this.#failure === undefined) await this.#call("ping", []);
+    this.#worker.terminate();
+  }
+
+  #append(number: number, event: RecordedEvent): void {
+    if (this.#failure) throw this.#failure;
+    const line = `${number}\t${JSON.stringify(event)}\n`;
+    if (this.#lineBytes + this.#unacknowledgedBytes + line.length > limits.recordingQueueBytesMax) {
+      throw new GatewayError(
+        "recording.lagging",
+        "the recording cannot keep up; this session is stopped rather than left unrecorded",
+      );
+    }
+    this.#lines.push(line);
+    this.#lineBytes += line.length;
+    if (this.#lineBytes >= limits.chunkBytesTarget) this.#flush();
+    else if (this.#strict) this.#flushSoon();
+    else this.#timer ??= setTimeout(() => this.#flush(), limits.recordingFlushMs);
+  }
+
+  /** After what the event loop has at hand: commands of several sessions share a commit. */
+  #flushSoon(): void {
+    if (this.#immediate) return;
+    this.#immediate = true;
+    setImmediate(() => {
+      this.#immediate = false;
+      this.#flush();
+    });
+  }
+
+  #flush(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    if (this.#lines.length === 0 || this.#failure) return;
+    const text = this.#lines.join("");
+    this.#lines = [];
+    this.#lineBytes = 0;
+    this.#sent += 1;
+    this.#unacknowledged.push({ appends: this.#sent, bytes: text.length, at: Date.now() });
+    this.#unacknowledgedBytes += text.length;
+    this.#post(text);
+  }
+
+  #whenCommitted(): Promise<void> | undefined {
+    if (this.#failure) throw this.#failure;
+    if (!this.#strict) {
+      const oldest = this.#unacknowledged[0];
+      if (oldest !== undefined && Date.now() - oldest.at > limits.recordingLagMsMax) {
+        throw new GatewayError(
+          "recording.lagging",
+          "the recording has fallen behind; this session is stopped rather than left unrecorded",
+        );
+      }
+      return undefined;
+    }
+    const appends = this.#lines.length > 0 ? this.#sent + 1 : this.#sent;
+    if (appends <= this.#committed) return undefined;
+    return new Promise((resolve, reject) => this.#waiting.push({ appends, resolve, reject }));
+  }
+
+  #call(method: string, rest: readonly unknown[]): Promise<unknown> {
+    return this.#ask((call) => ({ type: "call", call, method, arguments: rest }));
+  }
+
+  #ask(message: (call: number) => ToWorker): Promise<unknown> {
+    if (this.#failure) return Promise.reject(this.#failure);
+    const call = ++this.#nextCall;
+    return new Promise((resolve, reject) => {
+      this.#calls.set(call, { resolve, reject });
+      this.#post(message(call));
+    });
+  }
+
+  #post(message: ToWorker): void {
+    this.#worker.postMessage(message);
+  }
+
+  #receive(message: FromWorker): void {
+    switch (message.type) {
+      case "started":
+        this.#started?.();
+        return;
+      case "committed":
+        return this.#acknowledge(message.appends);
+      case "answer":
+        this.#calls.get(message.call)?.resolve(message.value);
+        this.#calls.delete(message.call);
+        return;
+      case "refused":
+        this.#calls.get(message.call)?.reject(new GatewayError(message.code as ErrorCode, message.message));
+        this.#calls.delete(message.call);
+        return;
+      case "failed":
+        this.#fail(message.message);
+    }
+  }
+
+  #acknowledge(appends: number): void {
+    this.#committed = appends;
+    while (this.#unacknowledged[0] !== undefined && this.#unacknowledged[0].appends <= appends) {
+      this.#unacknowledgedBytes -= this.#unacknowledged.shift()?.bytes ?? 0;
+    }
+    while (this.#waiting[0] !== undefined && this.#waiting[0].appends <= appends) this.#waiting.shift()?.resolve();
+  }
+
+  #fail(cause: string): void {
+    if (this.#failure) return;
+    const failure = new GatewayError("recording.failed", "the recording failed; nothing runs unrecorded", { cause });
+    this.#failure = failure;
+    for (const waiting of this.#waiting.splice(0)) waiting.reject(failure);
+    for (const call of this.#calls.values()) call.reject(failure);
+    this.#calls.clear();
+    for (const listener of this.#onFailure) listener(failure);
+  }
+}
