@@ -40,7 +40,9 @@ export interface SessionAnalyser {
   analyse(text: string): AnalysedCommand;
   /** Labels of a result column, by what RowDescription says of it. */
   labelsOf(oid: number, attnum: number): readonly string[] | undefined;
-  /** A statement that was forwarded may have changed what names mean. */
+  /** A statement of this session may have changed what names mean. */
+  readonly changed: boolean;
+  /** Names may be outdated for any reason: `changed`, another session, other labels, age. */
   readonly stale: boolean;
   noteForwarded(statement: AnalysedStatement): void;
   refresh(run: InternalQuery): Promise<void>;

@@ -126,6 +126,7 @@ export class Machine {
   // --- simple protocol ---
 
   #query(message: Query): void | Promise<void> {
+    // A simple query ends an open batch: the target answers both together.
     if (this.#analyser.stale || this.#batchOpen) return this.#settle().then(() => this.#judgedQuery(message));
     return this.#judgedQuery(message);
   }
@@ -246,12 +247,12 @@ export class Machine {
   // --- extended protocol ---
 
   #parse(message: Parse): void | Promise<void> {
-    this.#batchOpen = true;
-    if (this.#analyser.stale) return this.#settle().then(() => this.#judgedParse(message));
+    if (this.#stale()) return this.#settle().then(() => this.#judgedParse(message));
     return this.#judgedParse(message);
   }
 
   #judgedParse(message: Parse): void | Promise<void> {
+    this.#batchOpen = true;
     const analysed = this.#analyser.analyse(message.query);
     const forward = () => {
       const proposal = this.statements.propose(message.statement, this.#batch, { text: message.query });
@@ -269,9 +270,9 @@ export class Machine {
   }
 
   #bind(message: Bind): void | Promise<void> {
-    this.#batchOpen = true;
     const lookup = this.statements.lookup(message.statement, this.#batch);
-    if (lookup.kind === "unsettled" || this.#analyser.stale) return this.#settle().then(() => this.#bind(message));
+    if (lookup.kind === "unsettled" || this.#stale()) return this.#settle().then(() => this.#bind(message));
+    this.#batchOpen = true;
     if (lookup.kind === "absent") {
       const name = message.statement;
       return this.#refuseWith(
@@ -306,9 +307,9 @@ export class Machine {
   }
 
   #execute(message: Execute): void | Promise<void> {
-    this.#batchOpen = true;
     const lookup = this.portals.lookup(message.portal, this.#batch);
-    if (lookup.kind === "unsettled" || this.#analyser.stale) return this.#settle().then(() => this.#execute(message));
+    if (lookup.kind === "unsettled" || this.#stale()) return this.#settle().then(() => this.#execute(message));
+    this.#batchOpen = true;
     if (lookup.kind === "absent")
       return this.#refuseWith(nativeError("34000", `portal "${message.portal}" does not exist`));
     const portal = lookup.value;
@@ -436,6 +437,11 @@ export class Machine {
 
   #noteForwarded(statements: readonly AnalysedStatement[]): void {
     for (const statement of statements) this.#analyser.noteForwarded(statement);
+  }
+
+  /** Inside a batch only what the session itself changed counts: names are read again between batches. */
+  #stale(): boolean {
+    return this.transactionStatus !== "E" && (this.#batchOpen ? this.#analyser.changed : this.#analyser.stale);
   }
 
   /** Waits until the target owes nothing, then brings names up to date where they may have changed. */

@@ -3,8 +3,7 @@
  * shaped like well-known tokens. Role DDL that mentions PASSWORD loses every literal, so no quoting can slip through.
  */
 const redacted = "<redacted>";
-const suspicious =
-  /passw|pwd|secret|:\/\/[^\s/]*@|eyJ|AKIA|ASIA|gh[a-z]_|github_pat_|xox[a-z]-|sk-|AIza|PRIVATE KEY|bearer/i;
+const suspicious = /passw|pwd|secret|:\/\/|eyJ|AKIA|ASIA|gh[a-z]_|github_pat_|xox[a-z]-|sk-|AIza|PRIVATE KEY|bearer/i;
 const ddl = /\b(?:role|user|group|server|subscription|mapping)\b/i;
 const literal =
   /(\$(?:[\p{L}_][\p{L}\p{N}_]*)?\$)[\s\S]*?(?:\1|$)|\bE'(?:\\[\s\S]|''|[^'\\])*(?:'|$)|'(?:''|[^'])*(?:'|$)/giu;
@@ -23,10 +22,10 @@ export function redactSecrets(text: string): string {
   }
   for (const token of tokens) result = result.replace(token, redacted);
   return result
-    .replace(/\b(bearer\s+)[\w.~+/=-]{8,}/gi, `$1${redacted}`)
-    .replace(/(:\/\/[^\s:/@'"]*:)[^\s'"]+@/g, `$1${redacted}@`)
+    .replace(/\b(bearer\s{1,8})[\w.~+/=-]{8,}/gi, `$1${redacted}`)
+    .replace(/(:\/\/[^\s:/@'"]{0,128}:)[^\s'"]{1,512}@/g, `$1${redacted}@`)
     .replace(
-      /\b((?:\w*password|passwd|pwd|\w*secret\w*)\s*=\s*)(?:''(?:\\[\s\S]|[^'])*''|'(?:\\[\s\S]|''|[^'])*'|"[^"]*"|[^\s'",;)]+)/gi,
+      /\b((?:\w{0,32}password|passwd|pwd|\w{0,32}secret\w{0,32})\s{0,32}=\s{0,32})(?:''(?:\\[\s\S]|[^'])*''|'(?:\\[\s\S]|''|[^'])*'|"[^"]*"|[^\s'",;)]+)/gi,
       `$1${redacted}`,
     );
 }
