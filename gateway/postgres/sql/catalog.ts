@@ -4,6 +4,7 @@ export interface CatalogColumn {
   readonly attnum: number;
   readonly name: string;
   readonly typeOid: number;
+  readonly typeModifier: number;
   /** Expression of a generated column, or null. */
   readonly generated: string | null;
 }
@@ -12,7 +13,7 @@ export interface CatalogRelation {
   readonly oid: number;
   readonly schema: string;
   readonly name: string;
-  /** pg_class.relkind: r table, p partitioned, v view, m materialised view, f foreign, S sequence, t toast, c composite. */
+  /** pg_class.relkind: r table, p partitioned, v view, m materialised view, f foreign, S sequence, c composite. */
   readonly kind: string;
   readonly columns: readonly CatalogColumn[];
   /** Oids of inheritance parents, a partition's table included. */
@@ -21,23 +22,75 @@ export interface CatalogRelation {
   readonly definition: string | null;
 }
 
-export interface Catalog {
-  relation(schema: string, name: string): CatalogRelation | undefined;
-  relationByOid(oid: number): CatalogRelation | undefined;
-  relations(): Iterable<CatalogRelation>;
-  hasSchema(schema: string): boolean;
-  /** Whether a function of that name exists in the schema. */
-  hasFunction(schema: string, name: string): boolean;
-  /** Functions behind operators of users (outside pg_catalog) of that name, schema-qualified; empty for built-in ones. */
-  operatorFunctions(operator: string): readonly string[];
+/** A function behind an operator that is neither PostgreSQL's own nor an extension's. */
+export interface CatalogOperator {
+  readonly schema: string;
+  readonly name: string;
+  /** schema.function */
+  readonly function: string;
 }
 
-/** What a session's names resolve through. */
+export interface CatalogSnapshot {
+  readonly relations: readonly CatalogRelation[];
+  readonly schemas: readonly string[];
+  /** schema.function */
+  readonly functions: readonly string[];
+  readonly operators: readonly CatalogOperator[];
+  /** current_schemas(true) of the session that took the snapshot; the text of views is spelled for it. */
+  readonly searchPath: readonly string[];
+}
+
+export class Catalog {
+  /** @see CatalogSnapshot.searchPath */
+  readonly searchPath: readonly string[];
+  readonly #byName = new Map<string, CatalogRelation>();
+  readonly #byOid = new Map<number, CatalogRelation>();
+  readonly #schemas: ReadonlySet<string>;
+  readonly #functions: ReadonlySet<string>;
+  readonly #operators = new Map<string, CatalogOperator[]>();
+
+  constructor(snapshot: CatalogSnapshot) {
+    this.searchPath = snapshot.searchPath;
+    this.#schemas = new Set(snapshot.schemas);
+    this.#functions = new Set(snapshot.functions);
+    for (const relation of snapshot.relations) {
+      this.#byOid.set(relation.oid, relation);
+      this.#byName.set(`${relation.schema}\u0000${relation.name}`, relation);
+    }
+    for (const operator of snapshot.operators) {
+      const same = this.#operators.get(operator.name);
+      if (same) same.push(operator);
+      else this.#operators.set(operator.name, [operator]);
+    }
+  }
+
+  relation(schema: string, name: string): CatalogRelation | undefined {
+    return this.#byName.get(`${schema}\u0000${name}`);
+  }
+  relationByOid(oid: number): CatalogRelation | undefined {
+    return this.#byOid.get(oid);
+  }
+  relations(): Iterable<CatalogRelation> {
+    return this.#byOid.values();
+  }
+  hasSchema(schema: string): boolean {
+    return this.#schemas.has(schema);
+  }
+  /** Whether a function of that name exists in the schema. */
+  hasFunction(schema: string, name: string): boolean {
+    return this.#functions.has(`${schema}.${name}`);
+  }
+  /** Users' operators of that name, in any schema. */
+  operators(name: string): readonly CatalogOperator[] {
+    return this.#operators.get(name) ?? [];
+  }
+}
+
+/** What a session's names resolve through; analyses are kept by its identity. */
 export interface NameContext {
   readonly catalog: Catalog;
   /** current_schemas(true): pg_temp and pg_catalog included where they take part, first match wins. */
   readonly searchPath: readonly string[];
-  /** `${oid}.${attnum}` -> labels of the column. */
   readonly labels: LabelMap;
 }
 
@@ -48,4 +101,9 @@ export interface ColumnLabels {
   /** The column's value is computed from labelled ones (a view's expression): partial and hash masks do not fit it. */
   readonly derived: boolean;
 }
+/** `${oid}.${attnum}` -> labels of the column. */
 export type LabelMap = ReadonlyMap<string, ColumnLabels>;
+
+export function attributeKey(oid: number, attnum: number): string {
+  return `${oid}.${attnum}`;
+}

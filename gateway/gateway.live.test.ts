@@ -1,0 +1,218 @@
+/** The whole gateway as its own process: psql, the default policies, a real PostgreSQL, the API and the recording. */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import postgres from "postgres";
+import { startIdentityProvider } from "../scripts/demo/identity-provider.ts";
+import { freePort, type RunningPostgres, startPostgres } from "../scripts/postgres/server.ts";
+import { verifySession } from "./recording/reader.ts";
+import { Recording } from "./recording/writer.ts";
+
+const root = resolve(import.meta.dir, "..");
+let folder: string;
+let target: RunningPostgres;
+let provider: Awaited<ReturnType<typeof startIdentityProvider>>;
+let gateway: Bun.Subprocess<"ignore", "ignore", "pipe">;
+let port: number;
+let http: number;
+const tokens: Record<string, string> = {};
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), "sallyport-gateway-"));
+  target = await startPostgres();
+  const direct = postgres({
+    host: target.host,
+    port: target.port,
+    username: target.user,
+    password: target.password,
+    database: target.database,
+    onnotice: () => undefined,
+    max: 1,
+  });
+  await direct.unsafe(readFileSync(join(root, "fixtures/demo/schema.sql"), "utf8"));
+  await direct.end();
+  provider = await startIdentityProvider({
+    users: [
+      { id: "ann", email: "ann@example.com", groups: ["analysts"] },
+      { id: "dora", email: "dora@example.com", groups: ["dba"] },
+      { id: "robot", email: "robot@example.com", groups: ["oncall"], client: "agent-reporter" },
+    ],
+  });
+  for (const user of ["ann", "dora", "robot"]) tokens[user] = await provider.mint(user);
+  [port, http] = [await freePort(), await freePort()];
+  writeFileSync(
+    join(folder, "gateway.yaml"),
+    JSON.stringify({
+      listen: { postgres: `127.0.0.1:${port}`, http: `127.0.0.1:${http}` },
+      identity: {
+        issuers: [
+          {
+            issuer: provider.issuer,
+            audience: ["sallyport-cli", "agent-reporter"],
+            agents: { claim: "azp", values: ["agent-*"] },
+          },
+        ],
+      },
+      policies: { bundle: join(root, "policies/dist/bundle.tar.gz") },
+      shutdown: { drain: "1s" },
+      targets: [
+        {
+          name: "demo",
+          kind: "postgres",
+          address: `${target.host}:${target.port}`,
+          database: target.database,
+          tls: "disable",
+          credential: { user: target.user, password: { env: "TARGET_PASSWORD" } },
+        },
+      ],
+    }),
+  );
+  gateway = Bun.spawn([process.execPath, join(root, "gateway/main.ts"), "--config", join(folder, "gateway.yaml")], {
+    env: { PATH: process.env.PATH ?? "", HOME: folder, TARGET_PASSWORD: target.password },
+    stdin: "ignore",
+    stdout: "ignore",
+    stderr: "pipe",
+  });
+  for (let tries = 0; ; tries++) {
+    if (
+      await fetch(`http://127.0.0.1:${http}/readyz`).then(
+        (answer) => answer.ok,
+        () => false,
+      )
+    )
+      break;
+    if (tries > 200) throw new Error("the gateway did not come up");
+    await Bun.sleep(50);
+  }
+}, 60_000);
+
+afterAll(async () => {
+  gateway?.kill("SIGKILL");
+  await provider?.stop();
+  await target?.stop();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+async function psql(user: string, input: string) {
+  const child = Bun.spawn(
+    [
+      "psql",
+      "-X",
+      "-v",
+      "VERBOSITY=verbose",
+      `host=127.0.0.1 port=${port} dbname=demo user=${user}@example.com sslmode=disable`,
+    ],
+    {
+      stdin: Buffer.from(input),
+      stdout: "pipe",
+      stderr: "pipe",
+      env: { PATH: process.env.PATH ?? "", PGPASSWORD: tokens[user] ?? "", HOME: folder },
+    },
+  );
+  const [out, err] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+  return { out, err };
+}
+
+test("an analyst reads, with labelled columns masked", async () => {
+  const { out, err } = await psql("ann", "select id, name, email, ssn from customers order by id limit 3;\n");
+  expect(err).toBe("");
+  expect(out).toContain("(3 rows)");
+  expect(out).not.toMatch(/\d{3}-\d{2}-\d{4}/);
+});
+
+test("a labelled column may not be laundered", async () => {
+  for (const text of [
+    "select upper(ssn) from customers",
+    "select id from customers where ssn like '1%'",
+    "select id from customers order by ssn",
+    "select ssn from customers union all select ''",
+    "select c from customers c",
+    "select row_to_json(c) from customers c",
+    "select min(ssn) from customers",
+    "copy customers to stdout",
+    "with x as (select ssn || '' as s from customers) select s from x",
+    "select (select ssn from customers limit 1)",
+    "create temp table t as select ssn from customers",
+    "explain select * from customers where ssn = '1'",
+    "select most_common_vals from pg_stats",
+    "do $$ begin end $$",
+    "select pg_read_file('/etc/passwd')",
+    "select pg_sleep(1)",
+    "drop table customers",
+    "delete from customers",
+  ]) {
+    const { out, err } = await psql("ann", `${text};\n`);
+    expect({ text, err }).toEqual({ text, err: expect.stringContaining("42501") });
+    expect(out).toBe("");
+  }
+});
+
+test("aliases, subqueries and renames do not take a mask off", async () => {
+  for (const text of [
+    "select x.n from (select ssn as n from customers) x limit 1",
+    "with x as (select ssn from customers) select * from x limit 1",
+    "select (c).ssn from customers c limit 1",
+    "table customers limit 1",
+    'select "ssn" from public.customers limit 1',
+  ]) {
+    const { out, err } = await psql("ann", `${text};\n`);
+    expect({ text, err }).toEqual({ text, err: "" });
+    expect(out).toContain("(1 row)");
+    expect(out).not.toMatch(/\d{3}-\d{2}-\d{4}/);
+  }
+});
+
+test("psql's own commands work", async () => {
+  const { out, err } = await psql("ann", "\\d customers\n\\dt\nbegin;\nselect 1;\ncommit;\n");
+  expect(err).toBe("");
+  expect(out).toContain('Table "public.customers"');
+  expect(out).toContain("COMMIT");
+});
+
+test("an agent's new kind of command is held, and runs once a person approves it", async () => {
+  const running = psql("robot", "select count(*) from orders;\n");
+  const headers = { authorization: `Bearer ${tokens.dora}`, "content-type": "application/json" };
+  let id: string | undefined;
+  for (let tries = 0; id === undefined && tries < 100; tries++) {
+    await Bun.sleep(50);
+    const answer = (await (await fetch(`http://127.0.0.1:${http}/v1/approvals?state=pending`, { headers })).json()) as {
+      approvals?: { id: string }[];
+    };
+    id = answer.approvals?.[0]?.id;
+  }
+  expect(id).toBeString();
+  const own = await fetch(`http://127.0.0.1:${http}/v1/approvals/${id}/approve`, {
+    method: "POST",
+    headers: { ...headers, authorization: `Bearer ${tokens.robot}` },
+    body: "{}",
+  });
+  expect(own.ok).toBe(false);
+  const decided = await fetch(`http://127.0.0.1:${http}/v1/approvals/${id}/approve`, {
+    method: "POST",
+    headers,
+    body: "{}",
+  });
+  expect(decided.status).toBe(200);
+  const { out, err } = await running;
+  expect(err).toContain("held for approval");
+  expect(out).toContain("1500");
+  expect((await psql("robot", "select count(*) from orders;\n")).err).toBe("");
+});
+
+test("SIGTERM drains and seals; every recording verifies and shows no masked value", async () => {
+  gateway.kill("SIGTERM");
+  expect(await gateway.exited).toBe(0);
+  const recording = await Recording.open({
+    url: `file:${join(folder, "data/sallyport.db")}`,
+    durability: "strict",
+    gateway: "check",
+  });
+  const sessions = await recording.calls.listSessions({ limit: 1_000 });
+  expect(sessions.length).toBeGreaterThan(20);
+  for (const session of sessions) {
+    expect(session.closeReason).not.toBeNull();
+    expect(await verifySession(recording.calls, session.id)).toMatchObject({ ok: true });
+  }
+  await recording.close();
+});

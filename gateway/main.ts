@@ -1,0 +1,127 @@
+/** The only wiring: configuration, store, policy, listeners, signals. `--check` validates all of it and exits. */
+import { randomBytes } from "node:crypto";
+import { parseArgs } from "node:util";
+import { createApi } from "./api/app.ts";
+import { createMetrics } from "./api/metrics.ts";
+import { serveApi } from "./api/serve.ts";
+import { loadConfig, readSecret } from "./config.ts";
+import { GatewayError } from "./errors.ts";
+import { createVerifier } from "./identity/verifier.ts";
+import { createLogger } from "./log.ts";
+import { PolicyHost } from "./policy/host.ts";
+import { Catalogs } from "./postgres/catalogs.ts";
+import { PostgresServer } from "./postgres/server.ts";
+import { readEvents, verifySession } from "./recording/reader.ts";
+import { redactSecrets } from "./recording/redaction.ts";
+import { Recording } from "./recording/writer.ts";
+import { Approvals } from "./session/approvals.ts";
+import type { SessionDependencies } from "./session/dependencies.ts";
+import { Novelty } from "./session/novelty.ts";
+
+const log = createLogger();
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: { config: { type: "string", default: "gateway.yaml" }, check: { type: "boolean", default: false } },
+  });
+  const config = loadConfig(values.config);
+  const policies = await PolicyHost.load(config.policies);
+  const recording = await Recording.open({
+    url: config.store.url,
+    authToken: config.store.auth_token && readSecret(config.store.auth_token, "store.auth_token"),
+    durability: config.store.recording.durability,
+    gateway: config.name,
+    signingKey: config.store.recording.signing_key,
+  });
+  const store = recording.calls;
+  if (values.check) {
+    console.log(`configuration, policy (${policies.current().revision.digest}) and store are good`);
+    await recording.close();
+    process.exit(0);
+  }
+
+  const verifier = createVerifier(config.identity.issuers, { log: (message, fields) => log.warn(message, fields) });
+  const approvals = new Approvals(store);
+  const dependencies: SessionDependencies = {
+    verifier,
+    policies,
+    recording,
+    store,
+    log,
+    gateway: config.name,
+    redact: redactSecrets,
+  };
+  const hashKey = config.masking.hash_key
+    ? Buffer.from(readSecret(config.masking.hash_key, "masking.hash_key"))
+    : randomBytes(32);
+  const server = new PostgresServer({
+    config,
+    dependencies,
+    approvals,
+    novelty: new Novelty(store),
+    analysers: new Catalogs(store, policies),
+    hashKey,
+  });
+
+  let draining = false;
+  const stop = async (why: string, exitCode: number) => {
+    if (draining) return;
+    draining = true;
+    log.info("shutting down", { why, open_sessions: server.sessions, drain_ms: config.shutdown.drain });
+    await server.drain(exitCode === 0 ? config.shutdown.drain : 0);
+    await api?.close();
+    await recording.close().catch(() => undefined);
+    process.exit(exitCode);
+  };
+  // Without a recording nothing may run: the process ends rather than serve unrecorded.
+  recording.onFailure((error) => {
+    log.error("the recording failed", { error });
+    void stop("recording", 1);
+  });
+
+  const metrics = createMetrics();
+  const { http, postgres } = config.listen;
+  const api = http
+    ? serveApi(
+        createApi({
+          verifier,
+          store: {
+            listApprovals: (query) => store.listApprovals(query),
+            getApproval: (id) => store.getApproval(id),
+            decideApproval: (decision) => store.decideApproval(decision),
+            listSessions: (query) => store.listSessions(query),
+            getSession: async (id) => {
+              const row = await store.getSession(id);
+              return row && { ...row, openedAt: row.openedAt, closedAt: row.closedAt, closeReason: row.closeReason };
+            },
+            events: (id, fromSeq) => readEvents(store, id, fromSeq),
+          },
+          log,
+          metrics,
+          ready: () => ({
+            ok: !draining && recording.failure === undefined,
+            checks: { store: recording.failure ? "failed" : "ok", policy: "ok", draining: draining ? "yes" : "no" },
+          }),
+          policyStatus: () => ({ revision: policies.current().revision }),
+          policyData: () => policies.current().data,
+          verifySession: (id) => verifySession(store, id),
+          approvalDecided: (id) => approvals.wake(id),
+          name: config.name,
+        }),
+        { host: http.host, port: http.port, ...(config.tls && { tls: config.tls }) },
+      )
+    : undefined;
+  if (postgres) {
+    const port = await server.listen(postgres.host, postgres.port);
+    log.info("listening", { protocol: "postgres", host: postgres.host, port });
+  }
+  if (api) log.info("listening", { protocol: "http", host: api.host, port: api.port });
+  process.on("SIGTERM", () => void stop("SIGTERM", 0));
+  process.on("SIGINT", () => void stop("SIGINT", 0));
+}
+
+main().catch((error: unknown) => {
+  if (error instanceof GatewayError) console.error(error.message);
+  else log.error("the gateway could not start", { error });
+  process.exit(1);
+});

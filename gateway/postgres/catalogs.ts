@@ -1,0 +1,158 @@
+/**
+ * Catalogs of targets and what one session makes of them. A snapshot is read on the session's own connection when it
+ * opens and again whenever a statement of it may have changed names, so that it sees its own uncommitted objects. A
+ * change of another session through this gateway makes every session of that database read again.
+ */
+import type { PostgresTarget } from "../config.ts";
+import { limits } from "../limits.ts";
+import type { PolicySource } from "../session/dependencies.ts";
+import type { Session } from "../session/session.ts";
+import type { AnalysedStatement, InternalQuery, SessionAnalyser } from "./analysed.ts";
+import type { AnalyserSource } from "./server.ts";
+import { AnalysisCache } from "./sql/cache.ts";
+import type { Catalog, NameContext } from "./sql/catalog.ts";
+import { bindLabels } from "./sql/labels.ts";
+import { loadCatalog, loadNames } from "./sql/load-catalog.ts";
+
+interface BindingStore {
+  labelBindings(target: string, database: string): Promise<readonly { name: string; oid: number; attnum: number }[]>;
+  saveLabelBindings(
+    target: string,
+    database: string,
+    rows: readonly { name: string; oid: number; attnum: number }[],
+  ): Promise<unknown>;
+}
+
+interface Shared {
+  /** Rises when a session of this gateway ran something that may have changed names. */
+  epoch: number;
+  loaded: { epoch: number; at: number; policy: object; context: NameContext } | undefined;
+}
+
+export class Catalogs implements AnalyserSource {
+  readonly #store: BindingStore;
+  readonly #policies: PolicySource;
+  readonly #shared = new Map<string, Shared>();
+
+  constructor(store: BindingStore, policies: PolicySource) {
+    this.#store = store;
+    this.#policies = policies;
+  }
+
+  forSession(target: PostgresTarget, database: string, session: Session): SessionAnalyser {
+    const key = `${target.name}/${database}`;
+    let shared = this.#shared.get(key);
+    if (shared === undefined) {
+      shared = { epoch: 0, loaded: undefined };
+      this.#shared.set(key, shared);
+    }
+    return new CatalogAnalyser({
+      store: this.#store,
+      policies: this.#policies,
+      shared,
+      target: target.name,
+      database,
+      session,
+    });
+  }
+}
+
+interface Parts {
+  readonly store: BindingStore;
+  readonly policies: PolicySource;
+  readonly shared: Shared;
+  readonly target: string;
+  readonly database: string;
+  readonly session: Session;
+}
+
+class CatalogAnalyser implements SessionAnalyser {
+  readonly #parts: Parts;
+  #cache = new AnalysisCache();
+  #context: NameContext | undefined;
+  #epoch = -1;
+  #readAt = 0;
+  #policy: object | undefined;
+  #ownChange = true;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+  }
+
+  get context(): NameContext {
+    if (this.#context === undefined) throw new Error("the catalog was not read");
+    return this.#context;
+  }
+
+  get changed(): boolean {
+    return this.#ownChange;
+  }
+
+  /** Names may be outdated: own or another session's change, other labels, or age. */
+  get stale(): boolean {
+    return (
+      this.#ownChange ||
+      this.#epoch !== this.#parts.shared.epoch ||
+      this.#policy !== this.#parts.policies.current() ||
+      Date.now() - this.#readAt > limits.catalogRefreshMs
+    );
+  }
+
+  analyse(text: string) {
+    return this.#cache.analyse(text, this.context);
+  }
+
+  labelsOf(oid: number, attnum: number): readonly string[] | undefined {
+    return this.context.labels.get(`${oid}.${attnum}`)?.labels;
+  }
+
+  noteForwarded(statement: AnalysedStatement): void {
+    if (statement.changesCatalog || statement.changesSession) this.#ownChange = true;
+    if (statement.changesCatalog) this.#parts.shared.epoch += 1;
+  }
+
+  async refresh(run: InternalQuery): Promise<void> {
+    const { shared, policies } = this.#parts;
+    const policy = policies.current();
+    const { epoch } = shared;
+    const { searchPath } = await loadNames(run);
+    const { loaded } = shared;
+    const mine = this.#context;
+    const now = Date.now();
+    // Another session's snapshot serves while nothing changed through this gateway and it is fresh.
+    const usable =
+      !this.#ownChange &&
+      loaded &&
+      loaded.epoch === epoch &&
+      loaded.policy === policy &&
+      now - loaded.at < limits.catalogRefreshMs;
+    const base = usable ? loaded.context : await this.#load(run, policy, epoch);
+    const samePath = mine !== undefined && mine.searchPath.join("\n") === searchPath.join("\n");
+    if (!(samePath && mine.catalog === base.catalog && mine.labels === base.labels)) {
+      this.#context = { ...base, searchPath };
+      this.#cache = new AnalysisCache();
+    }
+    this.#ownChange = false;
+    this.#epoch = epoch;
+    this.#policy = policy;
+    this.#readAt = now;
+  }
+
+  async #load(run: InternalQuery, policy: object, epoch: number): Promise<NameContext> {
+    const { shared, store, target, database, policies } = this.#parts;
+    const catalog: Catalog = await loadCatalog(run);
+    const previous = new Map(
+      (await store.labelBindings(target, database)).map((row) => [row.name, { oid: row.oid, attnum: row.attnum }]),
+    );
+    const { labels, bindings } = bindLabels(catalog, policies.current().labelsOf(target), previous);
+    const rows = [...bindings].map(([name, { oid, attnum }]) => ({ name, oid, attnum }));
+    const changed =
+      rows.length !== previous.size ||
+      rows.some((row) => previous.get(row.name)?.oid !== row.oid || previous.get(row.name)?.attnum !== row.attnum);
+    if (changed) await store.saveLabelBindings(target, database, rows);
+    const context: NameContext = { catalog, labels, searchPath: [] };
+    // A snapshot inside a transaction may show what is never committed: it is this session's only.
+    if (!this.#ownChange) shared.loaded = { epoch, at: Date.now(), policy, context };
+    return context;
+  }
+}

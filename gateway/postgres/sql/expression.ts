@@ -1,0 +1,292 @@
+/** Expressions: which columns, functions and operators they use. What is not known here makes the analysis incomplete. */
+import type { ColumnUse } from "../../policy/input.ts";
+import { bodyOf, constantText, type Node, node, nodes, strings } from "./ast.ts";
+import type { Findings } from "./findings.ts";
+import { findFunctions, plainTypeOid, useOperator } from "./names.ts";
+import {
+  type BaseColumn,
+  childOf,
+  columnIn,
+  findColumn,
+  findItem,
+  type Item,
+  reference,
+  type Scope,
+  type ScopeColumn,
+  union,
+} from "./scope.ts";
+
+export type Value =
+  | { readonly kind: "column"; readonly column: ScopeColumn }
+  | { readonly kind: "row"; readonly item: Item }
+  /** alias.name where the item has no such column: the function of that name, applied to the row. */
+  | { readonly kind: "call"; readonly item: Item; readonly name: string }
+  | { readonly kind: "expression" }
+  | { readonly kind: "unknown"; readonly name: string };
+
+const other: Value = { kind: "expression" };
+
+/** What a node is when it is more than a computation: a column or row itself, in any of SQL's spellings. */
+export function readValue(one: Node, scope: Scope, findings: Findings): Value {
+  const { kind, body } = one;
+  if (kind === "ColumnRef") return columnReference(strings(body.fields), scope);
+  if (kind === "A_Indirection") {
+    const path = nodes(body.indirection);
+    const argument = node(body.arg);
+    if (path.length !== 1 || path[0]?.kind !== "String" || argument === undefined) return other;
+    return field(readValue(argument, scope, findings), strings(body.indirection)[0] ?? "");
+  }
+  if (kind === "FuncCall") {
+    // ssn(p) is p.ssn where no function of that name is there.
+    const names = strings(body.funcname);
+    const args = nodes(body.args);
+    const [argument] = args;
+    if (names.length !== 1 || args.length !== 1 || argument?.kind !== "ColumnRef") return other;
+    if (body.over !== undefined || body.agg_star !== undefined || body.agg_filter !== undefined) return other;
+    if (body.agg_order !== undefined || body.agg_distinct !== undefined || body.func_variadic !== undefined)
+      return other;
+    if (findFunctions(names, findings.context).length > 0) return other;
+    const value = readValue(argument, scope, findings);
+    if (value.kind !== "row") return other;
+    const projected = field(value, names[0] ?? "");
+    return projected.kind === "column" ? projected : other;
+  }
+  if (kind === "TypeCast") {
+    const argument = node(body.arg);
+    const value = argument && readValue(argument, scope, findings);
+    if (value?.kind !== "column" || value.column.bare === null) return other;
+    const type = plainTypeOid(bodyOf(body.typeName), findings.context);
+    return type !== undefined && type === value.column.bare.column.typeOid ? value : other;
+  }
+  return other;
+}
+
+function field(value: Value, name: string): Value {
+  if (value.kind !== "row") return other;
+  const found = columnIn(value.item, name);
+  if (found.kind === "column") return found;
+  return found.kind === "ambiguous" ? { kind: "unknown", name } : { kind: "call", item: value.item, name };
+}
+
+function columnReference(fields: readonly string[], scope: Scope): Value {
+  const name = fields.at(-1) ?? "";
+  const unknown: Value = { kind: "unknown", name: fields.join(".") };
+  if (fields.length === 1) {
+    const found = findColumn(scope, name);
+    if (found.kind === "column") return found;
+    if (found.kind === "ambiguous") return unknown;
+    const item = findItem(scope, null, name);
+    return item === undefined || item === "ambiguous" ? unknown : { kind: "row", item };
+  }
+  // a.b, schema.a.b or database.schema.a.b; PostgreSQL refuses another database than its own.
+  const item = findItem(scope, fields.length > 2 ? (fields.at(-3) ?? "") : null, fields.at(-2) ?? "");
+  if (item === undefined || item === "ambiguous") return unknown;
+  return field({ kind: "row", item }, name);
+}
+
+/** The item that `alias.*` names. */
+export function starItem(fields: readonly Node[], scope: Scope): Item | undefined {
+  const names = fields.slice(0, -1).map(({ body }) => String(body.sval ?? ""));
+  const item = findItem(scope, names.length > 1 ? (names.at(-2) ?? "") : null, names.at(-1) ?? "");
+  return item === "ambiguous" ? undefined : item;
+}
+
+/** Nodes that use what their parts use, and nothing else. */
+const plain = new Set([
+  "A_Expr",
+  "BoolExpr",
+  "NullTest",
+  "BooleanTest",
+  "CaseExpr",
+  "CaseWhen",
+  "CoalesceExpr",
+  "MinMaxExpr",
+  "A_ArrayExpr",
+  "RowExpr",
+  "List",
+  "A_Indirection",
+  "A_Indices",
+  "CollateClause",
+  "TypeCast",
+  "NamedArgExpr",
+  "MultiAssignRef",
+  "GroupingFunc",
+  "GroupingSet",
+  "XmlExpr",
+  "XmlSerialize",
+  "JsonObjectConstructor",
+  "JsonArrayConstructor",
+  "JsonKeyValue",
+  "JsonValueExpr",
+  "JsonIsPredicate",
+  "JsonParseExpr",
+  "JsonScalarExpr",
+  "JsonSerializeExpr",
+  "JsonFuncExpr",
+  "JsonArgument",
+  "JsonBehavior",
+  "JsonObjectAgg",
+  "JsonArrayAgg",
+  "JsonAggConstructor",
+  "JsonOutput",
+  "JsonReturning",
+  "JsonFormat",
+  "ResTarget",
+]);
+const leaves = new Set([
+  "A_Const",
+  "ParamRef",
+  "SQLValueFunction",
+  "SetToDefault",
+  "CurrentOfExpr",
+  "MergeSupportFunc",
+  "String",
+  "Integer",
+  "Float",
+  "Boolean",
+  "A_Star",
+  "TypeName",
+]);
+
+export function expression(
+  one: Node | undefined,
+  scope: Scope,
+  use: ColumnUse,
+  findings: Findings,
+): readonly BaseColumn[] {
+  if (one === undefined || leaves.has(one.kind)) return [];
+  findings.visited();
+  const { kind, body } = one;
+  if (kind === "ColumnRef" && nodes(body.fields).at(-1)?.kind === "A_Star")
+    return star(nodes(body.fields), scope, use, findings);
+  const value = readValue(one, scope, findings);
+  switch (value.kind) {
+    case "column":
+      return findings.use(value.column, use === "output" ? "derived" : use);
+    case "row":
+      return findings.wholeRow(value.item, use);
+    case "call":
+      useFunction([value.name], findings);
+      return findings.wholeRow(value.item, use);
+    case "unknown":
+      findings.incomplete.add(`"${value.name}" names no column that is known`);
+      return [];
+    case "expression":
+      break;
+  }
+  if (kind === "FuncCall") return call(one, scope, use, findings);
+  if (kind === "SubLink") return sublink(one, scope, use, findings);
+  if (kind === "SortBy") {
+    useOperator(body.useOp, findings);
+    return expression(node(body.node), scope, use, findings);
+  }
+  if (!plain.has(kind)) findings.incomplete.add(`an expression (${kind}) is not understood`);
+  if (kind === "A_Expr") useOperator(body.name, findings);
+  return parts(body, scope, use, findings);
+}
+
+/** Everything below that is a node; fields of a fixed type (over, JSON's parts) come without their kind. */
+function parts(value: unknown, scope: Scope, use: ColumnUse, findings: Findings): BaseColumn[] {
+  const all: (readonly BaseColumn[])[] = [];
+  const walk = (inner: unknown, field: string): void => {
+    if (Array.isArray(inner)) {
+      for (const item of inner) walk(item, field);
+      return;
+    }
+    const body = bodyOf(inner);
+    if (body === undefined || field === "typeName" || field === "type_name") return;
+    const one = node(body);
+    if (one !== undefined && /^[A-Z]/.test(one.kind)) all.push(expression(one, scope, use, findings));
+    else for (const name in body) walk(body[name], name);
+  };
+  const body = bodyOf(value) ?? {};
+  for (const name in body) walk(body[name], name);
+  return union(...all);
+}
+
+function star(fields: readonly Node[], scope: Scope, use: ColumnUse, findings: Findings): readonly BaseColumn[] {
+  const item = fields.length > 1 ? starItem(fields, scope) : undefined;
+  if (item) return findings.wholeRow(item, use);
+  findings.incomplete.add("a * is where it is not understood");
+  return [];
+}
+
+/** Functions that run SQL text or read relations by name: what they touch cannot be told. */
+const dynamic =
+  /^(?:(?:query|table|schema|database|cursor)_to_xml|(?:query|table|schema|database)_to_xmlschema|(?:query|table|schema|database)_to_xml_and_xmlschema|cursor_to_xmlschema|ts_stat|ts_rewrite|currtid2|binary_upgrade_.*|lo_.*|loread|lowrite|pg_logical_slot_.*|pg_read_.*|pg_ls_.*|pg_stat_file)$/;
+
+export function useFunction(names: readonly string[], findings: Findings): void {
+  const found = findFunctions(names, findings.context);
+  for (const name of found) {
+    findings.calls(name);
+    if (name.startsWith("pg_catalog.") && dynamic.test(name.slice("pg_catalog.".length))) {
+      findings.features.add("function.dynamic");
+      findings.incomplete.add(`${name} reaches data by name or text`);
+    }
+  }
+  if (found.length > 0) return;
+  findings.calls(names.join("."));
+  findings.incomplete.add(`function ${names.join(".")} is not known`);
+}
+
+function call({ body }: Node, scope: Scope, use: ColumnUse, findings: Findings): readonly BaseColumn[] {
+  const names = strings(body.funcname);
+  useFunction(names, findings);
+  if (names.at(-1) === "set_config") setConfig(nodes(body.args), findings);
+  const inner = use === "output" ? "derived" : use;
+  const all = [...nodes(body.args), ...nodes(body.agg_order)].map((argument) =>
+    expression(argument, scope, inner, findings),
+  );
+  for (const order of nodes(body.agg_order)) expression(order, scope, "order", findings);
+  if (body.agg_distinct === true)
+    for (const argument of nodes(body.args)) expression(argument, scope, "order", findings);
+  const filter = expression(node(body.agg_filter), scope, "predicate", findings);
+  return union(...all, filter, window(bodyOf(body.over), scope, findings));
+}
+
+/** PARTITION BY, ORDER BY and the frame of a window. */
+export function window(over: ReturnType<typeof bodyOf>, scope: Scope, findings: Findings): readonly BaseColumn[] {
+  if (over === undefined) return [];
+  const found = [...nodes(over.partitionClause), ...nodes(over.orderClause)].map((one) =>
+    expression(one, scope, "order", findings),
+  );
+  for (const offset of [node(over.startOffset), node(over.endOffset)])
+    found.push(expression(offset, scope, "derived", findings));
+  return union(...found);
+}
+
+function setConfig(args: readonly Node[], findings: Findings): void {
+  findings.changesSession = true;
+  const [first] = args;
+  const constant = first && constantText({ [first.kind]: first.body });
+  if (constant === undefined) {
+    findings.features.add("function.dynamic");
+    findings.incomplete.add("set_config sets a parameter that is not a constant");
+    return;
+  }
+  settingFeature(constant, findings);
+}
+
+export function settingFeature(name: string, findings: Findings): void {
+  const lower = name.toLowerCase();
+  if (lower === "role") findings.features.add("set.role");
+  else if (lower === "session_authorization") findings.features.add("set.session_authorization");
+  else findings.features.add(`set:${lower}`);
+}
+
+function sublink({ body }: Node, scope: Scope, use: ColumnUse, findings: Findings): readonly BaseColumn[] {
+  const effective = use === "output" ? "derived" : use;
+  const test = expression(node(body.testexpr), scope, effective, findings);
+  if (body.operName !== undefined) useOperator(body.operName, findings);
+  const query = node(body.subselect);
+  if (query === undefined) return test;
+  const result = findings.parts.query(query, childOf(scope), findings);
+  if (body.subLinkType === "EXISTS_SUBLINK") {
+    // EXISTS evaluates no column of its query.
+    for (const column of result.columns) reference(column);
+    return [];
+  }
+  const all = result.columns.map((column) => findings.use(column, effective));
+  if (result.open) all.push(result.open);
+  return union(test, ...all);
+}

@@ -1,0 +1,162 @@
+/** What the analysis of one statement has found so far, in the terms of policy. */
+import type { ColumnInput, ColumnUse, RelationInput, StatementClass } from "../../policy/input.ts";
+import type { Body, Node } from "./ast.ts";
+import { attributeKey, type CatalogRelation, type NameContext } from "./catalog.ts";
+import { type BaseColumn, type Item, type QueryResult, reference, type Scope, type ScopeColumn } from "./scope.ts";
+
+/** Nodes one statement may have visited, the views it reads included; past it the analysis gives up. */
+const nodesMax = 2_000_000;
+
+export class TooComplex extends Error {}
+
+/** Parts of the analysis that call each other in a circle; joined in `analyse-query.ts`. */
+export interface Parts {
+  /** A SELECT, VALUES or data-modifying statement inside another. */
+  query(statement: Node, scope: Scope, findings: Findings): QueryResult;
+  select(body: Body, parent: Scope | null, findings: Findings): QueryResult;
+  /** A list of result expressions. */
+  targets(list: unknown, scope: Scope, findings: Findings): QueryResult;
+  view(relation: CatalogRelation, context: NameContext): ViewFacts;
+}
+
+export interface ViewFacts {
+  readonly result: QueryResult;
+  readonly functions: ReadonlySet<string>;
+  readonly incomplete: ReadonlySet<string>;
+}
+
+const accessOrder = { read: 0, write: 1, ddl: 2 } as const;
+
+export class Findings {
+  readonly context: NameContext;
+  readonly parts: Parts;
+  readonly functions = new Set<string>();
+  readonly features = new Set<string>();
+  readonly incomplete = new Set<string>();
+  bounded = true;
+  /** Raised by what a statement does beside its verb: a data-modifying CTE, SELECT INTO. */
+  class: StatementClass | undefined;
+  changesCatalog = false;
+  changesSession = false;
+  readonly #relations = new Map<
+    string,
+    { relation: CatalogRelation | null; schema: string; name: string; access: RelationInput["access"] }
+  >();
+  readonly #uses = new Map<string, { source: BaseColumn; use: ColumnUse }>();
+  readonly #inner: ScopeColumn[] = [];
+  #visited = 0;
+
+  constructor(context: NameContext, parts: Parts) {
+    this.context = context;
+    this.parts = parts;
+  }
+
+  /** @throws TooComplex */
+  visited(): void {
+    this.#visited += 1;
+    if (this.#visited > nodesMax) throw new TooComplex();
+  }
+
+  relation(relation: CatalogRelation, access: RelationInput["access"]): void {
+    this.namedRelation(relation.schema, relation.name, access, relation);
+    if (relation.kind !== "v" && relation.kind !== "m") return;
+    if (relation.schema === "pg_catalog" || relation.schema === "information_schema") return;
+    const facts = this.parts.view(relation, this.context);
+    for (const name of facts.functions) this.calls(name);
+    for (const reason of facts.incomplete) this.incomplete.add(reason);
+  }
+
+  namedRelation(schema: string, name: string, access: RelationInput["access"], relation: CatalogRelation | null): void {
+    this.#relations.set(`${accessOrder[access]}\u0000${schema}\u0000${name}`, { relation, schema, name, access });
+  }
+
+  /** A use of a base column. */
+  source(source: BaseColumn, use: ColumnUse): void {
+    this.#uses.set(`${source.relation.oid}.${source.column.attnum}.${use}`, { source, use });
+  }
+
+  /** A use of a column of a FROM item or subquery: what is in it is used the same way, never as plain output though. */
+  use(column: ScopeColumn, use: ColumnUse): readonly BaseColumn[] {
+    reference(column);
+    for (const source of column.sources) {
+      this.source(source, use === "output" && !same(source, column.bare) ? "derived" : use);
+    }
+    return column.sources;
+  }
+
+  sources(sources: readonly BaseColumn[], use: ColumnUse): void {
+    for (const source of sources) this.source(source, use);
+  }
+
+  /** Result columns of a query inside the statement: what nobody uses is still read. */
+  inner(result: QueryResult): void {
+    this.#inner.push(...result.columns);
+    if (result.open) this.sources(result.open, "derived");
+  }
+
+  settle(): void {
+    for (const column of this.#inner.splice(0)) {
+      if (!column.referenced) this.sources(column.sources, "derived");
+    }
+  }
+
+  wholeRow(item: Item, use: ColumnUse): readonly BaseColumn[] {
+    if (item.relation) this.features.add(`whole_row:${item.relation.schema}.${item.relation.name}`);
+    const effective = use === "output" ? "derived" : use;
+    const all: BaseColumn[] = [];
+    for (const column of item.columns) all.push(...this.use(column, effective));
+    if (item.open) {
+      this.sources(item.open, effective);
+      all.push(...item.open);
+    }
+    return all;
+  }
+
+  calls(name: string): void {
+    this.functions.add(name);
+    // What a function of a user does is not known: it may create tables and set search_path.
+    if (!name.startsWith("pg_catalog.")) {
+      this.changesCatalog = true;
+      this.changesSession = true;
+    }
+  }
+
+  relationInputs(): RelationInput[] {
+    return sorted(this.#relations).map(({ relation, schema, name, access }) => {
+      const labels = new Set<string>();
+      for (const column of relation?.columns ?? []) {
+        for (const label of this.#labels(relation?.oid ?? 0, column.attnum)) labels.add(label);
+      }
+      return { schema, name, access, labels: [...labels].sort() };
+    });
+  }
+
+  columnInputs(): ColumnInput[] {
+    return [...this.#uses.values()]
+      .map(({ source: { relation, column }, use }) => ({
+        schema: relation.schema,
+        table: relation.name,
+        column: column.name,
+        labels: this.#labels(relation.oid, column.attnum),
+        use,
+      }))
+      .sort((a, b) => compare(key(a), key(b)));
+  }
+
+  #labels(oid: number, attnum: number): readonly string[] {
+    return this.context.labels.get(attributeKey(oid, attnum))?.labels ?? [];
+  }
+}
+
+function key(column: ColumnInput): string {
+  return `${column.schema}\u0000${column.table}\u0000${column.column}\u0000${column.use}`;
+}
+function compare(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+function sorted<T>(map: ReadonlyMap<string, T>): T[] {
+  return [...map].sort(([a], [b]) => compare(a, b)).map(([, value]) => value);
+}
+function same(a: BaseColumn, b: BaseColumn | null): boolean {
+  return b !== null && a.relation === b.relation && a.column === b.column;
+}

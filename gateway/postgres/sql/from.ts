@@ -1,0 +1,366 @@
+/** FROM: relations, subqueries, functions and joins, as what they let a query see. */
+import { type Body, bodyOf, list, type Node, node, nodes, strings, text } from "./ast.ts";
+import { expression } from "./expression.ts";
+import type { Findings } from "./findings.ts";
+import { findRelation, spelled } from "./names.ts";
+import {
+  type BaseColumn,
+  type Cte,
+  childOf,
+  columnsOf,
+  computed,
+  emptyResult,
+  findCte,
+  type Item,
+  type QueryResult,
+  type Range,
+  rangeOf,
+  renamed,
+  type Scope,
+  type ScopeColumn,
+  union,
+} from "./scope.ts";
+
+/** Adds the items of a FROM clause to a query's scope, from left to right. */
+export function fromClause(clause: unknown, scope: Scope, findings: Findings): void {
+  for (const item of nodes(clause)) scope.ranges.push(fromItem(item, scope, findings));
+}
+
+export function fromItem({ kind, body }: Node, scope: Scope, findings: Findings): Range {
+  findings.visited();
+  switch (kind) {
+    case "RangeVar":
+      return rangeOf(rangeVar(body, scope, findings));
+    case "RangeSubselect": {
+      const query = node(body.subquery);
+      // Only LATERAL sees the items to its left.
+      const outside = body.lateral === true ? scope : withoutRanges(scope);
+      const result = query ? findings.parts.query(query, childOf(outside), findings) : emptyResult;
+      return rangeOf(itemOf(result, bodyOf(body.alias)));
+    }
+    case "RangeFunction":
+      return rangeOf(functions(body, scope, findings));
+    case "JoinExpr":
+      return join(body, scope, findings);
+    case "RangeTableSample": {
+      const relation = node(body.relation);
+      for (const argument of [...nodes(body.args), node(body.repeatable)]) {
+        expression(argument, scope, "predicate", findings);
+      }
+      return relation ? fromItem(relation, scope, findings) : rangeOf(itemOf(emptyResult, undefined));
+    }
+    case "RangeTableFunc":
+    case "JsonTable":
+      return rangeOf(tableFunction({ kind, body }, scope, findings));
+    default:
+      findings.incomplete.add(`a FROM item (${kind}) is not understood`);
+      return rangeOf(itemOf({ columns: [], open: [] }, undefined));
+  }
+}
+
+/** The scope as seen from a subquery that is not LATERAL: the query's names around it, none of its FROM items. */
+function withoutRanges(scope: Scope): Scope {
+  return { parent: scope.parent, ctes: scope.ctes, ranges: [] };
+}
+
+function rangeVar(body: Body, scope: Scope, findings: Findings): Item {
+  const alias = bodyOf(body.alias);
+  if (body.schemaname === undefined) {
+    const cte = findCte(scope, text(body.relname));
+    if (cte) return { ...itemOf(cteResult(cte, findings), alias), alias: text(alias?.aliasname ?? body.relname) };
+  }
+  return tableItem(body, findings, "read");
+}
+
+/** The relation that a name stands for, as an item of FROM or the target of a write. */
+export function tableItem(body: Body, findings: Findings, access: "read" | "write" | "ddl"): Item {
+  const alias = bodyOf(body.alias);
+  const name = text(alias?.aliasname ?? body.relname);
+  const relation = findRelation(body, findings.context);
+  if (relation === undefined) {
+    findings.incomplete.add(`relation "${spelled(body)}" is not known`);
+    findings.namedRelation(text(body.schemaname), text(body.relname), access, null);
+    return { alias: name, schema: null, relation: null, columns: [], open: [] };
+  }
+  findings.relation(relation, access);
+  const renamedColumns = withNames(columnsOf(relation), alias);
+  return { alias: name, schema: alias ? null : relation.schema, relation, columns: renamedColumns, open: null };
+}
+
+/** Result columns of a WITH query. One that refers to itself is analysed again until what it may carry stands still. */
+function cteResult(cte: Cte, findings: Findings): QueryResult {
+  if (cte.state === "done") return cte.result;
+  if (cte.state === "running") {
+    cte.selfReferenced = true;
+    return cte.result;
+  }
+  const query = node(cte.body.ctequery) ?? { kind: "SelectStmt", body: {} };
+  const alias = { colnames: list(cte.body.aliascolnames) };
+  cte.state = "running";
+  const shared: BaseColumn[] = [];
+  const carry = (result: QueryResult) => {
+    const all = union(shared, result.open ?? [], ...result.columns.map((column) => column.sources));
+    shared.splice(0, shared.length, ...all);
+  };
+  if (cte.recursive && query.kind === "SelectStmt" && query.body.op !== "SETOP_NONE" && query.body.op !== undefined) {
+    const seedScope = childOf(cte.scope);
+    withClause(query.body.withClause, seedScope, findings);
+    const seed = findings.parts.select(bodyOf(query.body.larg) ?? {}, seedScope, findings);
+    carry(seed);
+    cte.result = {
+      columns: withNames(seed.columns, alias).map((column) => computed(column.name, shared)),
+      open: seed.open ? shared : null,
+    };
+    for (const added of searchColumns(cte.body)) {
+      cte.result = { ...cte.result, columns: [...cte.result.columns, computed(added, shared)] };
+    }
+  }
+  let result = findings.parts.query(query, childOf(cte.scope), findings);
+  if (cte.selfReferenced) {
+    carry(result);
+    result = findings.parts.query(query, childOf(cte.scope), findings);
+    carry(result);
+    for (const column of result.columns) findings.use(column, "derived");
+    result = { columns: result.columns.map((column) => computed(column.name, shared)), open: result.open && shared };
+  }
+  const all = union(result.open ?? [], ...result.columns.map((column) => column.sources));
+  const added = searchColumns(cte.body).map((name) => computed(name, all));
+  cte.result = { columns: [...withNames(result.columns, alias), ...added], open: result.open };
+  findings.inner(cte.result);
+  cte.state = "done";
+  return cte.result;
+}
+
+/** Columns that SEARCH and CYCLE add. */
+function searchColumns(cte: Body): string[] {
+  const names: string[] = [];
+  const search = bodyOf(cte.search_clause);
+  const cycle = bodyOf(cte.cycle_clause);
+  if (search) names.push(text(search.search_seq_column));
+  if (cycle) names.push(text(cycle.cycle_mark_column), text(cycle.cycle_path_column));
+  return names;
+}
+
+/** Enters WITH's queries into the scope, and analyses each whether it is used or not. */
+export function withClause(clause: unknown, scope: Scope, findings: Findings): void {
+  const body = bodyOf(clause);
+  if (body === undefined) return;
+  const recursive = body.recursive === true;
+  const entered: Cte[] = [];
+  // Without RECURSIVE a query sees those before it; with it, all of them.
+  let around = recursive ? scope : withoutCtes(scope);
+  for (const { kind, body: cteBody } of nodes(body.ctes)) {
+    if (kind !== "CommonTableExpr") continue;
+    const name = text(cteBody.ctename);
+    const cte: Cte = {
+      name,
+      body: cteBody,
+      scope: around,
+      recursive,
+      state: "new",
+      selfReferenced: false,
+      result: { columns: [], open: [] },
+    };
+    entered.push(cte);
+    if (recursive) scope.ctes.set(name, cte);
+    else {
+      cteResult(cte, findings);
+      around = { parent: around, ctes: new Map([[name, cte]]), ranges: [] };
+    }
+  }
+  for (const cte of entered) {
+    scope.ctes.set(cte.name, cte);
+    cteResult(cte, findings);
+  }
+}
+
+function withoutCtes(scope: Scope): Scope {
+  return { parent: scope.parent, ctes: new Map(), ranges: scope.ranges };
+}
+
+function itemOf(result: QueryResult, alias: Body | undefined): Item {
+  const columns = withNames(result.columns, alias);
+  return { alias: text(alias?.aliasname), schema: null, relation: null, columns, open: result.open };
+}
+
+/** Columns under the names of an alias' column list, as far as it goes. */
+function withNames(columns: readonly ScopeColumn[], alias: Body | undefined): ScopeColumn[] {
+  const names = strings(alias?.colnames);
+  return columns.map((column, index) => renamed(column, names[index] ?? column.name));
+}
+
+/** Built-in functions whose one result column is named as the function or its alias. */
+const scalarSets = new Set([
+  "generate_series",
+  "generate_subscripts",
+  "regexp_matches",
+  "regexp_split_to_table",
+  "string_to_table",
+  "json_array_elements_text",
+  "jsonb_array_elements_text",
+  "json_array_elements",
+  "jsonb_array_elements",
+  "json_object_keys",
+  "jsonb_object_keys",
+  "jsonb_path_query",
+  "now",
+  "version",
+]);
+const namedSets: Readonly<Record<string, readonly string[]>> = {
+  json_array_elements_text: ["value"],
+  jsonb_array_elements_text: ["value"],
+  json_array_elements: ["value"],
+  jsonb_array_elements: ["value"],
+  json_each: ["key", "value"],
+  jsonb_each: ["key", "value"],
+  json_each_text: ["key", "value"],
+  jsonb_each_text: ["key", "value"],
+};
+
+function functions(body: Body, scope: Scope, findings: Findings): Item {
+  const alias = bodyOf(body.alias);
+  const found: ScopeColumn[] = [];
+  let open: BaseColumn[] | null = null;
+  const calls = nodes(body.functions);
+  for (const { body: pair } of calls) {
+    const [call, definitions] = list(pair.items);
+    const one = node(call);
+    const sources = expression(one, scope, "derived", findings);
+    const defined = nodes(node(definitions)?.body.items ?? definitions);
+    const names = [...defined, ...(calls.length === 1 ? nodes(body.coldeflist) : [])].map((column) =>
+      text(column.body.colname),
+    );
+    if (names.length > 0) {
+      for (const name of names) found.push(computed(name, sources));
+      continue;
+    }
+    const called = one?.kind === "FuncCall" ? strings(one.body.funcname) : [];
+    const name = called.at(-1) ?? "";
+    const builtIn = one?.kind !== "FuncCall" || findings.functions.has(`pg_catalog.${name}`);
+    const listed = builtIn ? namedSets[name] : undefined;
+    if (listed) {
+      const renamedOne = listed.length === 1 && alias ? [text(alias.aliasname)] : listed;
+      for (const column of renamedOne) found.push(computed(column, sources));
+    } else if (builtIn && scalarSets.has(name)) {
+      found.push(computed(calls.length === 1 && alias ? text(alias.aliasname) : name, sources));
+    } else {
+      open = union(open ?? [], sources);
+    }
+  }
+  if (body.ordinality === true && open === null) found.push(computed("ordinality", []));
+  const name = text(alias?.aliasname ?? defaultName(calls[0]));
+  if (open !== null && strings(alias?.colnames).length > 0) {
+    // Names given for columns that are not known: they come first, more may follow.
+    const named = strings(alias?.colnames).map((column) =>
+      computed(column, union(open, ...found.map((one) => one.sources))),
+    );
+    return { alias: name, schema: null, relation: null, columns: named, open };
+  }
+  return { alias: name, schema: null, relation: null, columns: withNames(found, alias), open };
+}
+
+function defaultName(call: Node | undefined): string {
+  const one = node(list(call?.body.items)[0]);
+  return one?.kind === "FuncCall" ? (strings(one.body.funcname).at(-1) ?? "") : "";
+}
+
+function tableFunction({ kind, body }: Node, scope: Scope, findings: Findings): Item {
+  const alias = bodyOf(body.alias);
+  const sources: (readonly BaseColumn[])[] = [];
+  for (const field of ["docexpr", "rowexpr", "context_item", "passing", "namespaces", "columns", "on_error"]) {
+    const value = body[field];
+    if (value === undefined) continue;
+    sources.push(expression({ kind: "List", body: { items: strip(value) } }, scope, "derived", findings));
+  }
+  return {
+    alias: text(alias?.aliasname) || (kind === "JsonTable" ? "json_table" : "xmltable"),
+    schema: null,
+    relation: null,
+    columns: strings(alias?.colnames).map((column) => computed(column, union(...sources))),
+    open: union(...sources),
+  };
+}
+
+/** Only the expressions of column definitions, whatever they are wrapped in. */
+function strip(value: unknown): unknown[] {
+  const kept: unknown[] = [];
+  const walk = (inner: unknown): void => {
+    if (Array.isArray(inner)) return void inner.forEach(walk);
+    const body = bodyOf(inner);
+    if (body === undefined) return;
+    const one = node(body);
+    if (
+      one &&
+      /^[A-Z]/.test(one.kind) &&
+      !/^(?:JsonTable|RangeTableFuncCol|JsonTableColumn|JsonTablePathSpec|ResTarget|JsonValueExpr|JsonArgument|JsonBehavior|List)/.test(
+        one.kind,
+      )
+    ) {
+      if (one.kind !== "TypeName") kept.push(inner);
+      return;
+    }
+    for (const name in body) if (name !== "typeName") walk(body[name]);
+  };
+  walk(value);
+  return kept;
+}
+
+function join(body: Body, scope: Scope, findings: Findings): Range {
+  const leftNode = node(body.larg);
+  const rightNode = node(body.rarg);
+  const nothing = rangeOf(itemOf(emptyResult, undefined));
+  const left = leftNode ? fromItem(leftNode, scope, findings) : nothing;
+  // What is LATERAL on the right sees the left.
+  scope.ranges.push(left);
+  const right = rightNode ? fromItem(rightNode, scope, findings) : nothing;
+  scope.ranges.pop();
+  const alias = bodyOf(body.alias);
+  let using = strings(body.usingClause);
+  if (body.isNatural === true) {
+    if (left.open || right.open) findings.incomplete.add("NATURAL JOIN with columns that are not known");
+    const there = new Set(right.columns.map(({ name }) => name));
+    using = left.columns.map(({ name }) => name).filter((name) => there.has(name));
+  }
+  const merged: ScopeColumn[] = [];
+  for (const name of using) {
+    const a = only(left, name, findings);
+    const b = only(right, name, findings);
+    findings.use(a, "predicate");
+    findings.use(b, "predicate");
+    merged.push(mergedColumn(name, a, b, text(body.jointype)));
+  }
+  const quals = node(body.quals);
+  if (quals) {
+    // ON sees the two sides only, and the queries around.
+    expression(quals, { parent: scope.parent, ctes: scope.ctes, ranges: [left, right] }, "predicate", findings);
+  }
+  const rest = (range: Range) => range.columns.filter(({ name }) => !using.includes(name));
+  const columns = [...merged, ...rest(left), ...rest(right)];
+  const items = [...left.items, ...right.items];
+  const open = left.open || right.open;
+  if (alias) {
+    const unknown = union(...items.map((item) => item.open ?? []));
+    return rangeOf(itemOf({ columns, open: open ? unknown : null }, alias));
+  }
+  const usingAlias = bodyOf(body.join_using_alias);
+  if (usingAlias) items.push(itemOf({ columns: merged, open: null }, usingAlias));
+  return { items, columns, open };
+}
+
+function only(range: Range, name: string, findings: Findings): ScopeColumn {
+  const [column, another] = range.columns.filter((one) => one.name === name);
+  if (column && another === undefined) return column;
+  if (!range.open) findings.incomplete.add(`USING names "${name}", which is no single column`);
+  return computed(name, union(...range.items.map((item) => item.open ?? [])));
+}
+
+/** INNER and LEFT keep the left column, RIGHT the right one, where no coercion is needed; FULL computes. */
+function mergedColumn(name: string, left: ScopeColumn, right: ScopeColumn, jointype: string): ScopeColumn {
+  const sources = union(left.sources, right.sources);
+  const a = left.bare?.column;
+  const b = right.bare?.column;
+  const alike = a !== undefined && b !== undefined && a.typeOid === b.typeOid && a.typeModifier === b.typeModifier;
+  const kept = jointype === "JOIN_RIGHT" ? right : jointype === "JOIN_FULL" ? undefined : left;
+  if (!alike || kept === undefined) return computed(name, sources);
+  return { ...kept, name, sources, referenced: false, via: kept };
+}

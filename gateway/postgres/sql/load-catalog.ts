@@ -1,0 +1,122 @@
+/**
+ * Takes a snapshot of a database's names with plain text queries. Every name is qualified, operators too: the session's
+ * search_path belongs to the caller, who must not be able to answer for the catalog.
+ */
+import { z } from "zod";
+import { GatewayError } from "../../errors.ts";
+import { limits } from "../../limits.ts";
+import { Catalog, type CatalogColumn, type CatalogRelation } from "./catalog.ts";
+
+export type CatalogQuery = (sql: string) => Promise<(string | null)[][]>;
+
+const equal = "OPERATOR(pg_catalog.=)";
+const unequal = "OPERATOR(pg_catalog.<>)";
+
+const relationsSql = `
+select c.oid, n.nspname, c.relname, c.relkind,
+  case when c.relkind ${equal} any (array['v','m']::pg_catalog."char"[])
+        and n.nspname ${unequal} 'pg_catalog'::pg_catalog.name and n.nspname ${unequal} 'information_schema'::pg_catalog.name
+       then pg_catalog.pg_get_viewdef(c.oid) end,
+  (select pg_catalog.json_agg(pg_catalog.json_build_array(a.attnum, a.attname, a.atttypid::pg_catalog.int8, a.atttypmod,
+            case when a.attgenerated ${unequal} ''::pg_catalog."char" then pg_catalog.pg_get_expr(d.adbin, d.adrelid) end)
+          order by a.attnum)
+     from pg_catalog.pg_attribute a
+     left join pg_catalog.pg_attrdef d on d.adrelid ${equal} a.attrelid and d.adnum ${equal} a.attnum
+      and a.attgenerated ${unequal} ''::pg_catalog."char"
+    where a.attrelid ${equal} c.oid and a.attnum OPERATOR(pg_catalog.>) 0::pg_catalog.int2 and not a.attisdropped),
+  (select pg_catalog.json_agg(i.inhparent::pg_catalog.int8) from pg_catalog.pg_inherits i where i.inhrelid ${equal} c.oid)
+from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid ${equal} c.relnamespace
+where c.relkind ${equal} any (array['r','p','v','m','f','S','c']::pg_catalog."char"[])
+limit ${limits.catalogRelationsMax + 1}`;
+
+const functionsSql = `
+select distinct n.nspname, p.proname from pg_catalog.pg_proc p
+join pg_catalog.pg_namespace n on n.oid ${equal} p.pronamespace`;
+
+/** Operators of extensions are left out: making them takes a superuser's trust, and = itself may be among them. */
+const operatorsSql = `
+select n.nspname, o.oprname, pn.nspname, p.proname from pg_catalog.pg_operator o
+join pg_catalog.pg_namespace n on n.oid ${equal} o.oprnamespace
+join pg_catalog.pg_proc p on p.oid ${equal} o.oprcode
+join pg_catalog.pg_namespace pn on pn.oid ${equal} p.pronamespace
+where o.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid
+  and not exists (select from pg_catalog.pg_depend d where d.classid ${equal} 'pg_catalog.pg_operator'::pg_catalog.regclass
+    and d.objid ${equal} o.oid and d.deptype ${equal} 'e'::pg_catalog."char")`;
+
+const pathSql = "select pg_catalog.json_build_array(pg_catalog.current_schemas(true), current_user)";
+const schemasSql = "select nspname from pg_catalog.pg_namespace";
+
+const columnsShape = z.array(z.tuple([z.int(), z.string(), z.int(), z.int(), z.string().nullable()]));
+const parentsShape = z.array(z.int());
+const pathShape = z.tuple([z.array(z.string()), z.string()]);
+
+/** @throws GatewayError upstream.protocol when the target answers in a shape that is not understood. */
+export async function loadCatalog(run: CatalogQuery): Promise<Catalog> {
+  const { searchPath } = await loadNames(run);
+  const relationRows = await run(relationsSql);
+  if (relationRows.length > limits.catalogRelationsMax) {
+    throw new GatewayError("protocol.too_large", `the database has more than ${limits.catalogRelationsMax} relations`);
+  }
+  const functionRows = await run(functionsSql);
+  const operatorRows = await run(operatorsSql);
+  const schemaRows = await run(schemasSql);
+  return new Catalog({
+    relations: relationRows.map(relationOf),
+    schemas: schemaRows.map(([name]) => textOf(name)),
+    functions: functionRows.map(([schema, name]) => `${textOf(schema)}.${textOf(name)}`),
+    operators: operatorRows.map(([schema, name, functionSchema, functionName]) => ({
+      schema: textOf(schema),
+      name: textOf(name),
+      function: `${textOf(functionSchema)}.${textOf(functionName)}`,
+    })),
+    searchPath,
+  });
+}
+
+export interface SessionNames {
+  /** current_schemas(true) */
+  readonly searchPath: readonly string[];
+  readonly currentUser: string;
+}
+
+/** What of a session decides how names resolve. */
+export async function loadNames(run: CatalogQuery): Promise<SessionNames> {
+  const [row] = await run(pathSql);
+  const [searchPath, currentUser] = read(pathShape, row?.[0]);
+  return { searchPath, currentUser };
+}
+
+function relationOf(row: readonly (string | null)[]): CatalogRelation {
+  const [oid, schema, name, kind, definition, columns, parents] = row;
+  return {
+    oid: Number(textOf(oid)),
+    schema: textOf(schema),
+    name: textOf(name),
+    kind: textOf(kind),
+    definition: definition ?? null,
+    columns: columns == null ? [] : read(columnsShape, columns).map(columnOf),
+    parents: parents == null ? [] : read(parentsShape, parents),
+  };
+}
+
+function columnOf(column: z.infer<typeof columnsShape>[number]): CatalogColumn {
+  const [attnum, name, typeOid, typeModifier, generated] = column;
+  return { attnum, name, typeOid, typeModifier, generated };
+}
+
+function textOf(value: string | null | undefined): string {
+  if (value == null) throw unexpected();
+  return value;
+}
+
+function read<T>(shape: z.ZodType<T>, json: string | null | undefined): T {
+  try {
+    return shape.parse(JSON.parse(json ?? ""));
+  } catch (cause) {
+    throw unexpected(cause);
+  }
+}
+
+function unexpected(cause?: unknown): GatewayError {
+  return new GatewayError("upstream.protocol", "the target's catalog could not be read", { cause });
+}

@@ -1,0 +1,78 @@
+/** Resolves names of relations, functions and operators through the search path. */
+import { type Body, strings, text } from "./ast.ts";
+import type { CatalogRelation, NameContext } from "./catalog.ts";
+import type { Findings } from "./findings.ts";
+
+export function schemasFor(schema: string, context: NameContext): readonly string[] {
+  if (schema === "") return context.searchPath;
+  // pg_temp stands for the session's own temporary schema.
+  return schema === "pg_temp" ? context.searchPath.filter((name) => name.startsWith("pg_temp")) : [schema];
+}
+
+export function findRelation(rangeVar: Body, context: NameContext): CatalogRelation | undefined {
+  const name = text(rangeVar.relname);
+  for (const schema of schemasFor(text(rangeVar.schemaname), context)) {
+    const relation = context.catalog.relation(schema, name);
+    if (relation) return relation;
+  }
+  return undefined;
+}
+
+export function spelled(rangeVar: Body): string {
+  const schema = text(rangeVar.schemaname);
+  return schema === "" ? text(rangeVar.relname) : `${schema}.${text(rangeVar.relname)}`;
+}
+
+/** Every function the name may mean, over all schemas of the path: which one a call takes depends on types. */
+export function findFunctions(names: readonly string[], context: NameContext): string[] {
+  const name = names.at(-1) ?? "";
+  const schema = names.length > 1 ? (names.at(-2) ?? "") : "";
+  return schemasFor(schema, context)
+    .filter((candidate) => context.catalog.hasFunction(candidate, name))
+    .map((candidate) => `${candidate}.${name}`);
+}
+
+/** Counts an operator by its function where users made it. */
+export function useOperator(name: unknown, findings: Findings): void {
+  const names = strings(name);
+  const schemas = new Set(schemasFor(names.length > 1 ? (names.at(-2) ?? "") : "", findings.context));
+  for (const operator of findings.context.catalog.operators(names.at(-1) ?? "")) {
+    if (schemas.has(operator.schema)) findings.calls(operator.function);
+  }
+}
+
+const typeOids: Readonly<Record<string, number>> = {
+  bool: 16,
+  bytea: 17,
+  name: 19,
+  int8: 20,
+  int2: 21,
+  int4: 23,
+  text: 25,
+  oid: 26,
+  json: 114,
+  float4: 700,
+  float8: 701,
+  bpchar: 1042,
+  varchar: 1043,
+  date: 1082,
+  time: 1083,
+  timestamp: 1114,
+  timestamptz: 1184,
+  interval: 1186,
+  numeric: 1700,
+  uuid: 2950,
+  jsonb: 3802,
+};
+
+/** OID of a built-in type without modifiers, or undefined. */
+export function plainTypeOid(typeName: Body | undefined, context: NameContext): number | undefined {
+  if (typeName === undefined || typeName.arrayBounds !== undefined || typeName.typmods !== undefined) return undefined;
+  if (typeName.setof === true) return undefined;
+  const names = strings(typeName.names);
+  const [first, second] = names;
+  if (names.length === 2 && first === "pg_catalog") return typeOids[second ?? ""];
+  // A schema before pg_catalog on the path could have a type of the same name.
+  const before = context.searchPath.find((schema) => schema === "pg_catalog" || !schema.startsWith("pg_temp"));
+  return names.length === 1 && before === "pg_catalog" ? typeOids[first ?? ""] : undefined;
+}
