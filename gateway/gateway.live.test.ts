@@ -1,6 +1,7 @@
 /** The whole gateway as its own process: psql, the default policies, a real PostgreSQL, the API and the recording. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import postgres from "postgres";
@@ -9,6 +10,8 @@ import { freePort, type RunningPostgres, startPostgres } from "../scripts/postgr
 import { verifySession } from "./recording/reader.ts";
 import { Recording } from "./recording/writer.ts";
 
+/** The test's certificate is its own. */
+const trusting = { tls: { rejectUnauthorized: false } };
 const root = resolve(import.meta.dir, "..");
 let folder: string;
 let target: RunningPostgres;
@@ -41,9 +44,16 @@ beforeAll(async () => {
   });
   for (const user of ["ann", "dora", "robot"]) tokens[user] = await provider.mint(user);
   [port, http] = [await freePort(), await freePort()];
+  const made = Bun.spawnSync(
+    // biome-ignore format: one command line
+    ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-keyout", join(folder, "tls.key"), "-out", join(folder, "tls.crt")],
+    { stdout: "ignore", stderr: "pipe" },
+  );
+  if (made.exitCode !== 0) throw new Error(made.stderr.toString());
   writeFileSync(
     join(folder, "gateway.yaml"),
     JSON.stringify({
+      tls: { cert: "tls.crt", key: "tls.key" },
       listen: { postgres: `127.0.0.1:${port}`, http: `127.0.0.1:${http}` },
       identity: {
         issuers: [
@@ -76,7 +86,7 @@ beforeAll(async () => {
   });
   for (let tries = 0; ; tries++) {
     if (
-      await fetch(`http://127.0.0.1:${http}/readyz`).then(
+      await fetch(`https://127.0.0.1:${http}/readyz`, { tls: { rejectUnauthorized: false } }).then(
         (answer) => answer.ok,
         () => false,
       )
@@ -94,14 +104,14 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-async function psql(user: string, input: string) {
+async function psql(user: string, input: string, sslmode = "disable") {
   const child = Bun.spawn(
     [
       "psql",
       "-X",
       "-v",
       "VERBOSITY=verbose",
-      `host=127.0.0.1 port=${port} dbname=demo user=${user}@example.com sslmode=disable`,
+      `host=127.0.0.1 port=${port} dbname=demo user=${user}@example.com sslmode=${sslmode}`,
     ],
     {
       stdin: Buffer.from(input),
@@ -119,6 +129,27 @@ test("an analyst reads, with labelled columns masked", async () => {
   expect(err).toBe("");
   expect(out).toContain("(3 rows)");
   expect(out).not.toMatch(/\d{3}-\d{2}-\d{4}/);
+});
+
+test("psql connects over TLS, and the gateway's certificate is what it checks", async () => {
+  const { out, err } = await psql("ann", "select 1 as one;\n\\conninfo\n", "require");
+  expect(err).toBe("");
+  expect(out).toContain("SSL connection");
+});
+
+test("bytes sent in clear behind the request for TLS are refused", async () => {
+  const socket = await new Promise<string>((done) => {
+    let seen = "";
+    const client = connect(port, "127.0.0.1", () => {
+      const request = Buffer.from([0, 0, 0, 8, 4, 210, 22, 47]);
+      client.write(Buffer.concat([request, Buffer.from([0, 0, 0, 8, 0, 3, 0, 0])]));
+    });
+    client.on("data", (chunk) => {
+      seen += chunk.toString("latin1");
+    });
+    client.on("close", () => done(seen));
+  });
+  expect(socket).toContain("unencrypted data");
 });
 
 test("a labelled column may not be laundered", async () => {
@@ -176,20 +207,24 @@ test("an agent's new kind of command is held, and runs once a person approves it
   let id: string | undefined;
   for (let tries = 0; id === undefined && tries < 100; tries++) {
     await Bun.sleep(50);
-    const answer = (await (await fetch(`http://127.0.0.1:${http}/v1/approvals?state=pending`, { headers })).json()) as {
+    const answer = (await (
+      await fetch(`https://127.0.0.1:${http}/v1/approvals?state=pending`, { headers, ...trusting })
+    ).json()) as {
       approvals?: { id: string }[];
     };
     id = answer.approvals?.[0]?.id;
   }
   expect(id).toBeString();
-  const own = await fetch(`http://127.0.0.1:${http}/v1/approvals/${id}/approve`, {
+  const own = await fetch(`https://127.0.0.1:${http}/v1/approvals/${id}/approve`, {
     method: "POST",
+    ...trusting,
     headers: { ...headers, authorization: `Bearer ${tokens.robot}` },
     body: "{}",
   });
   expect(own.ok).toBe(false);
-  const decided = await fetch(`http://127.0.0.1:${http}/v1/approvals/${id}/approve`, {
+  const decided = await fetch(`https://127.0.0.1:${http}/v1/approvals/${id}/approve`, {
     method: "POST",
+    ...trusting,
     headers,
     body: "{}",
   });

@@ -1,5 +1,5 @@
 /**
- * From an accepted socket to an authenticated caller: TLS (by SSLRequest, or directly with ALPN "postgresql"), the
+ * From an accepted socket to an authenticated caller: TLS by SSLRequest, the
  * start-up packet, and the token as a cleartext password or by SASL OAUTHBEARER (RFC 7628). Cancel requests end here.
  */
 import type { Socket } from "node:net";

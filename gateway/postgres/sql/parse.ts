@@ -105,7 +105,7 @@ export function parseSql(sql: string): Parsed {
   for (const item of raw) {
     const body = bodyOf(item) ?? {};
     const statement = node(body.stmt);
-    if (statement === undefined) continue;
+    if (statement === undefined) return failure("a statement of an unknown kind");
     const from = typeof body.stmt_location === "number" ? body.stmt_location : 0;
     const start = units(from);
     const end = typeof body.stmt_len === "number" && body.stmt_len > 0 ? units(from + body.stmt_len) : sql.length;
