@@ -34,6 +34,7 @@ beforeAll(async () => {
     max: 1,
   });
   await direct.unsafe(readFileSync(join(root, "fixtures/demo/schema.sql"), "utf8"));
+  await direct.unsafe("create view reversed as select id, reverse(email) as liame from customers");
   await direct.end();
   provider = await startIdentityProvider({
     users: [
@@ -192,6 +193,13 @@ test("aliases, subqueries and renames do not take a mask off", async () => {
     expect(out).toContain("(1 row)");
     expect(out).not.toMatch(/\d{3}-\d{2}-\d{4}/);
   }
+});
+
+test("a view's expression over a labelled column shows nothing of it", async () => {
+  const { out, err } = await psql("ann", "select id, liame from reversed limit 2;\n");
+  expect(err).toBe("");
+  expect(out).toContain("[redacted]");
+  expect(out).not.toContain("@");
 });
 
 test("psql's own commands work", async () => {

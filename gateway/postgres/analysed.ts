@@ -40,6 +40,8 @@ export interface SessionAnalyser {
   analyse(text: string): AnalysedCommand;
   /** Labels of a result column, by what RowDescription says of it. */
   labelsOf(oid: number, attnum: number): readonly string[] | undefined;
+  /** The column's value is computed from labelled ones: only a mask that shows nothing of it fits. */
+  isDerived(oid: number, attnum: number): boolean;
   /** A statement of this session may have changed what names mean. */
   readonly changed: boolean;
   /** Names may be outdated for any reason: `changed`, another session, other labels, age. */

@@ -106,6 +106,10 @@ class CatalogAnalyser implements SessionAnalyser {
     return this.context.labels.get(`${oid}.${attnum}`)?.labels;
   }
 
+  isDerived(oid: number, attnum: number): boolean {
+    return this.context.labels.get(`${oid}.${attnum}`)?.derived === true;
+  }
+
   noteForwarded(statement: AnalysedStatement): void {
     if (statement.changesCatalog || statement.changesSession) this.#ownChange = true;
     if (statement.changesCatalog) this.#parts.shared.epoch += 1;

@@ -76,8 +76,10 @@ export class Run {
       if ((labels !== undefined || expectedLabels !== undefined) && !same && complete) {
         throw mismatch("a labelled column where none was expected");
       }
-      const kind =
+      const asked =
         expected?.column === undefined || expected.column === null ? undefined : this.#masks.get(expected.column);
+      const derived = asked !== undefined && this.#options.analyser.isDerived(field.tableOid, field.attnum);
+      const kind = derived && asked !== "null" ? "redact" : asked;
       if (kind === undefined) {
         maskers.push(undefined);
         names.push(undefined);

@@ -68,6 +68,7 @@ const analyser: SessionAnalyser = {
   context: {},
   analyse,
   labelsOf: (oid, attnum) => (oid === people.oid && attnum === 3 ? ["secret"] : undefined),
+  isDerived: () => false,
   changed: false,
   stale: false,
   noteForwarded: () => undefined,
