@@ -9,7 +9,7 @@ const pageSize = 500;
 
 export const verifyCommand: Command = {
   name: "verify",
-  summary: "Recomputes the hash chain and seal of a recording, or of all that you may see; exit code 5 if one fails.",
+  summary: "Recomputes the hash chain of a recording, or of all that you may see; exit code 5 if one fails.",
   synopsis: "<id> | --all [options]",
   options: {
     all: { type: "boolean", help: "every session that you may see" },

@@ -76,7 +76,8 @@ self.onmessage = (event: MessageEvent<ToWorker>) => {
 };
 
 function run(work: () => Promise<void>): void {
-  queue = queue.then(work).catch(fail);
+  // After a failure nothing more is written: what follows would not match what was lost.
+  queue = queue.then(() => (failed ? undefined : work())).catch(fail);
 }
 
 let scheduled = false;
