@@ -2,7 +2,7 @@
 import type { ColumnUse } from "../../policy/input.ts";
 import { bodyOf, constantText, type Node, node, nodes, strings } from "./ast.ts";
 import type { Findings } from "./findings.ts";
-import { findFunctions, plainTypeOid, useOperator } from "./names.ts";
+import { findFunctions, plainTypeOid, useOperator, useOperatorNamed } from "./names.ts";
 import {
   type BaseColumn,
   childOf,
@@ -15,6 +15,7 @@ import {
   type ScopeColumn,
   union,
 } from "./scope.ts";
+import { decidesNames, localSetting, settingFeature } from "./settings.ts";
 
 export type Value =
   | { readonly kind: "column"; readonly column: ScopeColumn }
@@ -29,12 +30,12 @@ const other: Value = { kind: "expression" };
 /** What a node is when it is more than a computation: a column or row itself, in any of SQL's spellings. */
 export function readValue(one: Node, scope: Scope, findings: Findings): Value {
   const { kind, body } = one;
-  if (kind === "ColumnRef") return columnReference(strings(body.fields), scope);
+  if (kind === "ColumnRef") return columnReference(strings(body.fields), scope, findings);
   if (kind === "A_Indirection") {
     const path = nodes(body.indirection);
     const argument = node(body.arg);
     if (path.length !== 1 || path[0]?.kind !== "String" || argument === undefined) return other;
-    return field(readValue(argument, scope, findings), strings(body.indirection)[0] ?? "");
+    return field(readValue(argument, scope, findings), strings(body.indirection)[0] ?? "", findings);
   }
   if (kind === "FuncCall") {
     // ssn(p) is p.ssn where no function of that name is there.
@@ -48,7 +49,7 @@ export function readValue(one: Node, scope: Scope, findings: Findings): Value {
     if (findFunctions(names, findings.context).length > 0) return other;
     const value = readValue(argument, scope, findings);
     if (value.kind !== "row") return other;
-    const projected = field(value, names[0] ?? "");
+    const projected = field(value, names[0] ?? "", findings);
     return projected.kind === "column" ? projected : other;
   }
   if (kind === "TypeCast") {
@@ -56,32 +57,38 @@ export function readValue(one: Node, scope: Scope, findings: Findings): Value {
     const value = argument && readValue(argument, scope, findings);
     if (value?.kind !== "column" || value.column.bare === null) return other;
     const type = plainTypeOid(bodyOf(body.typeName), findings.context);
-    return type !== undefined && type === value.column.bare.column.typeOid ? value : other;
+    const { typeOid, typeModifier } = value.column.bare.column;
+    return type !== undefined && type === typeOid && typeModifier === -1 ? value : other;
   }
   return other;
 }
 
-function field(value: Value, name: string): Value {
+function field(value: Value, name: string, findings: Findings): Value {
   if (value.kind !== "row") return other;
   const found = columnIn(value.item, name);
-  if (found.kind === "column") return found;
-  return found.kind === "ambiguous" ? { kind: "unknown", name } : { kind: "call", item: value.item, name };
+  if (found.kind === "ambiguous") return { kind: "unknown", name };
+  // An item whose columns are not known may have it as a column, or the name is a function's.
+  const asCall = found.kind === "absent" || (found.guessed && findFunctions([name], findings.context).length > 0);
+  return asCall ? { kind: "call", item: value.item, name } : { kind: "column", column: found.column };
 }
 
-function columnReference(fields: readonly string[], scope: Scope): Value {
+function columnReference(fields: readonly string[], scope: Scope, findings: Findings): Value {
   const name = fields.at(-1) ?? "";
   const unknown: Value = { kind: "unknown", name: fields.join(".") };
   if (fields.length === 1) {
     const found = findColumn(scope, name);
-    if (found.kind === "column") return found;
     if (found.kind === "ambiguous") return unknown;
+    if (found.kind === "column" && !found.guessed) return { kind: "column", column: found.column };
+    // Where it may be a column of an item that is not known, it may be the row of that name as well: that is more.
     const item = findItem(scope, null, name);
-    return item === undefined || item === "ambiguous" ? unknown : { kind: "row", item };
+    if (item === "ambiguous") return unknown;
+    if (item) return { kind: "row", item };
+    return found.kind === "column" ? { kind: "column", column: found.column } : unknown;
   }
   // a.b, schema.a.b or database.schema.a.b; PostgreSQL refuses another database than its own.
   const item = findItem(scope, fields.length > 2 ? (fields.at(-3) ?? "") : null, fields.at(-2) ?? "");
   if (item === undefined || item === "ambiguous") return unknown;
-  return field({ kind: "row", item }, name);
+  return field({ kind: "row", item }, name, findings);
 }
 
 /** The item that `alias.*` names. */
@@ -181,8 +188,24 @@ export function expression(
     return expression(node(body.node), scope, use, findings);
   }
   if (!plain.has(kind)) findings.incomplete.add(`an expression (${kind}) is not understood`);
-  if (kind === "A_Expr") useOperator(body.name, findings);
+  if (kind === "A_Expr") operators(body, findings);
+  if (kind === "CaseExpr" && body.arg !== undefined) useOperatorNamed(["="], findings);
+  if (kind === "A_Indirection") {
+    // (value).name is a field of it, or a call of the function of that name.
+    for (const name of nodes(body.indirection)) {
+      if (name.kind !== "String") continue;
+      const names = [String(name.body.sval ?? "")];
+      if (findFunctions(names, findings.context).length > 0) useFunction(names, findings);
+    }
+  }
   return parts(body, scope, use, findings);
+}
+
+function operators(body: Node["body"], findings: Findings): void {
+  useOperator(body.name, findings);
+  if (String(body.kind).includes("BETWEEN")) {
+    for (const name of ["<", "<=", ">", ">="]) useOperatorNamed([name], findings);
+  }
 }
 
 /** Everything below that is a node; fields of a fixed type (over, JSON's parts) come without their kind. */
@@ -215,7 +238,7 @@ function star(fields: readonly Node[], scope: Scope, use: ColumnUse, findings: F
 const dynamic =
   /^(?:(?:query|table|schema|database|cursor)_to_xml|(?:query|table|schema|database)_to_xmlschema|(?:query|table|schema|database)_to_xml_and_xmlschema|cursor_to_xmlschema|ts_stat|ts_rewrite|currtid2|binary_upgrade_.*|lo_.*|loread|lowrite|pg_logical_slot_.*|pg_read_.*|pg_ls_.*|pg_stat_file)$/;
 
-export function useFunction(names: readonly string[], findings: Findings): void {
+export function useFunction(names: readonly string[], findings: Findings, sqlSyntax = false): void {
   const found = findFunctions(names, findings.context);
   for (const name of found) {
     findings.calls(name);
@@ -226,12 +249,14 @@ export function useFunction(names: readonly string[], findings: Findings): void 
   }
   if (found.length > 0) return;
   findings.calls(names.join("."));
+  // What SQL's own syntax stands for need not have that name in an older server: EXTRACT.
+  if (sqlSyntax) return;
   findings.incomplete.add(`function ${names.join(".")} is not known`);
 }
 
 function call({ body }: Node, scope: Scope, use: ColumnUse, findings: Findings): readonly BaseColumn[] {
   const names = strings(body.funcname);
-  useFunction(names, findings);
+  useFunction(names, findings, body.funcformat === "COERCE_SQL_SYNTAX" && names[0] === "pg_catalog");
   if (names.at(-1) === "set_config") setConfig(nodes(body.args), findings);
   const inner = use === "output" ? "derived" : use;
   const all = [...nodes(body.args), ...nodes(body.agg_order)].map((argument) =>
@@ -256,28 +281,24 @@ export function window(over: ReturnType<typeof bodyOf>, scope: Scope, findings: 
 }
 
 function setConfig(args: readonly Node[], findings: Findings): void {
-  findings.changesSession = true;
-  const [first] = args;
+  const [first, , local] = args;
   const constant = first && constantText({ [first.kind]: first.body });
   if (constant === undefined) {
+    findings.changesSession = true;
     findings.features.add("function.dynamic");
     findings.incomplete.add("set_config sets a parameter that is not a constant");
     return;
   }
   settingFeature(constant, findings);
-}
-
-export function settingFeature(name: string, findings: Findings): void {
-  const lower = name.toLowerCase();
-  if (lower === "role") findings.features.add("set.role");
-  else if (lower === "session_authorization") findings.features.add("set.session_authorization");
-  else findings.features.add(`set:${lower}`);
+  if (decidesNames(constant)) findings.changesSession = true;
+  if (local === undefined || constantText({ [local.kind]: local.body }) !== "false") localSetting(constant, findings);
 }
 
 function sublink({ body }: Node, scope: Scope, use: ColumnUse, findings: Findings): readonly BaseColumn[] {
   const effective = use === "output" ? "derived" : use;
   const test = expression(node(body.testexpr), scope, effective, findings);
   if (body.operName !== undefined) useOperator(body.operName, findings);
+  else if (body.testexpr !== undefined) useOperatorNamed(["="], findings);
   const query = node(body.subselect);
   if (query === undefined) return test;
   const result = findings.parts.query(query, childOf(scope), findings);

@@ -24,18 +24,27 @@ export function fingerprintOfText(text: string): string {
   return `sha256:${new Bun.CryptoHasher("sha256").update(`text\n${text}`).digest("hex")}`;
 }
 
-/** The tree as text, for comparison: fields in the parser's order, which is fixed. */
-export function canonical(value: unknown): string {
-  if (Array.isArray(value)) return `[${value.map(canonical).join()}]`;
+/** The tree as text without constants: fields come in the parser's order, which is fixed. */
+function canonical(value: unknown): string {
+  return written(value, false);
+}
+
+/** The tree as text, constants included, for comparison. */
+export function spelling(value: unknown): string {
+  return written(value, true);
+}
+
+function written(value: unknown, constants: boolean): string {
+  if (Array.isArray(value)) return `[${value.map((item) => written(item, constants)).join()}]`;
   if (!isBody(value)) return JSON.stringify(value) ?? "";
   let out = "{";
   for (const key in value) {
     if (positions.has(key)) continue;
-    if (key === "A_Const") out += "A_Const,";
-    else if (key === "A_Expr" && isInList(value[key])) {
+    if (key === "A_Const" && !constants) out += "A_Const,";
+    else if (key === "A_Expr" && !constants && isInList(value[key])) {
       const { rexpr: _, ...rest } = value[key];
-      out += `A_Expr:${canonical(rest)},`;
-    } else out += `${key}:${canonical(value[key])},`;
+      out += `A_Expr:${written(rest, constants)},`;
+    } else out += `${key}:${written(value[key], constants)},`;
   }
   return `${out}}`;
 }

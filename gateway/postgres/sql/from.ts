@@ -2,7 +2,7 @@
 import { type Body, bodyOf, list, type Node, node, nodes, strings, text } from "./ast.ts";
 import { expression } from "./expression.ts";
 import type { Findings } from "./findings.ts";
-import { findRelation, spelled } from "./names.ts";
+import { findFunctions, findRelation, spelled, useOperatorNamed } from "./names.ts";
 import {
   type BaseColumn,
   type Cte,
@@ -236,7 +236,9 @@ function functions(body: Body, scope: Scope, findings: Findings): Item {
     }
     const called = one?.kind === "FuncCall" ? strings(one.body.funcname) : [];
     const name = called.at(-1) ?? "";
-    const builtIn = one?.kind !== "FuncCall" || findings.functions.has(`pg_catalog.${name}`);
+    const builtIn =
+      one?.kind !== "FuncCall" ||
+      findFunctions(called, findings.context).every((full) => full === `pg_catalog.${name}`);
     const listed = builtIn ? namedSets[name] : undefined;
     if (listed) {
       const renamedOne = listed.length === 1 && alias ? [text(alias.aliasname)] : listed;
@@ -327,6 +329,7 @@ function join(body: Body, scope: Scope, findings: Findings): Range {
     const b = only(right, name, findings);
     findings.use(a, "predicate");
     findings.use(b, "predicate");
+    useOperatorNamed(["="], findings);
     merged.push(mergedColumn(name, a, b, text(body.jointype)));
   }
   const quals = node(body.quals);

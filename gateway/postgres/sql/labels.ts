@@ -2,7 +2,7 @@
  * Which columns carry a label: those named, by attribute once they were seen (a rename keeps the label), and those
  * that their values flow into, in children and partitions, generated columns and views.
  */
-import { factsOfView } from "./analyse.ts";
+
 import {
   attributeKey,
   type Catalog,
@@ -11,11 +11,14 @@ import {
   type ColumnLabels,
   type LabelMap,
 } from "./catalog.ts";
+import { factsOfView } from "./view.ts";
 
 export interface Attribute {
   readonly oid: number;
   readonly attnum: number;
 }
+
+const statistics = ["pg_statistic", "pg_stats", "pg_statistic_ext_data", "pg_stats_ext", "pg_stats_ext_exprs"];
 
 export function bindLabels(
   catalog: Catalog,
@@ -43,13 +46,23 @@ export function bindLabels(
   };
 
   for (const [name, given] of labelsByName) {
-    const bound = attribute(catalog, previous.get(name)) ?? named(catalog, name);
+    const kept = attribute(catalog, previous.get(name));
+    const current = named(catalog, name);
+    const bound = kept ?? current;
     if (bound === undefined) continue;
     bindings.set(name, { oid: bound.relation.oid, attnum: bound.column.attnum });
     add(bound.relation, bound.column, given, false);
+    // A new column that took the name of a renamed one is labelled, too.
+    if (current) add(current.relation, current.column, given, false);
   }
   if (labels.size === 0) return { labels, bindings };
   const everyLabel = [...new Set([...labelsByName.values()].flat())].sort();
+
+  // Samples of every column's values.
+  for (const name of statistics) {
+    const relation = catalog.relation("pg_catalog", name);
+    for (const column of relation?.columns ?? []) if (relation) add(relation, column, everyLabel, true);
+  }
 
   // Labels flow until nothing changes: a child of a child, a view over a view.
   for (let changed = true; changed; ) {
@@ -61,6 +74,13 @@ export function bindLabels(
           const own = inherited && relation.columns.find(({ name }) => name === column.name);
           if (inherited && own && add(relation, own, inherited.labels, inherited.derived)) changed = true;
         }
+        // A query of the parent gives the children's rows under the parent's columns.
+        const above = catalog.relationByOid(parent);
+        for (const column of relation.columns) {
+          const carried = labels.get(attributeKey(relation.oid, column.attnum));
+          const theirs = carried && above?.columns.find(({ name }) => name === column.name);
+          if (carried && above && theirs && add(above, theirs, carried.labels, carried.derived)) changed = true;
+        }
       }
       for (const column of relation.columns) {
         if (column.generated === null) continue;
@@ -69,7 +89,7 @@ export function bindLabels(
           if (
             carried &&
             other !== column &&
-            column.generated.includes(other.name) &&
+            mentions(column.generated, other.name) &&
             add(relation, column, carried.labels, true)
           )
             changed = true;
@@ -114,6 +134,11 @@ function throughView(
       changed = true;
   });
   return changed;
+}
+
+/** Whether an expression's text may use a column: it is enough that its name occurs. */
+function mentions(expression: string, name: string): boolean {
+  return expression.includes(name) || expression.includes(name.replaceAll('"', '""'));
 }
 
 function attribute(catalog: Catalog, bound: Attribute | undefined) {

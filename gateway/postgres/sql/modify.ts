@@ -1,5 +1,6 @@
 /** INSERT, UPDATE, DELETE and MERGE: what they assign, read and return. */
-import { type Body, bodyOf, contains, type Node, node, nodes, strings, text } from "./ast.ts";
+import { type Body, bodyOf, type Node, node, nodes, strings, text } from "./ast.ts";
+import { bounded, narrows } from "./bounded.ts";
 import { expression, useFunction } from "./expression.ts";
 import type { Findings } from "./findings.ts";
 import { fromClause, fromItem, tableItem, withClause } from "./from.ts";
@@ -34,14 +35,12 @@ export function modify(statement: Node, parent: Scope | null, findings: Findings
   return returning(body, target, scope, findings);
 }
 
-const columnReferences = new Set(["ColumnRef"]);
-
 function where(clause: unknown, scope: Scope, findings: Findings): void {
   const condition = node(clause);
   if (condition?.kind === "CurrentOfExpr")
     findings.incomplete.add("WHERE CURRENT OF depends on the position of a cursor");
   expression(condition, scope, "predicate", findings);
-  if (!contains(clause, columnReferences)) findings.bounded = false;
+  if (!narrows(clause)) findings.bounded = false;
 }
 
 function insert(body: Body, target: Item, scope: Scope, findings: Findings): void {
@@ -51,6 +50,7 @@ function insert(body: Body, target: Item, scope: Scope, findings: Findings): voi
   const source = node(body.selectStmt);
   if (source) {
     const result = findings.parts.query(source, scope, findings);
+    if (source.kind === "SelectStmt" && !bounded(source.body)) findings.bounded = false;
     for (const column of result.columns) findings.use(column, "derived");
     if (result.open) findings.sources(result.open, "derived");
   }

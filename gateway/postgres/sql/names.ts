@@ -23,6 +23,15 @@ export function spelled(rangeVar: Body): string {
   return schema === "" ? text(rangeVar.relname) : `${schema}.${text(rangeVar.relname)}`;
 }
 
+/** Where CREATE puts a relation: as named, or the first schema of the path that takes part in creation. */
+export function creationSchema(rangeVar: Body, context: NameContext): string {
+  if (rangeVar.relpersistence === "t")
+    return context.searchPath.find((name) => name.startsWith("pg_temp")) ?? "pg_temp";
+  const schema = text(rangeVar.schemaname);
+  if (schema !== "") return schemasFor(schema, context)[0] ?? schema;
+  return context.searchPath.find((name) => name !== "pg_catalog" && !name.startsWith("pg_temp")) ?? "";
+}
+
 /** Every function the name may mean, over all schemas of the path: which one a call takes depends on types. */
 export function findFunctions(names: readonly string[], context: NameContext): string[] {
   const name = names.at(-1) ?? "";
@@ -35,6 +44,10 @@ export function findFunctions(names: readonly string[], context: NameContext): s
 /** Counts an operator by its function where users made it. */
 export function useOperator(name: unknown, findings: Findings): void {
   const names = strings(name);
+  if (names.length > 0) useOperatorNamed(names, findings);
+}
+
+export function useOperatorNamed(names: readonly string[], findings: Findings): void {
   const schemas = new Set(schemasFor(names.length > 1 ? (names.at(-2) ?? "") : "", findings.context));
   for (const operator of findings.context.catalog.operators(names.at(-1) ?? "")) {
     if (schemas.has(operator.schema)) findings.calls(operator.function);

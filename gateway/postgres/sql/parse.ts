@@ -69,7 +69,7 @@ function tooDeep(sql: string): boolean {
 }
 
 /** Comments nest in PostgreSQL. */
-function endOfComment(sql: string, from: number): number {
+export function endOfComment(sql: string, from: number): number {
   const marks = /\/\*|\*\//g;
   marks.lastIndex = from;
   let open = 1;

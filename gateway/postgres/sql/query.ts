@@ -1,5 +1,5 @@
 /** SELECT, VALUES and set operations: their result columns and what each clause uses. */
-import { type Body, bodyOf, contains, isBody, type Node, node, nodes, strings, text } from "./ast.ts";
+import { type Body, bodyOf, isBody, type Node, node, nodes, strings, text } from "./ast.ts";
 import { expression, readValue, starItem, window } from "./expression.ts";
 import type { Findings } from "./findings.ts";
 import { fromClause, withClause } from "./from.ts";
@@ -279,27 +279,4 @@ function groupBy(clause: unknown, result: QueryResult, scope: Scope, findings: F
     if (!input && orderOutput(item, result, findings)) continue;
     expression(item, scope, "order", findings);
   }
-}
-
-const columnReferences = new Set(["ColumnRef"]);
-
-/** Whether a WHERE narrows by a column. */
-export function narrows(where: unknown): boolean {
-  return where !== undefined && contains(where, columnReferences);
-}
-
-/** Whether every relation a SELECT reads is narrowed by a WHERE. */
-export function bounded(body: Body): boolean {
-  if (body.op !== undefined && body.op !== "SETOP_NONE") {
-    return bounded(bodyOf(body.larg) ?? {}) && bounded(bodyOf(body.rarg) ?? {});
-  }
-  if (narrows(body.whereClause)) return true;
-  return nodes(body.fromClause).every(boundedItem);
-}
-
-function boundedItem({ kind, body }: Node): boolean {
-  if (kind === "RangeSubselect") return bounded(node(body.subquery)?.body ?? {});
-  if (kind === "JoinExpr")
-    return [node(body.larg), node(body.rarg)].every((side) => side === undefined || boundedItem(side));
-  return kind === "RangeFunction" || kind === "RangeTableFunc" || kind === "JsonTable";
 }

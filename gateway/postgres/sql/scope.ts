@@ -125,7 +125,8 @@ function systemColumn(item: Item, name: string): ScopeColumn | undefined {
 }
 
 export type Found =
-  | { readonly kind: "column"; readonly column: ScopeColumn }
+  /** guessed: of an item whose columns are not known, which may have none of that name. */
+  | { readonly kind: "column"; readonly column: ScopeColumn; readonly guessed: boolean }
   | { readonly kind: "ambiguous" }
   | { readonly kind: "absent" };
 
@@ -150,16 +151,16 @@ export function findColumn(scope: Scope | null, name: string): Found {
     if (here.length > 1) return { kind: "ambiguous" };
     const [column] = here;
     if (column) {
-      if (guesses === null) return { kind: "column", column };
+      if (guesses === null) return { kind: "column", column, guessed: false };
       // An inner item whose columns are not known may have it, too.
       reference(column);
-      return { kind: "column", column: computed(name, union(guesses, column.sources)) };
+      return { kind: "column", column: computed(name, union(guesses, column.sources)), guessed: true };
     }
     for (const range of level.ranges) {
       for (const item of range.items) if (item.open) guesses = union(guesses ?? [], item.open);
     }
   }
-  return guesses === null ? absent : { kind: "column", column: computed(name, guesses) };
+  return guesses === null ? absent : { kind: "column", column: computed(name, guesses), guessed: true };
 }
 
 /** A FROM item by its alias, or by schema and name where it has none. */
@@ -178,8 +179,8 @@ export function columnIn(item: Item, name: string): Found {
   const found = item.columns.filter((column) => column.name === name);
   if (found.length > 1) return { kind: "ambiguous" };
   const column = found[0] ?? systemColumn(item, name);
-  if (column) return { kind: "column", column };
-  return item.open ? { kind: "column", column: computed(name, item.open) } : absent;
+  if (column) return { kind: "column", column, guessed: false };
+  return item.open ? { kind: "column", column: computed(name, item.open), guessed: true } : absent;
 }
 
 export function findCte(scope: Scope | null, name: string): Cte | undefined {

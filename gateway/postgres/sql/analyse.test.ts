@@ -1,0 +1,386 @@
+/** What policy is told of a command: the corpus of evasions, by use, feature, function and completeness. */
+import { describe, expect, test } from "bun:test";
+import type { AnalysedCommand } from "../analysed.ts";
+import { analyse } from "./analyse.ts";
+import { AnalysisCache } from "./cache.ts";
+import { Catalog, type CatalogRelation, type NameContext } from "./catalog.ts";
+import { bindLabels } from "./labels.ts";
+import { normalise } from "./normalise.ts";
+
+const types: Readonly<Record<string, number>> = { int: 23, text: 25 };
+let nextOid = 20_000;
+
+/** "id int, ssn text" as a relation of the catalog. */
+function relation(name: string, columns: string, more: Partial<CatalogRelation> = {}): CatalogRelation {
+  const [schema = "", table = ""] = name.split(".");
+  nextOid += 1;
+  return {
+    oid: nextOid,
+    schema,
+    name: table,
+    kind: "r",
+    parents: [],
+    definition: null,
+    columns: columns.split(", ").map((column, index) => {
+      const [columnName = "", type = ""] = column.split(" ");
+      return { attnum: index + 1, name: columnName, typeOid: types[type] ?? 0, typeModifier: -1, generated: null };
+    }),
+    ...more,
+  };
+}
+
+const people = relation("public.people", "id int, name text, ssn text");
+const builtIn = [
+  "lower",
+  "upper",
+  "md5",
+  "count",
+  "min",
+  "string_agg",
+  "unnest",
+  "now",
+  "row_to_json",
+  "set_config",
+  "query_to_xml",
+  "pg_notify",
+  "generate_series",
+  "name",
+  "text",
+];
+const snapshot = {
+  relations: [
+    people,
+    relation("public.orders", "id int, person_id int, note text"),
+    relation("public.child", "id int, name text, ssn text, extra text", { parents: [people.oid] }),
+    relation("public.plain_view", "id int, who text", { kind: "v", definition: "SELECT id, ssn AS who FROM people;" }),
+    relation("public.hashed_view", "digest text", { kind: "v", definition: "SELECT md5(ssn) FROM people;" }),
+    relation("public.odd_view", "x text", { kind: "v", definition: "SELECT nowhere.x FROM nowhere;" }),
+    relation("public.calling_view", "x int", { kind: "v", definition: "SELECT user_function(1) AS x;" }),
+    relation("public.hashes", "id int, ssn text, copied text", {
+      columns: [
+        { attnum: 1, name: "ssn", typeOid: 25, typeModifier: -1, generated: null },
+        { attnum: 2, name: "copied", typeOid: 25, typeModifier: -1, generated: "upper(ssn)" },
+      ],
+    }),
+    relation("evil.people", "id int, name text, ssn text"),
+    relation("pg_catalog.pg_stats", "schemaname text, most_common_vals text"),
+  ],
+  schemas: ["public", "evil", "pg_catalog"],
+  functions: [...builtIn.map((name) => `pg_catalog.${name}`), "public.user_function", "public.describe"],
+  operators: [{ schema: "public", name: "<<<", function: "public.operator_function" }],
+  searchPath: ["pg_catalog", "public"],
+};
+const catalog = new Catalog(snapshot);
+const given = new Map([
+  ["public.people.ssn", ["pii"]],
+  ["public.hashes.ssn", ["pii"]],
+]);
+const { labels } = bindLabels(catalog, given, new Map());
+const context: NameContext = { catalog, searchPath: catalog.searchPath, labels };
+
+function run(sql: string): AnalysedCommand {
+  return analyse(sql, context);
+}
+
+/** Uses of labelled columns, over all statements. */
+function uses(sql: string): string[] {
+  const found = run(sql).command.statements.flatMap(({ columns }) =>
+    columns.filter((column) => column.labels.length > 0).map(({ use }) => use),
+  );
+  return [...new Set(found)].sort();
+}
+
+describe("a labelled column", () => {
+  test.each([
+    ["select ssn from people", ["output"]],
+    ["select p.ssn as harmless from people p", ["output"]],
+    ["select (p).ssn from people p", ["output"]],
+    ["select ssn(p) from people p", ["output"]],
+    ["table people", ["output"]],
+    ["select who from plain_view", ["output"]],
+    ["select ssn from child", ["output"]],
+    ["with c as (select ssn from people) select * from c", ["output"]],
+    ["select l.ssn from orders o, lateral (select p.ssn from people p where p.id = o.person_id) l", ["output"]],
+    ["update people set name = 'x' where id = 1 returning ssn", ["output"]],
+    ["select name from people", []],
+    ["select count(*) from people", []],
+    ["select 1 from orders where exists (select * from people)", []],
+    ["select ssn || '' from people", ["derived"]],
+    ['select ssn collate "C" from people', ["derived"]],
+    ["select ssn::varchar from people", ["derived"]],
+    ["select md5(ssn) from people", ["derived"]],
+    ["select min(ssn) from people", ["derived"]],
+    ["select unnest(array[ssn]) from people", ["derived"]],
+    ["select case when ssn = 'x' then 1 end from people", ["derived"]],
+    ["select (select ssn from people limit 1)", ["derived"]],
+    ["select array(select ssn from people)", ["derived"]],
+    ["select p from people p", ["derived"]],
+    ["select p::text from people p", ["derived"]],
+    ["select row_to_json(p) from people p", ["derived"]],
+    ["select p.row_to_json from people p", ["derived"]],
+    ["select count(p.*) from people p", ["derived"]],
+    ["select row(p.*) from people p", ["derived"]],
+    ["select s from (select ssn from people) s", ["derived"]],
+    ["select p from people p, user_function(1) f", ["derived"]],
+    ["select digest from hashed_view", ["output"]],
+    ["select copied from hashes", ["output"]],
+    ["select most_common_vals from pg_stats", ["output"]],
+    ["select ssn from people union all select note from orders", ["derived"]],
+    ["select ssn from people union select note from orders", ["derived", "order"]],
+    ["select x.id from (select id, ssn from people) x", ["derived"]],
+    ["with c as (select ssn from people) select 1", ["derived"]],
+    ["select id from people where ssn like '1%'", ["predicate"]],
+    ["select id from people where id in (select 1 from people where ssn = 'x')", ["predicate"]],
+    ["select x.id from (select id, ssn from people) x where x.ssn = '1'", ["predicate"]],
+    ["select a.id from people a join people b on a.ssn = b.ssn", ["predicate"]],
+    ["select id from people a join (select ssn from people) b using (ssn)", ["predicate"]],
+    ["select id from people order by ssn", ["order"]],
+    ["select name as ssn from people order by ssn", []],
+    ["select ssn as name from people order by name", ["order", "output"]],
+    ["select ssn from people order by 1", ["order", "output"]],
+    ["select distinct ssn from people", ["order", "output"]],
+    ["select count(*) from people group by ssn", ["order"]],
+    ["select count(*) from people group by rollup (name, ssn)", ["order"]],
+    ["select count(*) over (partition by ssn) from people", ["derived", "order"]],
+    ["select id from people group by id having min(ssn) > '1'", ["predicate"]],
+    ["select count(*) filter (where ssn = 'x') from people", ["derived", "predicate"]],
+    ["select id from people limit (select upper(ssn) from people)", ["derived", "predicate"]],
+    ["explain select * from people where ssn = 'x'", ["output", "predicate"]],
+    ["create table t as select ssn from people", ["derived"]],
+    ["create temp view t as select ssn from people", ["derived"]],
+    ["select ssn into t from people", ["derived"]],
+    ["insert into orders (note) select ssn from people", ["derived"]],
+    ["update orders set note = p.ssn from people p where p.id = person_id", ["derived"]],
+    ["insert into people values (1, 'a', 'b')", ["write"]],
+    ["insert into people (id) values (1)", []],
+    ["insert into people (id) values (1) on conflict (ssn) do nothing", ["predicate"]],
+    ["insert into people (id, ssn) values (1, 'x') on conflict (id) do update set ssn = excluded.ssn", ["write"]],
+    ["update people set name = ssn where id = 1", ["derived"]],
+    ["delete from people where ssn = '1'", ["predicate"]],
+    ["merge into orders o using people p on p.ssn = o.note when matched then delete", ["predicate"]],
+    ["copy people to stdout", ["output"]],
+    ["copy people (id, name) to stdout", []],
+    ["copy (select md5(ssn) from people) to stdout", ["derived"]],
+    ["copy people from stdin", ["write"]],
+    ["prepare p as select md5(ssn) from people", ["derived"]],
+    ["declare c cursor for select ssn from people where ssn = 'x'", ["output", "predicate"]],
+    ["create index on people (ssn)", ["derived"]],
+    ["create index on people (upper(ssn))", ["derived"]],
+    ["alter table people alter column name type text using ssn", ["derived"]],
+    ["alter table people add constraint c check (ssn <> '1')", ["derived"]],
+    ["select ssn from people where false union all select 'x' order by ssn", ["derived", "order"]],
+    [
+      "with recursive t(a, b) as (select 1, '' union all select a + 1, p.ssn from t join people p on p.id = a) select a from t where b > '1'",
+      ["derived", "predicate"],
+    ],
+  ])("%s", (sql, expected) => {
+    expect(uses(sql)).toEqual(expected);
+  });
+
+  test("is found under the name that the search path gives", () => {
+    const [shadowed] = analyse("select ssn from people", { ...context, searchPath: ["pg_catalog", "evil"] }).command
+      .statements;
+    expect(shadowed?.relations).toEqual([{ schema: "evil", name: "people", access: "read", labels: [] }]);
+  });
+  test("keeps its label when it is renamed, and the column that takes its name gets it, too", () => {
+    const renamed = { ...people, columns: people.columns.map((c) => (c.name === "ssn" ? { ...c, name: "note" } : c)) };
+    const added = { attnum: 4, name: "ssn", typeOid: 25, typeModifier: -1, generated: null };
+    const after = new Catalog({ ...snapshot, relations: [{ ...renamed, columns: [...renamed.columns, added] }] });
+    const { bindings } = bindLabels(catalog, given, new Map());
+    const found = bindLabels(after, given, bindings).labels;
+    expect([...found.values()].map(({ column }) => column).sort()).toEqual(["public.people.note", "public.people.ssn"]);
+  });
+  test("of a child reaches the parent, whose queries give the child's rows", () => {
+    const found = bindLabels(catalog, new Map([["public.child.ssn", ["pii"]]]), new Map()).labels;
+    expect([...found.values()].map(({ column }) => column)).toContain("public.people.ssn");
+  });
+});
+
+describe("what cannot be accounted for is incomplete", () => {
+  test.each([
+    "select * from nowhere",
+    "select nothing from people",
+    "select id from people a, people b",
+    "select unknown_function(1)",
+    "select * from odd_view",
+    "select query_to_xml('select ssn from people', true, false, '')",
+    "select set_config(name, 'x', false) from people",
+    "select set_config('search_path', 'evil', true)",
+    "set local search_path = evil",
+    "set search_path = evil; select ssn from people",
+    "create temp table people (id int); select * from people",
+    "do $$ begin end $$",
+    "explain analyze execute p",
+    "create table t as execute p",
+    "create function f() returns int language sql as 'select 1'",
+    "create trigger t after insert on people execute function f()",
+    "create rule r as on insert to people do instead delete from orders",
+    "create policy p on people using (id in (select person_id from orders))",
+    "delete from people where current of c",
+    "create schema s create view v as select * from people",
+    "selec 1",
+    `select ${"(".repeat(10_000)}1${")".repeat(10_000)}`,
+    `select 1${"+1".repeat(20_000)}`,
+    `select E'\\'' ${"(".repeat(10_000)}1${")".repeat(10_000)}`,
+    "select 1;\0 drop table people",
+    "select '\ud800'",
+  ])("%.60s", (sql) => {
+    expect(run(sql).command.complete).toBe(false);
+  });
+});
+
+describe("what is understood is complete", () => {
+  test.each([
+    "",
+    "-- nothing",
+    "begin; select 1; commit",
+    "set statement_timeout = 5; select ssn from people",
+    "select current_date, extract(year from now())",
+    "select 'it''s', $$;$$, /* a /* b */ c */ 1",
+    "create table t (id int primary key, ref int references people (id), at text default now())",
+    "drop table people, orders",
+    "alter table people rename ssn to note",
+    "grant select on people to someone",
+    "listen x",
+    "show all",
+  ])("%s", (sql) => {
+    expect(run(sql).command.incomplete).toEqual([]);
+  });
+});
+
+describe("statements", () => {
+  test.each([
+    ["DeLeTe/**/FROM people", "DELETE", "write", false],
+    ["/* a /* b */ c */ DELETE FROM people where id = 1", "DELETE", "write", true],
+    ["with d as (delete from people returning *) select 1 from d", "SELECT", "write", false],
+    ["explain analyze delete from people", "EXPLAIN", "write", false],
+    ["explain delete from people", "EXPLAIN", "read", false],
+    ["copy (delete from people returning id) to stdout", "COPY", "write", false],
+    ["update people set name = 'x' where true", "UPDATE", "write", false],
+    ["insert into orders select * from orders", "INSERT", "write", false],
+    ["truncate people", "TRUNCATE", "write", false],
+    ["select 1", "SELECT", "read", true],
+    ["select * from people", "SELECT", "read", false],
+    ["grant select on people to x", "GRANT", "dcl", true],
+    ["alter system set fsync = off", "ALTER SYSTEM", "dcl", true],
+    ["drop table people", "DROP TABLE", "ddl", true],
+    ["create table t (id int)", "CREATE TABLE", "ddl", true],
+    ["rollback to savepoint a", "ROLLBACK TO", "transaction", true],
+  ])("%s", (sql, verb, statementClass, bounded) => {
+    const [statement] = run(sql).command.statements;
+    expect([statement?.verb, statement?.class, statement?.bounded] as unknown).toEqual([verb, statementClass, bounded]);
+  });
+
+  test.each([
+    ["copy people to program 'x'", "copy.program"],
+    ["copy people to '/tmp/x'", "copy.file"],
+    ["copy people from stdin", "copy.from.stdin"],
+    ["set role x", "set.role"],
+    ["set session authorization x", "set.session_authorization"],
+    ["set Search_Path = x", "set:search_path"],
+    ["reset all", "reset.all"],
+    ["select set_config('role', 'x', false)", "set.role"],
+    ["notify x, 'y'", "notify"],
+    ["lock people", "lock"],
+    ["select p from people p", "whole_row:public.people"],
+    ["create temp table t (id int)", "temp"],
+    ["create role x password 'y'", "password"],
+    ["prepare transaction 'x'", "two_phase"],
+    ["select 1 from people for update", "for_update"],
+    ["with d as (delete from people returning 1) select 1", "data_modifying_cte"],
+  ])("%s has feature %s", (sql, feature) => {
+    expect(run(sql).command.statements[0]?.features).toContain(feature);
+  });
+
+  test.each([
+    ["select lower('x')", ["pg_catalog.lower"]],
+    ["select user_function(1)", ["public.user_function"]],
+    ["select 1 <<< 2", ["public.operator_function"]],
+    ["select * from calling_view", ["public.user_function"]],
+    ["select p.describe from people p", ["public.describe"]],
+    ["select (select p from people p).describe", ["public.describe"]],
+    ["select f.describe from user_function(1) f", ["public.describe", "public.user_function"]],
+    ["create index on people (user_function(id))", ["public.user_function"]],
+    ["call user_function(1)", ["public.user_function"]],
+  ])("%s calls %j", (sql, functions) => {
+    expect(run(sql).command.statements[0]?.functions).toEqual(functions);
+  });
+
+  test("the relation of DROP is the one its name means", () => {
+    expect(run("drop table people").command.statements[0]?.relations[0]).toMatchObject({
+      schema: "public",
+      name: "people",
+    });
+  });
+  test("a user's function may have changed what names mean", () => {
+    expect(run("select user_function(1)").statements[0]).toMatchObject({ changesCatalog: true, changesSession: true });
+  });
+});
+
+describe("the text inside PREPARE and DECLARE", () => {
+  test.each([
+    ["prepare p as select 1", "select 1"],
+    ["prepare p (int, text) as select $1", "select $1"],
+    ['prepare "x as select 1 --" as\n delete from people', "delete from people"],
+    ["prepare p /* as select 1; */ as delete from people -- end", "delete from people -- end"],
+  ])("%s", (sql, text) => {
+    expect(run(sql).statements[0]?.prepared?.text).toBe(text);
+  });
+  test("is the cursor's query", () => {
+    const [statement] = run('declare "for select 1 --" cursor with hold for select ssn from people').statements;
+    expect(statement?.cursor).toEqual({ name: "for select 1 --", hold: true, text: "select ssn from people" });
+  });
+});
+
+describe("the cache", () => {
+  test.each([
+    ["select id from people where id = 5", "select id from people where id = 0"],
+    ["select id from people where name <> 'a = 1' and id>=77", "select id from people where name <> '' and id>=0"],
+    ["update people set name='x' where id = 1", "update people set name='' where id = 0"],
+    ["select 1 where 1 = 1.5", "select 1 where 1 = 1.5"],
+    ["select 1 where 1 = 12345678901", "select 1 where 1 = 12345678901"],
+    ["select set_config(setting_name => 'role')", "select set_config(setting_name => 'role')"],
+    ["select 1 limit 5", "select 1 limit 5"],
+    ["select 'a = 5'", "select 'a = 5'"],
+  ])("%s stands for %s", (sql, canonical) => {
+    expect(normalise(sql)).toBe(canonical);
+  });
+  test.each([
+    "select 'it''s' where a = 'b'",
+    "select 1 -- = 5",
+    'select "a" = 5',
+    "select $1 = 5",
+    "select E'\\'' = '1'",
+    "select a = '\0'",
+  ])("leaves %j alone", (sql) => {
+    expect(normalise(sql)).toBeUndefined();
+  });
+  test("gives one object for texts that differ in compared literals, and another for another context", () => {
+    const cache = new AnalysisCache();
+    const first = cache.analyse("select name from people where id = 1", context);
+    expect(cache.analyse("select name from people where id = 2", context)).toBe(first);
+    expect(cache.analyse("select name from people where id < 2", context)).not.toBe(first);
+    expect(cache.analyse("select name from people where id = 1", { ...context })).not.toBe(first);
+  });
+  test("takes other statements than plain reads and writes by their very text", () => {
+    const cache = new AnalysisCache();
+    const settings = ["set sallyport.reason = 'a'", "set sallyport.reason = 'b'"].map((sql) =>
+      cache.analyse(sql, context),
+    );
+    expect(settings.map(({ statements }) => statements[0]?.setting?.value)).toEqual(["a", "b"]);
+  });
+  test("a literal that is no literal of that kind is judged as it is", () => {
+    const cache = new AnalysisCache();
+    expect(cache.analyse("select id from people where id = 1 drop", context).error?.message).toContain("drop");
+  });
+});
+
+test("a fingerprint does not depend on literals or the length of IN lists, and does on everything else", () => {
+  const of = (sql: string) => run(sql).command.fingerprint;
+  expect(of("select id from people where id in (1, 2)")).toBe(of("select id from people  where id in (7,8,9)"));
+  expect(of("select id from people where id = 1")).not.toBe(of("select id from people where id > 1"));
+});
+
+test("positions of errors count characters from one", () => {
+  expect(run("select é fromm x y").error).toEqual({ message: 'syntax error at or near "x"', position: 16 });
+});

@@ -1,0 +1,178 @@
+/** DDL and what governs access: the relations it names, and the functions and columns its expressions use. */
+import { type Body, bodyOf, list, nodes, stringOf, strings, text, visit } from "./ast.ts";
+import type { CatalogRelation } from "./catalog.ts";
+import { useFunction } from "./expression.ts";
+import type { Findings } from "./findings.ts";
+import { creationSchema, findRelation } from "./names.ts";
+import type { Kind } from "./statement-kind.ts";
+
+/** Definitions whose parts are all seen by the walk below; any other kind is incomplete. */
+const understood: Readonly<Record<string, string>> = {
+  CreateStmt: "CREATE TABLE",
+  AlterTableStmt: "ALTER TABLE",
+  AlterTableMoveAllStmt: "ALTER TABLE",
+  DropStmt: "DROP",
+  RenameStmt: "RENAME",
+  IndexStmt: "CREATE INDEX",
+  CreateSchemaStmt: "CREATE SCHEMA",
+  CreateSeqStmt: "CREATE SEQUENCE",
+  AlterSeqStmt: "ALTER SEQUENCE",
+  CommentStmt: "COMMENT",
+  CreateEnumStmt: "CREATE TYPE",
+  AlterEnumStmt: "ALTER TYPE",
+  CompositeTypeStmt: "CREATE TYPE",
+  CreateDomainStmt: "CREATE DOMAIN",
+  AlterDomainStmt: "ALTER DOMAIN",
+  AlterObjectSchemaStmt: "ALTER SCHEMA",
+  CreateStatsStmt: "CREATE STATISTICS",
+  RefreshMatViewStmt: "REFRESH MATERIALIZED VIEW",
+  ReindexStmt: "REINDEX",
+  ClusterStmt: "CLUSTER",
+  RepackStmt: "REPACK",
+};
+const runsLater = new Set([
+  "CreateFunctionStmt",
+  "AlterFunctionStmt",
+  "CreateTrigStmt",
+  "CreateEventTrigStmt",
+  "RuleStmt",
+  "CreateExtensionStmt",
+  "CreateCastStmt",
+  "CreateOpClassStmt",
+  "DefineStmt",
+]);
+const featuresOf: Readonly<Record<string, string>> = {
+  CreateFunctionStmt: "create.function",
+  CreateTrigStmt: "create.trigger",
+  RuleStmt: "create.rule",
+  CreateExtensionStmt: "create.extension",
+  RefreshMatViewStmt: "refresh",
+};
+
+export function definition(kind: string, body: Body, findings: Findings): Kind {
+  const feature = featuresOf[kind];
+  if (feature) findings.features.add(feature);
+  if (kind === "CreateFunctionStmt") functionOptions(body, findings);
+  if (runsLater.has(kind)) findings.incomplete.add("what it defines runs later, where it cannot be judged");
+  else if (understood[kind] === undefined) findings.incomplete.add(`${kind.replace(/Stmt$/, "")} is not understood`);
+  const spelledKind = kind
+    .replace(/Stmt$/, "")
+    .replace(/([a-z])([A-Z])/g, "$1 $2")
+    .toUpperCase();
+  const created = kind === "CreateStmt" ? "relation" : kind === "CreateSeqStmt" ? "sequence" : undefined;
+  named(body, created, findings);
+  if (kind === "DropStmt") dropped(body, findings);
+  return {
+    verb:
+      kind === "DropStmt"
+        ? `DROP ${text(body.removeType).replace("OBJECT_", "").replace("MATVIEW", "MATERIALIZED VIEW").replaceAll("_", " ")}`
+        : (understood[kind] ?? spelledKind),
+    class: "ddl",
+  };
+}
+
+/** Relations by name, and the functions and columns of expressions (DEFAULT, CHECK, USING, index keys). */
+export function named(body: Body, created: string | undefined, findings: Findings): void {
+  const relations: CatalogRelation[] = [];
+  const columns = new Set<string>();
+  visit(body, (key, one) => {
+    if (typeof one.relname === "string") {
+      if (key === created && one === body[created]) {
+        findings.namedRelation(creationSchema(one, findings.context), one.relname, "ddl", null);
+        if (one.relpersistence === "t") findings.features.add("temp");
+        return false;
+      }
+      const relation = findRelation(one, findings.context);
+      if (relation) {
+        findings.relation(relation, "ddl");
+        relations.push(relation);
+      } else findings.namedRelation(text(one.schemaname), one.relname, "ddl", null);
+      return false;
+    }
+    if (key === "SelectStmt" || key === "SubLink") {
+      findings.incomplete.add("a query inside a definition");
+      return false;
+    }
+    if (key === "FuncCall") useFunction(strings(one.funcname), findings, one.funcformat === "COERCE_SQL_SYNTAX");
+    if (key === "ColumnRef") for (const name of strings(one.fields)) columns.add(name);
+    if (key === "IndexElem" || key === "PartitionElem" || key === "StatsElem") columns.add(text(one.name));
+    if (key === "Constraint") {
+      for (const field of ["pk_attrs", "fk_attrs", "keys"]) for (const name of strings(one[field])) columns.add(name);
+    }
+    return true;
+  });
+  // Which relation an expression's name belongs to follows from the kind of definition; any that has it counts.
+  for (const relation of relations) {
+    const whole = columns.has(relation.name);
+    for (const column of relation.columns) {
+      if (whole || columns.has(column.name)) findings.source({ relation, column }, "derived");
+    }
+  }
+}
+
+const relationTypes = new Set([
+  "OBJECT_TABLE",
+  "OBJECT_VIEW",
+  "OBJECT_MATVIEW",
+  "OBJECT_FOREIGN_TABLE",
+  "OBJECT_SEQUENCE",
+  "OBJECT_INDEX",
+]);
+
+function dropped(body: Body, findings: Findings): void {
+  const isRelation = relationTypes.has(text(body.removeType));
+  for (const object of list(body.objects)) {
+    const items = bodyOf(bodyOf(object)?.List)?.items;
+    const single = stringOf(object);
+    const names = items === undefined ? (single === undefined ? [] : [single]) : strings(items);
+    const name = names.at(-1);
+    if (name === undefined || !isRelation) continue;
+    const rangeVar = { relname: name, ...(names.length > 1 && { schemaname: names.at(-2) }) };
+    const relation = findRelation(rangeVar, findings.context);
+    if (relation) findings.relation(relation, "ddl");
+    else findings.namedRelation(names.at(-2) ?? "", name, "ddl", null);
+  }
+}
+
+function functionOptions(body: Body, findings: Findings): void {
+  for (const { body: option } of nodes(body.options)) {
+    if (option.defname === "security") findings.features.add("security_definer");
+  }
+}
+
+/** GRANT, roles, owners, and settings of the server. */
+export function control(kind: string, body: Body, findings: Findings): Kind {
+  if (kind === "CreateRoleStmt" || kind.startsWith("AlterRole")) findings.features.add("alter.role");
+  if (kind === "AlterSystemStmt") findings.features.add("alter.system");
+  if (kind === "LoadStmt") findings.features.add("load");
+  for (const { body: option } of nodes(body.options)) {
+    if (option.defname === "password") findings.features.add("password");
+  }
+  named(body, undefined, findings);
+  const verbs: Readonly<Record<string, string>> = {
+    GrantStmt: body.is_grant === true ? "GRANT" : "REVOKE",
+    GrantRoleStmt: body.is_grant === true ? "GRANT ROLE" : "REVOKE ROLE",
+    AlterSystemStmt: "ALTER SYSTEM",
+    LoadStmt: "LOAD",
+  };
+  const spelledKind = kind
+    .replace(/Stmt$/, "")
+    .replace(/([a-z])([A-Z])/g, "$1 $2")
+    .toUpperCase();
+  return { verb: verbs[kind] ?? spelledKind, class: "dcl", statement: { changesCatalog: true, changesSession: true } };
+}
+
+export const controls = new Set([
+  "GrantStmt",
+  "GrantRoleStmt",
+  "AlterDefaultPrivilegesStmt",
+  "CreateRoleStmt",
+  "AlterRoleStmt",
+  "AlterRoleSetStmt",
+  "DropRoleStmt",
+  "ReassignOwnedStmt",
+  "DropOwnedStmt",
+  "AlterOwnerStmt",
+  "AlterSystemStmt",
+  "LoadStmt",
+]);

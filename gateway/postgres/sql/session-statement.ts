@@ -1,0 +1,54 @@
+/** Statements about the session and its transactions: SET, SHOW, DISCARD, BEGIN and their like. */
+import { type Body, constantText, nodes, text } from "./ast.ts";
+import type { Findings } from "./findings.ts";
+import { decidesNames, localSetting, settingFeature } from "./settings.ts";
+import type { Kind } from "./statement-kind.ts";
+
+export function transaction(body: Body, findings: Findings): Kind {
+  const what = text(body.kind).replace("TRANS_STMT_", "").toLowerCase();
+  if (/prepare|commit_prepared|rollback_prepared/.test(what)) findings.features.add("two_phase");
+  // What is rolled back may have been DDL or SET.
+  const undone = what.startsWith("rollback");
+  return {
+    verb: what.replaceAll("_", " ").toUpperCase(),
+    class: "transaction",
+    statement: { transaction: what, changesCatalog: undone, changesSession: undone },
+  };
+}
+
+export function setting(body: Body, findings: Findings): Kind {
+  const name = text(body.name).toLowerCase();
+  const what = text(body.kind);
+  if (what === "VAR_RESET_ALL") {
+    findings.features.add("reset.all");
+    return { verb: "RESET", class: "session", statement: { changesSession: true } };
+  }
+  if (what === "VAR_SET_MULTI") {
+    // SET TRANSACTION and SET SESSION CHARACTERISTICS; its snapshot form takes another transaction's view.
+    if (name === "transaction snapshot") findings.features.add("set:transaction_snapshot");
+    return { verb: "SET", class: "session" };
+  }
+  if (body.is_local === true) localSetting(name, findings);
+  if (what === "VAR_RESET") findings.features.add(`reset:${name}`);
+  settingFeature(name, findings);
+  const [first] = nodes(body.args);
+  const value = first ? (constantText({ [first.kind]: first.body }) ?? null) : null;
+  return {
+    verb: what === "VAR_RESET" ? "RESET" : "SET",
+    class: "session",
+    statement: { setting: { name, value }, changesSession: decidesNames(name) },
+  };
+}
+
+export function discard(body: Body, findings: Findings): Kind {
+  findings.features.add("discard");
+  return {
+    verb: "DISCARD",
+    class: "session",
+    statement: {
+      changesCatalog: true,
+      changesSession: true,
+      ...(body.target === "DISCARD_ALL" && { deallocate: { name: null } }),
+    },
+  };
+}
