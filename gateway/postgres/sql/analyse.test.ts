@@ -222,6 +222,8 @@ describe("what cannot be accounted for is incomplete", () => {
     `select ${"(".repeat(10_000)}1${")".repeat(10_000)}`,
     `select 1${"+1".repeat(20_000)}`,
     `select E'\\'' ${"(".repeat(10_000)}1${")".repeat(10_000)}`,
+    `select ${"/*".repeat(500_000)}`,
+    `select ${"/**/".repeat(500_000)} 1`,
     "select 1;\0 drop table people",
     "select '\ud800'",
   ])("%.60s", (sql) => {

@@ -68,6 +68,21 @@ function tooDeep(sql: string): boolean {
   return false;
 }
 
+/** Steps of the parser's lexer: for each comment's start it reads the operator characters that follow, then goes back. */
+const commentStepsMax = 10_000_000;
+const operatorRuns = /[~!@#^&|`?+\-*/%<>=]{4,}/g;
+
+function hasCostlyComments(sql: string): boolean {
+  let steps = 0;
+  for (const [run] of sql.matchAll(operatorRuns)) {
+    for (let at = run.indexOf("/*"); at >= 0; at = run.indexOf("/*", at + 2)) {
+      steps += run.length - at;
+      if (steps > commentStepsMax) return true;
+    }
+  }
+  return false;
+}
+
 /** Comments nest in PostgreSQL. */
 export function endOfComment(sql: string, from: number): number {
   const marks = /\/\*|\*\//g;
@@ -87,6 +102,7 @@ export function parseSql(sql: string): Parsed {
   // The parser reads a C string: what follows a NUL would never be seen.
   if (sql.includes("\u0000") || !sql.isWellFormed()) return failure("statement text is not valid UTF-8");
   if (tooDeep(sql)) return failure("statement is nested too deeply");
+  if (hasCostlyComments(sql)) return failure("statement has too many comments in a row");
   if (sql.trim() === "") return { kind: "parsed", statements: [] };
   let tree: Body | undefined;
   try {
