@@ -69,6 +69,7 @@ const snapshot = {
   functions: [...builtIn.map((name) => `pg_catalog.${name}`), "public.user_function", "public.describe"],
   operators: [{ schema: "public", name: "<<<", function: "public.operator_function" }],
   searchPath: ["pg_catalog", "public"],
+  signature: "",
 };
 const catalog = new Catalog(snapshot);
 const given = new Map([

@@ -38,9 +38,12 @@ export interface CatalogSnapshot {
   readonly operators: readonly CatalogOperator[];
   /** current_schemas(true) of the session that took the snapshot; the text of views is spelled for it. */
   readonly searchPath: readonly string[];
+  /** Differs whenever the snapshot would. */
+  readonly signature: string;
 }
 
 export class Catalog {
+  readonly signature: string;
   /** @see CatalogSnapshot.searchPath */
   readonly searchPath: readonly string[];
   readonly #byName = new Map<string, CatalogRelation>();
@@ -51,6 +54,7 @@ export class Catalog {
 
   constructor(snapshot: CatalogSnapshot) {
     this.searchPath = snapshot.searchPath;
+    this.signature = snapshot.signature;
     this.#schemas = new Set(snapshot.schemas);
     this.#functions = new Set(snapshot.functions);
     for (const relation of snapshot.relations) {

@@ -46,12 +46,34 @@ where o.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid
 const pathSql = "select pg_catalog.json_build_array(pg_catalog.current_schemas(true), current_user)";
 const schemasSql = "select nspname from pg_catalog.pg_namespace";
 
+/** Row versions of everything that is read above and can change; PostgreSQL's own objects are below 16384. */
+const versions = (relation: string, row: string, where: string) =>
+  `(select pg_catalog.md5(pg_catalog.string_agg(pg_catalog.concat_ws(' ', ${row}, x.xmin), ',')) from pg_catalog.${relation} x where ${where})`;
+const own = (column: string) => `x.${column} OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid`;
+const signatureSql = `select pg_catalog.concat_ws(' ', pg_catalog.current_schemas(true)::pg_catalog.text,
+${[
+  versions("pg_namespace", "x.oid", "true"),
+  versions("pg_class", "x.oid", own("oid")),
+  versions("pg_attribute", "x.attrelid, x.attnum", own("attrelid")),
+  versions("pg_attrdef", "x.oid", own("adrelid")),
+  versions("pg_inherits", "x.inhrelid, x.inhparent", "true"),
+  versions("pg_rewrite", "x.oid", own("ev_class")),
+  versions("pg_proc", "x.oid", own("oid")),
+  versions("pg_operator", "x.oid", own("oid")),
+  versions("pg_type", "x.oid", own("oid")),
+].join(",\n")})`;
+
 const columnsShape = z.array(z.tuple([z.int(), z.string(), z.int(), z.int(), z.string().nullable()]));
 const parentsShape = z.array(z.int());
 const pathShape = z.tuple([z.array(z.string()), z.string()]);
 
-/** @throws GatewayError upstream.protocol when the target answers in a shape that is not understood. */
-export async function loadCatalog(run: CatalogQuery): Promise<Catalog> {
+/**
+ * @param previous is given back itself where nothing that it says has changed since.
+ * @throws GatewayError upstream.protocol when the target answers in a shape that is not understood.
+ */
+export async function loadCatalog(run: CatalogQuery, previous?: Catalog): Promise<Catalog> {
+  const signature = textOf((await run(signatureSql))[0]?.[0]);
+  if (previous?.signature === signature) return previous;
   const { searchPath } = await loadNames(run);
   const relationRows = await run(relationsSql);
   if (relationRows.length > limits.catalogRelationsMax) {
@@ -70,6 +92,8 @@ export async function loadCatalog(run: CatalogQuery): Promise<Catalog> {
       function: `${textOf(functionSchema)}.${textOf(functionName)}`,
     })),
     searchPath,
+    // Read first: what changed while the rest was read shows next time.
+    signature,
   });
 }
 

@@ -1,0 +1,89 @@
+/** The snapshot against real servers: what it holds, that it cannot be shadowed, and that it notices changes. */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import postgres from "postgres";
+import { type PostgresVersion, type RunningPostgres, startPostgres } from "../../../scripts/postgres/server.ts";
+import type { Catalog } from "./catalog.ts";
+import { loadCatalog, loadNames } from "./load-catalog.ts";
+
+const versions: PostgresVersion[] = ["15", "embedded"];
+describe.each(versions)("PostgreSQL %s", (version) => {
+  let server: RunningPostgres;
+  let sql: postgres.Sql;
+  const run = async (text: string) =>
+    (await sql.unsafe(text).simple().raw()).map((row) => row.map((value) => value && Buffer.from(value).toString()));
+  const load = (previous?: Catalog) => loadCatalog(run, previous);
+
+  beforeAll(async () => {
+    server = await startPostgres({ version });
+    const { host, port, user, password, database } = server;
+    sql = postgres({ host, port, user, password, database, max: 1, onnotice: () => {} });
+    await sql.unsafe(`
+      create table parent (id int, "Odd ""name" varchar(10));
+      create table child (doubled int generated always as (id * 2) stored) inherits (parent);
+      create view seen as select id from parent;
+      create function mine(int) returns bool language sql as 'select true';
+      create function pair(int, int) returns bool language sql as 'select true';
+      create operator <<<< (leftarg = int, rightarg = int, function = pair);
+      alter table parent add column gone int;
+      alter table parent drop column gone;`);
+  }, 60_000);
+  afterAll(async () => {
+    await sql?.end();
+    await server?.stop();
+  });
+
+  test("holds relations, columns, parents, views, functions and users' operators", async () => {
+    const catalog = await load();
+    const parent = catalog.relation("public", "parent");
+    const child = catalog.relation("public", "child");
+    expect(parent?.columns.map(({ name, typeModifier }) => [name, typeModifier])).toEqual([
+      ["id", -1],
+      ['Odd "name', 14],
+    ]);
+    expect(child?.parents).toEqual([parent?.oid ?? 0]);
+    expect(child?.columns.at(-1)?.generated).toBe("(id * 2)");
+    expect(catalog.relation("public", "seen")?.definition).toContain("parent");
+    expect(catalog.hasFunction("public", "mine")).toBe(true);
+    expect(catalog.hasFunction("pg_catalog", "lower")).toBe(true);
+    expect(catalog.operators("<<<<")).toEqual([{ schema: "public", name: "<<<<", function: "public.pair" }]);
+    expect(catalog.operators("=")).toEqual([]);
+    expect(catalog.searchPath).toEqual(["pg_catalog", "public"]);
+    expect(await loadNames(run)).toEqual({ searchPath: ["pg_catalog", "public"], currentUser: server.user });
+  });
+
+  test("is the same object until something changed", async () => {
+    const first = await load();
+    expect(await load(first)).toBe(first);
+    for (const change of [
+      "alter table parent rename to renamed",
+      "alter table renamed rename to parent",
+      'alter table parent alter column "Odd ""name" type text',
+      "create or replace view seen2 as select 1 as a",
+      "create or replace view seen2 as select 2 as a",
+      "create function another() returns int language sql as 'select 1'",
+      "create schema fresh",
+      "create temp table parent (id int)",
+      "drop table pg_temp.parent",
+      "set search_path = fresh, public",
+      "reset search_path",
+    ]) {
+      const before = await load();
+      await sql.unsafe(change);
+      expect({ change, same: (await load(before)) === before }).toEqual({ change, same: false });
+    }
+  });
+
+  test("cannot be answered by what the search path puts before pg_catalog", async () => {
+    await sql.unsafe(`
+      create schema evil;
+      create table evil.pg_class (oid oid, relname name);
+      create function evil.current_schemas(bool) returns name[] language sql as $$ select array['evil'::name] $$;
+      create function evil.never(oid, oid) returns bool language sql as 'select false';
+      create operator evil.= (leftarg = oid, rightarg = oid, function = evil.never);
+      set search_path = evil, pg_catalog`);
+    const catalog = await load();
+    expect(catalog.searchPath.filter((name) => !name.startsWith("pg_temp"))).toEqual(["evil", "pg_catalog"]);
+    expect(catalog.relation("public", "parent")?.columns).toHaveLength(2);
+    await sql.unsafe("reset search_path");
+  });
+});
