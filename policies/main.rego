@@ -10,6 +10,7 @@ import data.sallyport.access
 import data.sallyport.agents
 import data.sallyport.dangerous
 import data.sallyport.labels
+import data.sallyport.shape
 import data.sallyport.writes
 
 # METADATA
@@ -46,7 +47,7 @@ session := {"verdict": "allow", "rules": _session_rules, "masks": [], "diagnosti
 
 _session_rules := [{"id": "access.target", "message": sprintf("granted: %s", [concat(", ", sort(access.granted))])}]
 
-_deny := ((access.deny | agents.deny) | dangerous.deny) | (labels.deny | writes.deny)
+_deny := union({access.deny, agents.deny, dangerous.deny, labels.deny, shape.deny, writes.deny})
 
 _approve := agents.approve
 

@@ -2,6 +2,7 @@
 import { parse } from "yaml";
 import { z } from "zod";
 import { GatewayError } from "../errors.ts";
+import { maskKinds } from "./decision.ts";
 
 const names = z.array(z.string());
 const json = z.record(z.string(), z.json());
@@ -17,7 +18,9 @@ const shape = z.looseObject({
       }),
     )
     .optional(),
-  labels: z.record(z.string(), z.looseObject({})).optional(),
+  labels: z
+    .record(z.string(), z.looseObject({ mask: z.enum(maskKinds).optional(), show_to: names.optional() }))
+    .optional(),
   agents: z.looseObject({ hold: names.optional(), deny: names.optional() }).optional(),
   approvers: names.optional(),
 });

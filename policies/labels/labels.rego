@@ -12,11 +12,18 @@ _hidden(column) := {label | some label in column.labels; not _visible(label)}
 
 _name(column) := sprintf("%s.%s.%s", [column.schema, column.table, column.column])
 
+_kinds := {"redact", "null", "partial", "hash"}
+
+# A kind that is missing or not known shows nothing.
+default _kind(_) := "redact"
+
+_kind(label) := data.labels[label].mask if data.labels[label].mask in _kinds
+
 _copied(statement) if "copy.to.stdout" in statement.features
 
 # METADATA
 # description: A bare result column is shown as its labels say.
-mask contains {"column": _name(column), "with": object.get(data.labels, [label, "mask"], "redact"), "rule": sprintf("labels.%s", [label])} if {
+mask contains {"column": _name(column), "with": _kind(label), "rule": sprintf("labels.%s", [label])} if {
 	some statement in input.command.statements
 	not _copied(statement)
 	some column in statement.columns
@@ -39,7 +46,7 @@ deny contains {"id": sprintf("labels.%s", [label]), "message": sprintf("COPY may
 deny contains {"id": sprintf("labels.%s", [label]), "message": sprintf("%s may only be selected as a plain column (here: %s)", [_name(column), column.use])} if {
 	some statement in input.command.statements
 	some column in statement.columns
-	column.use in {"derived", "predicate", "order"}
+	not column.use in {"output", "write"}
 	some label in _hidden(column)
 }
 

@@ -1,0 +1,164 @@
+package sallyport_test
+
+import data.sallyport
+
+_column(use, label) := {"schema": "public", "table": "customers", "column": "ssn", "labels": [label], "use": use}
+
+_statement := {
+	"verb": "SELECT",
+	"class": "read",
+	"relations": [{"schema": "public", "name": "customers", "access": "read", "labels": []}],
+	"columns": [],
+	"functions": [],
+	"bounded": true,
+	"limit": null,
+	"features": [],
+}
+
+_input(groups, kind, statement) := {
+	"identity": {"issuer": "i", "subject": "s", "email": "s@example.com", "groups": groups, "kind": kind, "claims": {}},
+	"target": {"name": "demo", "kind": "postgres", "database": "app", "labels": {}},
+	"command": {
+		"kind": "sql",
+		"digest": "sha256:d",
+		"fingerprint": "f",
+		"novel": false,
+		"complete": true,
+		"incomplete": [],
+		"params": [],
+		"statements": [statement],
+	},
+}
+
+_analyst(changes) := _input(["analysts"], "human", object.union(_statement, changes))
+
+_ids(decision) := {rule.id | some rule in decision.rules}
+
+test_a_read_by_a_granted_group_is_allowed if {
+	decision := sallyport.command with input as _analyst({})
+	decision.verdict == "allow"
+}
+
+test_no_group_no_access if {
+	decision := sallyport.command with input as _input([], "human", _statement)
+	decision.verdict == "deny"
+}
+
+test_a_labelled_output_is_masked if {
+	decision := sallyport.command with input as _analyst({"columns": [_column("output", "secret")]})
+	decision.verdict == "mask"
+	decision.masks == [{"column": "public.customers.ssn", "with": "redact", "rule": "labels.secret"}]
+}
+
+test_a_label_without_a_known_mask_is_redacted if {
+	every kind in ["partal", "", 1, null] {
+		decision := sallyport.command with input as _analyst({"columns": [_column("output", "odd")]})
+			with data.labels as {"odd": {"mask": kind}}
+		decision.masks[0].with == "redact"
+	}
+}
+
+test_a_label_that_data_does_not_know_is_redacted if {
+	decision := sallyport.command with input as _analyst({"columns": [_column("output", "unknown")]})
+	decision.masks[0].with == "redact"
+}
+
+test_every_use_but_output_and_write_of_a_hidden_column_is_denied if {
+	every use in ["derived", "predicate", "order", "something new"] {
+		decision := sallyport.command with input as _analyst({"columns": [_column(use, "secret")]})
+		decision.verdict == "deny"
+	}
+}
+
+test_copy_of_a_hidden_column_is_denied if {
+	changes := {"columns": [_column("output", "secret")], "features": ["copy.to.stdout"]}
+	decision := sallyport.command with input as _analyst(changes)
+	decision.verdict == "deny"
+}
+
+test_those_a_label_is_shown_to_see_it if {
+	statement := object.union(_statement, {"columns": [_column("derived", "pii")]})
+	decision := sallyport.command with input as _input(["analysts", "privacy"], "human", statement)
+	decision.verdict == "allow"
+}
+
+test_an_incomplete_command_is_denied_whatever_its_reasons_are if {
+	every reasons in [[], ["x"], null, "x"] {
+		changes := {"command": {"complete": false, "incomplete": reasons}}
+		decision := sallyport.command with input as object.union(_analyst({}), changes)
+		decision.verdict == "deny"
+	}
+}
+
+test_a_missing_field_is_denied if {
+	every path in [
+		"/identity/kind", "/identity/groups", "/command/complete", "/command/incomplete", "/command/novel",
+		"/command/statements", "/command/statements/0/verb", "/command/statements/0/class",
+		"/command/statements/0/columns", "/command/statements/0/functions", "/command/statements/0/features",
+		"/command/statements/0/relations", "/command/statements/0/bounded", "/target/name",
+	] {
+		decision := sallyport.command with input as json.remove(_analyst({}), [path])
+		decision.verdict == "deny"
+	}
+}
+
+test_a_missing_section_of_data_is_denied if {
+	decision := sallyport.command with input as _analyst({}) with data.dangerous as {}
+	decision.verdict == "deny"
+	"shape.data" in _ids(decision)
+}
+
+test_functions_that_reach_outside_are_denied if {
+	every name in [
+		"pg_catalog.pg_read_file", "pg_catalog.pg_stat_get_backend_activity", "pg_catalog.lo_import",
+		"pg_catalog.set_config", "pg_catalog.ts_stat", "pg_catalog.setval", "public.anything", "public.dblink",
+	] {
+		decision := sallyport.command with input as _analyst({"functions": [name]})
+		decision.verdict == "deny"
+	}
+}
+
+test_system_relations_that_hold_values_are_denied if {
+	every name in ["pg_stats", "pg_statistic", "pg_authid", "pg_stat_activity", "pg_stat_wal_receiver"] {
+		relation := {"schema": "pg_catalog", "name": name, "access": "read", "labels": []}
+		decision := sallyport.command with input as _analyst({"relations": [relation]})
+		decision.verdict == "deny"
+	}
+}
+
+test_a_setting_outside_the_list_is_denied if {
+	denied := sallyport.command with input as _analyst({"class": "session", "features": ["set:log_statement"]})
+	denied.verdict == "deny"
+	allowed := sallyport.command with input as _analyst({"class": "session", "features": ["set:search_path"]})
+	allowed.verdict == "allow"
+}
+
+test_an_unbounded_write_is_denied if {
+	statement := object.union(_statement, {"verb": "DELETE", "class": "write", "bounded": false})
+	decision := sallyport.command with input as _input(["oncall"], "human", statement)
+	_ids(decision) == {"writes.unbounded"}
+}
+
+test_ddl_of_an_agent_is_held_and_its_dcl_denied if {
+	ddl := object.union(_statement, {"verb": "CREATE TABLE", "class": "ddl"})
+	held := sallyport.command with input as _input(["dba"], "agent", ddl)
+	held.verdict == "approve"
+	held.approval == {"from": ["dba"], "count": 1, "ttl": "15m"}
+	dcl := object.union(_statement, {"verb": "GRANT", "class": "dcl"})
+	denied := sallyport.command with input as _input(["dba"], "agent", dcl)
+	denied.verdict == "deny"
+}
+
+test_an_approval_carries_its_masks if {
+	statement := object.union(_statement, {"columns": [_column("output", "secret")]})
+	request := object.union(_input(["analysts"], "agent", statement), {"command": {"novel": true}})
+	decision := sallyport.command with input as request
+	decision.verdict == "approve"
+	count(decision.masks) == 1
+}
+
+test_diagnostics_are_canonical_where_a_label_is_hidden if {
+	relation := {"schema": "public", "name": "customers", "access": "read", "labels": ["secret"]}
+	decision := sallyport.command with input as _analyst({"relations": [relation]})
+	decision.diagnostics == "canonical"
+}
