@@ -139,6 +139,12 @@ test_an_unbounded_write_is_denied if {
 	_ids(decision) == {"writes.unbounded"}
 }
 
+test_an_unbounded_write_inside_a_select_is_denied if {
+	statement := object.union(_statement, {"class": "write", "bounded": false, "features": ["data_modifying_cte"]})
+	decision := sallyport.command with input as _input(["oncall"], "human", statement)
+	_ids(decision) == {"writes.unbounded"}
+}
+
 test_ddl_of_an_agent_is_held_and_its_dcl_denied if {
 	ddl := object.union(_statement, {"verb": "CREATE TABLE", "class": "ddl"})
 	held := sallyport.command with input as _input(["dba"], "agent", ddl)

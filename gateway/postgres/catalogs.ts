@@ -74,6 +74,8 @@ class CatalogAnalyser implements SessionAnalyser {
   #readAt = 0;
   #policy: object | undefined;
   #ownChange = true;
+  /** Something the end of a transaction may undo was forwarded: SET LOCAL, or anything in one that fails. */
+  #undoable = false;
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -111,7 +113,14 @@ class CatalogAnalyser implements SessionAnalyser {
   }
 
   noteForwarded(statement: AnalysedStatement): void {
-    if (statement.changesCatalog || statement.changesSession) this.#ownChange = true;
+    if (statement.transaction !== undefined && statement.transaction !== "begin" && this.#undoable) {
+      this.#ownChange = true;
+      this.#undoable = false;
+    }
+    if (statement.changesCatalog || statement.changesSession) {
+      this.#ownChange = true;
+      this.#undoable = true;
+    }
     if (statement.changesCatalog) this.#parts.shared.epoch += 1;
   }
 
@@ -144,7 +153,13 @@ class CatalogAnalyser implements SessionAnalyser {
 
   async #load(run: InternalQuery, policy: object, epoch: number): Promise<NameContext> {
     const { shared, store, target, database, policies } = this.#parts;
-    const catalog: Catalog = await loadCatalog(run);
+    const known = shared.loaded;
+    const catalog: Catalog = await loadCatalog(run, known?.context.catalog);
+    if (known && catalog === known.context.catalog && policy === known.policy) {
+      // Nothing changed: contexts, and the analyses and decisions kept by them, stay.
+      if (!this.#ownChange) shared.loaded = { ...known, epoch, at: Date.now() };
+      return known.context;
+    }
     const previous = new Map(
       (await store.labelBindings(target, database)).map((row) => [row.name, { oid: row.oid, attnum: row.attnum }]),
     );

@@ -4,9 +4,9 @@
 package sallyport.writes
 
 # METADATA
-# description: UPDATE, DELETE or TRUNCATE without a condition on a column.
+# description: A write, also one inside WITH, without a condition on a column.
 deny contains {"id": "writes.unbounded", "message": sprintf("%s without a WHERE on a column of the table", [statement.verb])} if {
 	some statement in input.command.statements
-	statement.verb in {"UPDATE", "DELETE", "TRUNCATE"}
+	statement.class == "write"
 	not statement.bounded
 }

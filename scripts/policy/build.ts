@@ -22,8 +22,8 @@ export function policySources(folder: string): string[] {
     .sort();
 }
 
-function run(command: readonly string[]): string {
-  const result = Bun.spawnSync([...command], { stdout: "pipe", stderr: "pipe" });
+function run(command: readonly string[], cwd: string): string {
+  const result = Bun.spawnSync([...command], { cwd, stdout: "pipe", stderr: "pipe" });
   if (result.exitCode !== 0) {
     throw new Error(`${command.join(" ")}\n${result.stdout.toString()}${result.stderr.toString()}`);
   }
@@ -41,29 +41,36 @@ export function buildBundle(folder: string): Uint8Array {
   }
   const work = mkdtempSync(join(tmpdir(), "sallyport-policy-"));
   try {
-    const rego = sources.filter((name) => name.endsWith(".rego")).map((name) => join(folder, name));
+    // Names relative to the folder: the module holds them, and equal sources must be equal bytes in any checkout.
+    const rego = sources.filter((name) => name.endsWith(".rego"));
     const data = parseYaml(readFileSync(join(folder, "data.yaml"), "utf8")) as unknown;
     const dataFile = join(work, "data.json");
     writeFileSync(dataFile, JSON.stringify(data));
     const built = join(work, "built.tar.gz");
     const entrypoints = ["-e", "sallyport/session", "-e", "sallyport/command"];
     const capabilities = join(policiesFolder, "capabilities.json");
-    run([opa, "build", "-t", "wasm", ...entrypoints, "--capabilities", capabilities, "-o", built, ...rego, dataFile]);
+    run(
+      [opa, "build", "-t", "wasm", ...entrypoints, "--capabilities", capabilities, "-o", built, ...rego, dataFile],
+      folder,
+    );
     const archive = readArchive(readFileSync(built));
     const wasm = archive.get("policy.wasm");
     if (wasm === undefined) throw new Error("opa build gave no policy.wasm");
     const paths = (entrypoint: string): string[] => {
       const deps = JSON.parse(
-        run([
-          opa,
-          "deps",
-          "-f",
-          "json",
-          ...rego.flatMap((file) => ["-d", file]),
-          "-d",
-          dataFile,
-          `data.sallyport.${entrypoint}`,
-        ]),
+        run(
+          [
+            opa,
+            "deps",
+            "-f",
+            "json",
+            ...rego.flatMap((file) => ["-d", file]),
+            "-d",
+            dataFile,
+            `data.sallyport.${entrypoint}`,
+          ],
+          folder,
+        ),
       ) as {
         base?: { type: string; value: unknown }[][];
       };
