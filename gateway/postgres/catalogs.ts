@@ -5,8 +5,8 @@
  */
 import type { PostgresTarget } from "../config.ts";
 import { limits } from "../limits.ts";
-import type { PolicySource } from "../session/dependencies.ts";
-import type { Session } from "../session/session.ts";
+import type { PolicyRevision, PolicySource } from "../session/dependencies.ts";
+import type { LabelBinding } from "../store/queries.ts";
 import type { AnalysedStatement, InternalQuery, SessionAnalyser } from "./analysed.ts";
 import type { AnalyserSource } from "./server.ts";
 import { AnalysisCache } from "./sql/cache.ts";
@@ -15,18 +15,14 @@ import { bindLabels } from "./sql/labels.ts";
 import { loadCatalog, loadNames } from "./sql/load-catalog.ts";
 
 interface BindingStore {
-  labelBindings(target: string, database: string): Promise<readonly { name: string; oid: number; attnum: number }[]>;
-  saveLabelBindings(
-    target: string,
-    database: string,
-    rows: readonly { name: string; oid: number; attnum: number }[],
-  ): Promise<unknown>;
+  labelBindings(target: string, database: string): Promise<readonly LabelBinding[]>;
+  saveLabelBindings(target: string, database: string, rows: readonly LabelBinding[]): Promise<unknown>;
 }
 
 interface Shared {
   /** Rises when a session of this gateway ran something that may have changed names. */
   epoch: number;
-  loaded: { epoch: number; at: number; policy: object; context: NameContext } | undefined;
+  loaded: { epoch: number; at: number; policy: PolicyRevision; context: NameContext } | undefined;
 }
 
 export class Catalogs implements AnalyserSource {
@@ -39,7 +35,7 @@ export class Catalogs implements AnalyserSource {
     this.#policies = policies;
   }
 
-  forSession(target: PostgresTarget, database: string, session: Session): SessionAnalyser {
+  forSession(target: PostgresTarget, database: string): SessionAnalyser {
     const key = `${target.name}/${database}`;
     let shared = this.#shared.get(key);
     if (shared === undefined) {
@@ -52,7 +48,6 @@ export class Catalogs implements AnalyserSource {
       shared,
       target: target.name,
       database,
-      session,
     });
   }
 }
@@ -63,7 +58,6 @@ interface Parts {
   readonly shared: Shared;
   readonly target: string;
   readonly database: string;
-  readonly session: Session;
 }
 
 class CatalogAnalyser implements SessionAnalyser {
@@ -72,7 +66,7 @@ class CatalogAnalyser implements SessionAnalyser {
   #context: NameContext | undefined;
   #epoch = -1;
   #readAt = 0;
-  #policy: object | undefined;
+  #policy: PolicyRevision | undefined;
   #ownChange = true;
   /** Something the end of a transaction may undo was forwarded: SET LOCAL, or anything in one that fails. */
   #undoable = false;
@@ -151,8 +145,8 @@ class CatalogAnalyser implements SessionAnalyser {
     this.#readAt = now;
   }
 
-  async #load(run: InternalQuery, policy: object, epoch: number): Promise<NameContext> {
-    const { shared, store, target, database, policies } = this.#parts;
+  async #load(run: InternalQuery, policy: PolicyRevision, epoch: number): Promise<NameContext> {
+    const { shared, store, target, database } = this.#parts;
     const known = shared.loaded;
     const catalog: Catalog = await loadCatalog(run, known?.context.catalog);
     if (known && catalog === known.context.catalog && policy === known.policy) {
@@ -163,7 +157,7 @@ class CatalogAnalyser implements SessionAnalyser {
     const previous = new Map(
       (await store.labelBindings(target, database)).map((row) => [row.name, { oid: row.oid, attnum: row.attnum }]),
     );
-    const { labels, bindings } = bindLabels(catalog, policies.current().labelsOf(target), previous);
+    const { labels, bindings } = bindLabels(catalog, policy.labelsOf(target), previous);
     const rows = [...bindings].map(([name, { oid, attnum }]) => ({ name, oid, attnum }));
     const changed =
       rows.length !== previous.size ||

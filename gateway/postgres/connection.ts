@@ -16,7 +16,6 @@ import type { NoticeFields } from "./messages.ts";
 import { FrameReader } from "./reader.ts";
 import { checkParameter, Responses } from "./responses.ts";
 import type { RunOptions } from "./run.ts";
-import type { StartupRequest } from "./startup.ts";
 import type { UpstreamConnection } from "./upstream.ts";
 import { MessageWriter } from "./writer.ts";
 
@@ -49,7 +48,6 @@ export class Connection {
 
   constructor(options: {
     stream: ClientStream;
-    startup: StartupRequest;
     upstream: UpstreamConnection;
     run: RunOptions;
     key: CancelKey;
@@ -96,7 +94,7 @@ export class Connection {
   }
 
   /** Tells the client that it is in, and serves it. */
-  start(notices: readonly NoticeFields[] = []): void {
+  start(): void {
     encodeBackendMessage(this.#out, { type: "AuthenticationOk" });
     for (const [name, value] of this.#upstream.parameters) {
       if (checkParameter(name, value)) encodeBackendMessage(this.#out, { type: "ParameterStatus", name, value });
@@ -106,7 +104,6 @@ export class Connection {
       processId: this.key.processId,
       secretKey: this.key.secretKey,
     });
-    for (const fields of notices) encodeBackendMessage(this.#out, { type: "NoticeResponse", fields });
     encodeBackendMessage(this.#out, { type: "ReadyForQuery", status: "I" });
     this.#toClient();
     this.#socket.on("data", (chunk: Buffer) => {

@@ -1,12 +1,10 @@
 /** What the target still owes an answer to, in order: one entry a forwarded message. */
-import type { FieldDescription, NoticeFields } from "./messages.ts";
+import type { NoticeFields } from "./messages.ts";
 import type { Proposal } from "./registry.ts";
 import type { Run } from "./run.ts";
 
 export interface PreparedEntry {
   readonly text: string;
-  /** Fields as Describe of the statement gave them; formats are Bind's. */
-  fields?: readonly FieldDescription[];
 }
 export interface PortalEntry {
   run: Run;
@@ -27,7 +25,7 @@ export type Expected =
   | { readonly kind: "refused"; readonly fields: NoticeFields; readonly simple: boolean; answered: boolean }
   | { readonly kind: "parse"; readonly change: NameChange }
   | { readonly kind: "bind"; readonly change: NameChange }
-  | { readonly kind: "describeStatement"; readonly entry: PreparedEntry | undefined }
+  | { readonly kind: "describeStatement" }
   | { readonly kind: "describePortal"; readonly run: Run; readonly internal: boolean }
   | { readonly kind: "execute"; readonly run: Run; readonly change: NameChange | undefined }
   | { readonly kind: "close"; readonly change: NameChange }

@@ -15,7 +15,7 @@ import { denialFields, nativeError } from "./diagnostics.ts";
 import type { Expected, NameChange, PortalEntry, PreparedEntry } from "./expected.ts";
 import { encodeFrontendMessage } from "./frontend-encoder.ts";
 import type { Bind, Close, Describe, Execute, FrontendMessage, NoticeFields, Parse, Query } from "./messages.ts";
-import { type Lookup, NameRegistry } from "./registry.ts";
+import { NameRegistry } from "./registry.ts";
 import { Run, type RunOptions } from "./run.ts";
 import { MessageWriter } from "./writer.ts";
 
@@ -101,10 +101,10 @@ export class Machine {
         this.#batch += 1;
         this.#batchOpen = false;
         if (!this.copyingIn) this.expected.push({ kind: "sync" });
-        return this.#flush();
+        return this.flush();
       case "Flush":
         this.#send(message);
-        return this.#flush();
+        return this.flush();
       case "CopyData":
         return this.#copyData(message.data);
       case "CopyDone":
@@ -113,7 +113,7 @@ export class Machine {
         this.#send(message);
         this.copyingIn = false;
         this.expected.push({ kind: "copyEnd" });
-        return this.#flush();
+        return this.flush();
       case "FunctionCall":
         throw new GatewayError("protocol.unsupported", "function calls by message are not supported", {
           hint: "Call the function with SELECT.",
@@ -143,7 +143,7 @@ export class Machine {
       this.expected.push({ kind: "query", run, changes: this.#nameChanges(resolved.statements, run) });
       this.#noteForwarded(resolved.statements);
       this.#send(message);
-      return this.#flush();
+      return this.flush();
     });
   }
 
@@ -167,24 +167,9 @@ export class Machine {
         statements.push(statement);
         continue;
       }
-      let found: AnalysedCommand | undefined;
-      let outputs: readonly AnalysedStatement[] = [];
-      if (statement.execute) {
-        const inText = made.get(use.name);
-        const lookup: Lookup<PreparedEntry> =
-          inText === undefined
-            ? this.statements.lookup(use.name, this.#batch)
-            : { kind: "found", value: { text: inText } };
-        if (lookup.kind === "unsettled") return "unsettled";
-        if (lookup.kind === "found") found = this.#analyser.analyse(lookup.value.text);
-        outputs = found?.statements ?? [];
-      } else {
-        const lookup = this.portals.lookup(use.name, this.#batch);
-        if (lookup.kind === "unsettled") return "unsettled";
-        if (lookup.kind === "found") found = this.#analyser.analyse(lookup.value.statement.text);
-        outputs = found?.statements ?? [];
-        // DECLARE … CURSOR FOR q: what FETCH gives is what q gives.
-      }
+      const body = this.#textOf(statement, made);
+      if (body === "unsettled") return "unsettled";
+      const found = body && this.#analyser.analyse(body.text);
       if (found === undefined) {
         incomplete.push(`"${use.name}" names no statement or cursor of this session`);
         statements.push(statement);
@@ -193,7 +178,7 @@ export class Machine {
       inputs.push(...found.command.statements);
       incomplete.push(...found.command.incomplete);
       fingerprints.push(found.command.fingerprint);
-      statements.push({ ...statement, outputColumns: outputs.at(-1)?.outputColumns ?? null });
+      statements.push({ ...statement, outputColumns: found.statements.at(-1)?.outputColumns ?? null });
     }
     const key = `${text}\u0000${fingerprints.join()}`;
     const known = this.#combined.get(key);
@@ -209,6 +194,20 @@ export class Machine {
     this.#combined.set(key, { context: this.#analyser.context, analysis });
     return { analysis, statements };
   }
+
+  /** The statement that EXECUTE or FETCH stands for. @param made PREPAREd earlier in the same text */
+  #textOf(statement: AnalysedStatement, made: ReadonlyMap<string, string>): PreparedEntry | undefined | "unsettled" {
+    const prepared = statement.execute && made.get(statement.execute.name);
+    if (prepared !== undefined) return { text: prepared };
+    if (statement.execute) {
+      const lookup = this.statements.lookup(statement.execute.name, this.#batch);
+      return lookup.kind === "found" ? lookup.value : lookup.kind === "absent" ? undefined : "unsettled";
+    }
+    const lookup = this.portals.lookup(statement.fetch?.name ?? "", this.#batch);
+    // What FETCH gives is what the cursor's query gives.
+    return lookup.kind === "found" ? lookup.value.statement : lookup.kind === "absent" ? undefined : "unsettled";
+  }
+
   readonly #combined = new Map<string, { context: object; analysis: CommandAnalysis }>();
 
   /** What names will mean once each statement of a simple query has succeeded. */
@@ -291,15 +290,16 @@ export class Machine {
     const analysed = this.#analyser.analyse(entry.text);
     const resolved = this.#resolve(analysed, entry.text);
     if (resolved === "unsettled") return this.#settle().then(() => this.#bind(message));
-    // The views of the received bytes are valid now only: encode before anything is awaited.
-    const encoded = Buffer.from(encodeFrontendMessage(new MessageWriter(), message).take());
-    return then(this.#authorise(entry.text, resolved.analysis, params, "bind"), (ruling) => {
+    const authorised = this.#authorise(entry.text, resolved.analysis, params, "bind");
+    // The views of the received bytes are valid now only: what outlives a wait is a copy.
+    const bind = authorised instanceof Promise ? detached(message) : message;
+    return then(authorised, (ruling) => {
       if (ruling.kind === "denied") return this.#refuse(ruling, analysed, false);
       const run = new Run(ruling.permit, resolved.statements, this.#options);
       const portal: PortalEntry = { run, statement: entry, params, context: this.#analyser.context, hold: false };
       const proposal = this.portals.propose(message.portal, this.#batch, portal);
       this.expected.push({ kind: "bind", change: { registry: "portals", name: message.portal, proposal } });
-      this.#writer.bytes(encoded);
+      this.#send(bind);
       // Rows are masked by what the portal itself will send, asked of the target and not of the client.
       this.#send({ type: "Describe", kind: "portal", name: message.portal });
       this.expected.push({ kind: "describePortal", run, internal: true });
@@ -341,9 +341,7 @@ export class Machine {
   #describe(message: Describe): void | Promise<void> {
     this.#batchOpen = true;
     if (message.kind === "statement") {
-      const lookup = this.statements.lookup(message.name, this.#batch);
-      if (lookup.kind === "unsettled") return this.#settle().then(() => this.#describe(message));
-      this.expected.push({ kind: "describeStatement", entry: lookup.kind === "found" ? lookup.value : undefined });
+      this.expected.push({ kind: "describeStatement" });
     } else {
       const lookup = this.portals.lookup(message.name, this.#batch);
       if (lookup.kind === "unsettled") return this.#settle().then(() => this.#describe(message));
@@ -382,7 +380,7 @@ export class Machine {
     const head = this.expected.find((entry) => entry.kind === "query" || entry.kind === "execute");
     if (head) head.run.copy("in", data);
     this.#send({ type: "CopyData", data });
-    if (this.#writer.length > limits.upstreamBufferBytesMax) return void this.#flush();
+    if (this.#writer.length > limits.upstreamBufferBytesMax) return void this.flush();
   }
 
   // --- shared ---
@@ -401,7 +399,7 @@ export class Machine {
     if (!(ruling instanceof Promise)) return ruling;
     this.#hold = hold;
     // What was judged before goes out now: the wait may be long.
-    this.#flush();
+    this.flush();
     return ruling.finally(() => {
       this.#hold = undefined;
     });
@@ -422,7 +420,7 @@ export class Machine {
       this.#send({ type: "Parse", statement: "", query: refusedStatement, parameterTypeOids: [] });
       this.#skipToSync = true;
     }
-    this.#flush();
+    this.flush();
   }
 
   /** SET sallyport.reason = … and its like, as the statement is forwarded. */
@@ -449,7 +447,7 @@ export class Machine {
     if (this.#batchOpen && this.expected.length > 0) {
       this.#send({ type: "Flush" });
     }
-    this.#flush();
+    this.flush();
     while (this.expected.length > 0) await new Promise<void>((resolve) => this.#settled.push(resolve));
     if (!this.#analyser.stale || this.transactionStatus === "E") return;
     if (this.#batchOpen) {
@@ -477,7 +475,7 @@ export class Machine {
         },
       });
       this.#send({ type: "Query", query: sql });
-      this.#flush();
+      this.flush();
     });
   }
 
@@ -486,18 +484,17 @@ export class Machine {
   }
 
   /** Hands over what was encoded; the port waits for the record where durability says so. */
-  #flush(): void {
-    if (this.#writer.length > 0) this.#ports.forward(this.#writer.take());
-  }
-
-  /** The end of what the client sent for now. */
   flush(): void {
-    this.#flush();
+    if (this.#writer.length > 0) this.#ports.forward(this.#writer.take());
   }
 }
 
 function then<T>(value: T | Promise<T>, next: (value: T) => void | Promise<void>): void | Promise<void> {
   return value instanceof Promise ? value.then(next) : next(value);
+}
+
+function detached(message: Bind): Bind {
+  return { ...message, parameters: message.parameters.map((value) => value && Buffer.from(value)) };
 }
 
 function combine(fingerprints: readonly string[]): string {

@@ -46,10 +46,12 @@ export function checkParameter(name: string, value: string): boolean {
   return reported.has(lower);
 }
 
+/** What each completion answers. */
+const completes = { ParseComplete: "parse", BindComplete: "bind", CloseComplete: "close" } as const;
+
 export class Responses {
   readonly #machine: Machine;
   readonly #out: MessageWriter;
-  #canonicalUntilReady = false;
   #noticeCount = 0;
 
   /** @param out what goes to the client; its owner takes it after each chunk. */
@@ -89,14 +91,12 @@ export class Responses {
   #answer(head: Exclude<Expected, { kind: "internal" }>, message: BackendMessage): void {
     switch (message.type) {
       case "ParseComplete":
-        if (head.kind !== "parse") throw unexpected(message);
-        return this.#settled(head, head.change, message);
       case "BindComplete":
-        if (head.kind !== "bind") throw unexpected(message);
-        return this.#settled(head, head.change, message);
       case "CloseComplete":
-        if (head.kind !== "close") throw unexpected(message);
-        return this.#settled(head, head.change, message);
+        if (!("change" in head) || head.kind !== completes[message.type]) throw unexpected(message);
+        this.#settle(head.change, true);
+        this.#shift();
+        return this.#pass(message);
       case "ParameterDescription":
         if (head.kind !== "describeStatement") throw unexpected(message);
         return this.#pass(message);
@@ -145,19 +145,12 @@ export class Responses {
     else this.#machine.portals.settle(change.name, change.proposal, accepted);
   }
 
-  #settled(_head: Expected, change: NameChange, message: BackendMessage): void {
-    this.#settle(change, true);
-    this.#shift();
-    this.#pass(message);
-  }
-
   #description(head: Expected, message: RowDescription): void {
     switch (head.kind) {
       case "query":
         head.run.describe(message.fields);
         return this.#pass(message);
       case "describeStatement":
-        if (head.entry) head.entry.fields = message.fields;
         this.#shift();
         return this.#pass(message);
       case "describePortal":
@@ -171,17 +164,12 @@ export class Responses {
   }
 
   #complete(head: Expected, tag: string, message: BackendMessage): void {
-    if (head.kind === "query") {
-      const index = head.run.statementIndex;
-      const ended = head.run.complete(tag);
-      this.#settle(head.changes.get(index), true);
-      if (ended?.deallocate?.name === null) this.#machine.statements.clear();
-      return this.#pass(message);
-    }
-    if (head.kind !== "execute") throw unexpected(message);
+    if (head.kind !== "query" && head.kind !== "execute") throw unexpected(message);
+    const change = head.kind === "query" ? head.changes.get(head.run.statementIndex) : head.change;
     const ended = head.run.complete(tag);
-    this.#settle(head.change, true);
+    this.#settle(change, true);
     if (ended?.deallocate?.name === null) this.#machine.statements.clear();
+    if (head.kind === "query") return this.#pass(message);
     head.run.finish();
     this.#shift();
     this.#dropCopyEnd();
@@ -208,7 +196,6 @@ export class Responses {
     const { expected } = this.#machine;
     this.#machine.transactionStatus = status;
     this.#machine.copyingIn = false;
-    this.#canonicalUntilReady = false;
     this.#noticeCount = 0;
     if (status === "I") this.#machine.portals.clear((portal) => portal.hold);
     if (head.kind === "query") {
@@ -264,7 +251,7 @@ export class Responses {
   }
 
   #anyCanonical(): boolean {
-    return this.#canonicalUntilReady || this.#machine.expected.some((entry) => "run" in entry && entry.run.canonical);
+    return this.#machine.expected.some((entry) => "run" in entry && entry.run.canonical);
   }
 
   #notice(fields: NoticeFields): void {

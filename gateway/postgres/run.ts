@@ -53,7 +53,7 @@ export class Run {
   get canonical(): boolean {
     return this.permit.decision.diagnostics === "canonical";
   }
-  get current(): AnalysedStatement | undefined {
+  get #current(): AnalysedStatement | undefined {
     return this.statements[this.#statement];
   }
 
@@ -63,7 +63,7 @@ export class Run {
    */
   describe(fields: readonly FieldDescription[]): void {
     const { complete } = this.permit.analysis;
-    const predicted = this.current?.outputColumns ?? null;
+    const predicted = this.#current?.outputColumns ?? null;
     if (predicted !== null && predicted.length !== fields.length) throw mismatch("another number of columns");
     const maskers: (Masker | undefined)[] = [];
     const names: (string | undefined)[] = [];
@@ -130,8 +130,8 @@ export class Run {
   complete(tag: string): AnalysedStatement | undefined {
     this.#startCapture().finish(tag);
     this.#capture = undefined;
-    const ended = this.current;
-    if (this.#statement < this.statements.length - 1 || this.statements.length > 1) {
+    const ended = this.#current;
+    if (this.statements.length > 1) {
       this.#statement += 1;
       this.#fields = undefined;
       this.#maskers = undefined;

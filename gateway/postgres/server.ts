@@ -18,12 +18,13 @@ import { Connection, newCancelKey } from "./connection.ts";
 import { errorFields } from "./diagnostics.ts";
 import { ClientStream, handshake } from "./handshake.ts";
 import type { CancelRequest } from "./messages.ts";
+import type { StartupRequest } from "./startup.ts";
 import { connectUpstream } from "./upstream.ts";
 import { MessageWriter } from "./writer.ts";
 
 export interface AnalyserSource {
   /** Names of one database of a target, for one session. */
-  forSession(target: PostgresTarget, database: string, session: Session): SessionAnalyser;
+  forSession(target: PostgresTarget, database: string): SessionAnalyser;
 }
 
 export interface PostgresServerOptions {
@@ -149,7 +150,7 @@ export class PostgresServer {
   }
 
   async #open(caller: Extract<Awaited<ReturnType<typeof handshake>>, { kind: "caller" }>): Promise<void> {
-    const { config, dependencies, approvals, novelty, analysers, hashKey } = this.#options;
+    const { config, dependencies, approvals, novelty } = this.#options;
     const { stream, startup, token } = caller;
     if (this.#draining) throw new GatewayError("session.draining", "the gateway is shutting down");
     const authenticated = await dependencies.verifier.verify(token);
@@ -171,7 +172,7 @@ export class PostgresServer {
       },
     );
     try {
-      await this.#serve(session, target, database, { stream, startup, analysers, hashKey });
+      await this.#serve(session, target, database, stream, startup);
     } catch (fault) {
       await session.close("fault", fault instanceof GatewayError ? fault.message : "fault");
       throw fault;
@@ -182,29 +183,24 @@ export class PostgresServer {
     session: Session,
     target: PostgresTarget,
     database: string,
-    parts: {
-      stream: ClientStream;
-      startup: Parameters<typeof newConnection>[0]["startup"];
-      analysers: AnalyserSource;
-      hashKey: Uint8Array;
-    },
+    stream: ClientStream,
+    startup: StartupRequest,
   ): Promise<void> {
-    const { config, dependencies } = this.#options;
+    const { config, dependencies, analysers, hashKey } = this.#options;
     const upstream = await connectUpstream({
       ...upstreamAddress(target),
       database,
-      parameters: parts.startup.settings,
+      parameters: startup.settings,
     });
-    const analyser = parts.analysers.forSession(target, database, session);
-    parts.stream.release();
-    let key = newCancelKey(parts.startup.minor);
-    while (this.#connections.has(key.processId)) key = newCancelKey(parts.startup.minor);
-    const connection = newConnection({
-      stream: parts.stream,
-      startup: parts.startup,
+    const analyser = analysers.forSession(target, database);
+    stream.release();
+    let key = newCancelKey(startup.minor);
+    while (this.#connections.has(key.processId)) key = newCancelKey(startup.minor);
+    const connection = new Connection({
+      stream,
       upstream,
       key,
-      run: { session, analyser, hashKey: parts.hashKey, rowBytesMax: config.store.recording.rows_bytes_per_command },
+      run: { session, analyser, hashKey, rowBytesMax: config.store.recording.rows_bytes_per_command },
       onEnd: (reason, error) => {
         this.#connections.delete(key.processId);
         const message = error instanceof GatewayError ? error.message : undefined;
@@ -230,10 +226,8 @@ export class PostgresServer {
   }
 }
 
-const newConnection = (options: ConstructorParameters<typeof Connection>[0]) => new Connection(options);
-
 /** Where and as whom a target is reached. The secret is read at each use, so that a rotated one is taken up. */
-export function upstreamAddress(target: PostgresTarget) {
+function upstreamAddress(target: PostgresTarget) {
   const { credential } = target;
   return {
     host: target.address.host,

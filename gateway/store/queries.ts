@@ -40,6 +40,13 @@ export interface UseApproval {
   readonly at: number;
 }
 
+export interface LabelBinding {
+  /** schema.table.column as the policy's data spells it. */
+  readonly name: string;
+  readonly oid: number;
+  readonly attnum: number;
+}
+
 export interface SessionFilter {
   readonly who?: string | undefined;
   readonly issuer?: string | undefined;
@@ -159,12 +166,7 @@ export const storeQueries = {
   },
 
   /** Replaces what was bound: a name that is no longer labelled is forgotten. */
-  async saveLabelBindings(
-    db: Database,
-    target: string,
-    database: string,
-    rows: readonly { readonly name: string; readonly oid: number; readonly attnum: number }[],
-  ) {
+  async saveLabelBindings(db: Database, target: string, database: string, rows: readonly LabelBinding[]) {
     await db.transaction(async (tx) => {
       await tx.delete(labelBindings).where(and(eq(labelBindings.target, target), eq(labelBindings.database, database)));
       if (rows.length > 0) await tx.insert(labelBindings).values(rows.map((row) => ({ target, database, ...row })));
