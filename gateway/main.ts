@@ -90,10 +90,7 @@ async function main(): Promise<void> {
             getApproval: (id) => store.getApproval(id),
             decideApproval: (decision) => store.decideApproval(decision),
             listSessions: (query) => store.listSessions(query),
-            getSession: async (id) => {
-              const row = await store.getSession(id);
-              return row && { ...row, openedAt: row.openedAt, closedAt: row.closedAt, closeReason: row.closeReason };
-            },
+            getSession: (id) => store.getSession(id),
             events: (id, fromSeq) => readEvents(store, id, fromSeq),
           },
           log,

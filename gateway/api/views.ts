@@ -1,5 +1,6 @@
 /** What the API reads from the store, and how it shows it: times as RFC 3339, nothing that a caller needs not. */
 import type { Verdict } from "../policy/decision.ts";
+import type { SessionFilter } from "../store/queries.ts";
 import type { HeldCommand, Person } from "./approval-rules.ts";
 
 export interface ApprovalRecord extends Person {
@@ -36,18 +37,10 @@ export interface SessionRecord extends Person {
   readonly commands: number;
 }
 
-export interface SessionQuery {
-  readonly who?: string | undefined;
-  /** Both: sessions of exactly this identity. */
-  readonly issuer?: string | undefined;
-  readonly subject?: string | undefined;
-  readonly target?: string | undefined;
+/** With `issuer` and `subject`: sessions of exactly this identity. */
+export interface SessionQuery extends SessionFilter {
   readonly verdict?: Verdict | undefined;
   readonly text?: string | undefined;
-  readonly since?: number | undefined;
-  readonly until?: number | undefined;
-  readonly before?: string | undefined;
-  readonly limit: number;
 }
 
 /** The part of the store that the API uses. */

@@ -5,6 +5,7 @@ import type { Logger } from "../log.ts";
 import type { Decision, Revision } from "../policy/decision.ts";
 import type { CommandAnalysis, NowInput, SessionInput } from "../policy/input.ts";
 import type { RecordedEvent, SessionClosed, SessionOpened } from "../recording/events.ts";
+import type { NewApproval, UseApproval } from "../store/queries.ts";
 
 export interface SessionJudge {
   judge(
@@ -36,23 +37,6 @@ export interface RecordingSource {
   session(opened: SessionOpened): SessionRecorder;
 }
 
-export interface ApprovalRow {
-  readonly id: string;
-  readonly session: string;
-  readonly command: number;
-  readonly issuer: string;
-  readonly subject: string;
-  readonly email: string;
-  readonly target: string;
-  readonly text: string;
-  readonly digest: string;
-  readonly fingerprint: string;
-  readonly revision: string;
-  readonly from: readonly string[];
-  readonly count: number;
-  readonly created: number;
-  readonly expires: number;
-}
 export interface ApprovalState {
   readonly state: string;
   readonly decisions: readonly {
@@ -68,17 +52,9 @@ export interface ApprovalState {
 export interface SessionStore {
   fingerprintSeen(identityKey: string, target: string, fingerprint: string): Promise<boolean>;
   recordFingerprint(identityKey: string, target: string, fingerprint: string): Promise<void> | void;
-  createApproval(row: ApprovalRow): Promise<unknown>;
+  createApproval(row: NewApproval): Promise<unknown>;
   getApproval(id: string): Promise<ApprovalState | undefined>;
-  consumeApproval(use: {
-    readonly id: string;
-    readonly digest: string;
-    readonly revision: string;
-    readonly issuer: string;
-    readonly subject: string;
-    readonly target: string;
-    readonly at: number;
-  }): Promise<boolean>;
+  consumeApproval(use: UseApproval): Promise<boolean>;
   expireApproval(id: string, state: "expired" | "cancelled"): Promise<unknown>;
 }
 

@@ -65,6 +65,16 @@ export interface OpenRequest {
   readonly context: SessionContext;
 }
 
+/** A command as it was judged. */
+interface Judged {
+  readonly command: number;
+  readonly startedAtMs: number;
+  readonly digest: string;
+  readonly novel: boolean;
+  readonly decision: Decision;
+  readonly policy: PolicyRevision;
+}
+
 export class Session {
   readonly id: string;
   readonly identity: Authenticated["identity"];
@@ -145,13 +155,16 @@ export class Session {
 
   /** The revision that judges now; a change of it is recorded, and judges everything from here on. */
   get policy(): PolicyRevision {
-    const current = this.#dependencies.policies.current();
-    if (current !== this.#policy) {
-      this.#policy = current;
-      this.#judge = current.forSession(this.#base());
-      this.record({ type: "session.revision", at: Date.now(), revision: current.revision });
-    }
+    this.#takeRevision();
     return this.#policy;
+  }
+
+  #takeRevision(): void {
+    const current = this.#dependencies.policies.current();
+    if (current === this.#policy) return;
+    this.#policy = current;
+    this.#judge = current.forSession(this.#base());
+    this.record({ type: "session.revision", at: Date.now(), revision: current.revision });
   }
 
   #base(): Omit<SessionInput, "now"> {
@@ -192,12 +205,12 @@ export class Session {
     const decision = this.#decide(request.analysis, digest, novel, request.params);
     const command = ++this.#commands;
     const startedAtMs = Date.now();
-    const forwarded = decision.verdict === "allow" || decision.verdict === "mask";
-    this.#recordIntent(request, { command, startedAtMs, digest, novel, decision, policy, forwarded });
+    const judged: Judged = { command, startedAtMs, digest, novel, decision, policy };
+    this.#recordIntent(request, { ...judged, forwarded: decision.verdict === "allow" || decision.verdict === "mask" });
     switch (decision.verdict) {
       case "allow":
       case "mask": {
-        const permit = this.#permit({ command, startedAtMs, decision, policy, analysis: request.analysis });
+        const permit = this.#permit(request, judged);
         if (!novel) return { kind: "permitted", permit };
         return this.#novelty
           .saw(this.#identityKey, this.target.name, request.analysis.fingerprint)
@@ -207,22 +220,11 @@ export class Session {
         this.#outcome(command, "denied", startedAtMs);
         return { kind: "denied", denial: deniedBy(decision) };
       case "approve":
-        return this.#hold(request, hold, { command, startedAtMs, digest, novel, decision, policy });
+        return this.#hold(request, hold, judged);
     }
   }
 
-  async #hold(
-    request: CommandRequest,
-    hold: Hold,
-    judged: {
-      command: number;
-      startedAtMs: number;
-      digest: string;
-      novel: boolean;
-      decision: Decision;
-      policy: PolicyRevision;
-    },
-  ): Promise<Ruling> {
+  async #hold(request: CommandRequest, hold: Hold, judged: Judged): Promise<Ruling> {
     const { command, startedAtMs, digest, decision, policy } = judged;
     if (decision.approval === undefined) throw new GatewayError("policy.decision_invalid", "approve without its terms");
     await this.committed();
@@ -286,27 +288,14 @@ export class Session {
   }
 
   /** After an approval: the intent is recorded again, now as forwarded. */
-  async #forward(
-    request: CommandRequest,
-    judged: {
-      command: number;
-      startedAtMs: number;
-      digest: string;
-      novel: boolean;
-      decision: Decision;
-      policy: PolicyRevision;
-    },
-  ): Promise<Ruling> {
+  async #forward(request: CommandRequest, judged: Judged): Promise<Ruling> {
     this.#recordIntent(request, { ...judged, forwarded: true });
     await this.#novelty.saw(this.#identityKey, this.target.name, request.analysis.fingerprint);
-    const { command, startedAtMs, decision, policy } = judged;
-    return {
-      kind: "permitted",
-      permit: this.#permit({ command, startedAtMs, decision, policy, analysis: request.analysis }),
-    };
+    return { kind: "permitted", permit: this.#permit(request, judged) };
   }
 
-  #permit(permit: Permit): Permit {
+  #permit(request: CommandRequest, { command, startedAtMs, decision, policy }: Judged): Permit {
+    const permit: Permit = { command, startedAtMs, decision, policy, analysis: request.analysis };
     permits.add(permit);
     return permit;
   }
@@ -317,8 +306,7 @@ export class Session {
         hint: "Get a new token and connect again.",
       });
     }
-    const { policy } = this;
-    void policy;
+    this.#takeRevision();
     try {
       return this.#judge.judge(analysis, { digest, novel, params }, policyNow()).decision;
     } catch (fault) {
@@ -339,18 +327,7 @@ export class Session {
     }
   }
 
-  #recordIntent(
-    request: CommandRequest,
-    judged: {
-      command: number;
-      startedAtMs: number;
-      digest: string;
-      novel: boolean;
-      decision: Decision;
-      policy: PolicyRevision;
-      forwarded: boolean;
-    },
-  ): void {
+  #recordIntent(request: CommandRequest, judged: Judged & { readonly forwarded: boolean }): void {
     let analysis = this.#analyses.get(request.analysis);
     if (analysis === undefined) {
       analysis = ++this.#analysisCount;
@@ -359,22 +336,13 @@ export class Session {
     }
     const { redact } = this.#dependencies;
     const { decision } = judged;
-    const text = redact(request.text);
     this.record({
       type: "intent",
       at: Date.now(),
       command: judged.command,
       via: request.via,
-      text: text.length > limits.recordedTextBytesMax ? text.slice(0, limits.recordedTextBytesMax) : text,
-      params: request.params.map((value) =>
-        value === null
-          ? null
-          : redact(
-              value.length > limits.recordedParameterBytesMax
-                ? value.slice(0, limits.recordedParameterBytesMax)
-                : value,
-            ),
-      ),
+      text: redact(request.text).slice(0, limits.recordedTextBytesMax),
+      params: request.params.map((value) => value && redact(value.slice(0, limits.recordedParameterBytesMax))),
       digest: judged.digest,
       analysis,
       novel: judged.novel,
