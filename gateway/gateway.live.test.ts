@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import postgres from "postgres";
 import { startIdentityProvider } from "../scripts/demo/identity-provider.ts";
+import { runPsql } from "../scripts/postgres/psql.ts";
 import { freePort, type RunningPostgres, startPostgres } from "../scripts/postgres/server.ts";
 import { verifySession } from "./recording/reader.ts";
 import { Recording } from "./recording/writer.ts";
@@ -105,25 +106,12 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-async function psql(user: string, input: string, sslmode = "disable") {
-  const child = Bun.spawn(
-    [
-      "psql",
-      "-X",
-      "-v",
-      "VERBOSITY=verbose",
-      `host=127.0.0.1 port=${port} dbname=demo user=${user}@example.com sslmode=${sslmode}`,
-    ],
-    {
-      stdin: Buffer.from(input),
-      stdout: "pipe",
-      stderr: "pipe",
-      env: { PATH: process.env.PATH ?? "", PGPASSWORD: tokens[user] ?? "", HOME: folder },
-    },
+const psql = (user: string, input: string, sslmode = "disable") =>
+  runPsql(
+    `host=127.0.0.1 port=${port} dbname=demo user=${user}@example.com sslmode=${sslmode}`,
+    tokens[user] ?? "",
+    input,
   );
-  const [out, err] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
-  return { out, err };
-}
 
 test("an analyst reads, with labelled columns masked", async () => {
   const { out, err } = await psql("ann", "select id, name, email, ssn from customers order by id limit 3;\n");

@@ -5,6 +5,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import postgres from "postgres";
 import { startIdentityProvider } from "../../scripts/demo/identity-provider.ts";
+import { runPsql } from "../../scripts/postgres/psql.ts";
 import { type RunningPostgres, startPostgres } from "../../scripts/postgres/server.ts";
 import { parseConfig } from "../config.ts";
 import { createVerifier } from "../identity/verifier.ts";
@@ -176,20 +177,8 @@ function client(options: Record<string, unknown> = {}) {
   });
 }
 
-async function psql(input: string, password = token, user = "ann@example.com") {
-  const child = Bun.spawn(
-    ["psql", "-X", "-v", "VERBOSITY=verbose", `host=127.0.0.1 port=${port} dbname=app user=${user} sslmode=disable`],
-    {
-      stdin: Buffer.from(input),
-      stdout: "pipe",
-      stderr: "pipe",
-      env: { PATH: process.env.PATH ?? "", PGPASSWORD: password, HOME: "/tmp" },
-    },
-  );
-  const [out, err] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
-  await child.exited;
-  return { out, err };
-}
+const psql = (input: string, password = token, user = "ann@example.com") =>
+  runPsql(`host=127.0.0.1 port=${port} dbname=app user=${user} sslmode=disable`, password, input);
 
 test("psql runs queries, describes tables, copies both ways and sees errors as PostgreSQL words them", async () => {
   const { out, err } = await psql(
