@@ -18,6 +18,7 @@ export interface SessionOpened {
   readonly client: { readonly address: string; readonly application: string };
   readonly context: SessionContext;
   readonly revision: Revision;
+  readonly verdict: Verdict;
   readonly rules: readonly Rule[];
   readonly gateway: string;
 }
@@ -47,6 +48,8 @@ export interface ApprovalRecorded {
 export interface Intent {
   readonly type: "intent";
   readonly at: Millis;
+  /** When policy judged: its `input.now` is this, in whole seconds. Earlier than `at` where people decided in between. */
+  readonly judgedAt: Millis;
   /** 1, 2, 3 … in the session. */
   readonly command: number;
   /** Where the command came from: "query", "parse", "execute", "sql-execute" … */

@@ -19,6 +19,7 @@ const opened = (session: string): SessionOpened => ({
   client: { address: "127.0.0.1", application: "test" },
   context: { reason: "", prompt: "", ticket: "", trace: "" },
   revision: { digest: "sha256:r" },
+  verdict: "allow",
   rules: [],
   gateway: "g",
 });

@@ -4,7 +4,7 @@ import type { NowInput } from "../policy/input.ts";
 const weekdays = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"] as const;
 let cached: { second: number; now: NowInput } | undefined;
 
-export function policyNow(ms = Date.now()): NowInput {
+export function policyNow(ms: number): NowInput {
   const second = Math.floor(ms / 1_000);
   if (cached?.second === second) return cached.now;
   const date = new Date(second * 1_000);

@@ -69,6 +69,7 @@ export interface OpenRequest {
 interface Judged {
   readonly command: number;
   readonly startedAtMs: number;
+  readonly judgedAtMs: number;
   readonly digest: string;
   readonly novel: boolean;
   readonly decision: Decision;
@@ -102,17 +103,19 @@ export class Session {
   ): Promise<Session> {
     const policy = dependencies.policies.current();
     const id = randomUUID();
+    const at = Date.now();
     const base = baseInput(id, request.authenticated.identity, request.target, request.client, request.context);
-    const decision = policy.judgeSession({ ...base, now: policyNow() });
+    const decision = policy.judgeSession({ ...base, now: policyNow(at) });
     const recorder = dependencies.recording.session({
       type: "session.opened",
-      at: Date.now(),
+      at,
       session: id,
       identity: base.identity,
       target: base.target,
       client: base.session.client,
       context: request.context,
       revision: policy.revision,
+      verdict: decision.verdict,
       rules: decision.rules,
       gateway: dependencies.gateway,
     });
@@ -188,7 +191,7 @@ export class Session {
    */
   preview(analysis: CommandAnalysis, text: string): Decision {
     // Whether the pattern is known and what the parameters are is not known yet: they are judged at execution.
-    return this.#decide(analysis, digestOf(text, []), false, []);
+    return this.#decide(analysis, digestOf(text, []), false, [], Date.now());
   }
 
   /** Judges, holds where policy says so, and records the intent. At once where nothing has to be waited for. */
@@ -202,10 +205,10 @@ export class Session {
   #authorise(request: CommandRequest, hold: Hold, novel: boolean): Ruling | Promise<Ruling> {
     const digest = digestOf(request.text, request.params);
     const { policy } = this;
-    const decision = this.#decide(request.analysis, digest, novel, request.params);
-    const command = ++this.#commands;
     const startedAtMs = Date.now();
-    const judged: Judged = { command, startedAtMs, digest, novel, decision, policy };
+    const decision = this.#decide(request.analysis, digest, novel, request.params, startedAtMs);
+    const command = ++this.#commands;
+    const judged: Judged = { command, startedAtMs, judgedAtMs: startedAtMs, digest, novel, decision, policy };
     this.#recordIntent(request, { ...judged, forwarded: decision.verdict === "allow" || decision.verdict === "mask" });
     switch (decision.verdict) {
       case "allow":
@@ -218,7 +221,7 @@ export class Session {
       }
       case "deny":
         this.#outcome(command, "denied", startedAtMs);
-        return { kind: "denied", denial: deniedBy(decision) };
+        return { kind: "denied", denial: this.#deniedBy(decision, command) };
       case "approve":
         return this.#hold(request, hold, judged);
     }
@@ -270,10 +273,11 @@ export class Session {
     }
     // The revision may have changed while people were deciding: the new one judges, and its own approval is needed.
     if (this.policy !== policy) {
-      const again = this.#decide(request.analysis, digest, judged.novel, request.params);
+      const judgedAtMs = Date.now();
+      const again = this.#decide(request.analysis, digest, judged.novel, request.params, judgedAtMs);
       if (again.verdict !== "allow" && again.verdict !== "mask") {
         this.#outcome(command, "denied", startedAtMs);
-        const denial = deniedBy(again);
+        const denial = this.#deniedBy(again, command);
         return {
           kind: "denied",
           denial:
@@ -282,7 +286,7 @@ export class Session {
               : { ...denial, message: "the policy changed while this command was held", hint: "Run it again." },
         };
       }
-      return this.#forward(request, { ...judged, decision: again, policy: this.policy });
+      return this.#forward(request, { ...judged, judgedAtMs, decision: again, policy: this.policy });
     }
     return this.#forward(request, judged);
   }
@@ -300,15 +304,21 @@ export class Session {
     return permit;
   }
 
-  #decide(analysis: CommandAnalysis, digest: string, novel: boolean, params: readonly (string | null)[]): Decision {
-    if (Date.now() >= this.expiresAtMs) {
+  #decide(
+    analysis: CommandAnalysis,
+    digest: string,
+    novel: boolean,
+    params: readonly (string | null)[],
+    atMs: number,
+  ): Decision {
+    if (atMs >= this.expiresAtMs) {
       throw new GatewayError("session.expired", "the token of this session has expired", {
         hint: "Get a new token and connect again.",
       });
     }
     this.#takeRevision();
     try {
-      return this.#judge.judge(analysis, { digest, novel, params }, policyNow()).decision;
+      return this.#judge.judge(analysis, { digest, novel, params }, policyNow(atMs)).decision;
     } catch (fault) {
       // A policy that cannot answer denies (invariant 1); what went wrong is in the log and named in the rule.
       const code = fault instanceof GatewayError ? fault.code : "policy.evaluation_failed";
@@ -339,6 +349,7 @@ export class Session {
     this.record({
       type: "intent",
       at: Date.now(),
+      judgedAt: judged.judgedAtMs,
       command: judged.command,
       via: request.via,
       text: redact(request.text).slice(0, limits.recordedTextBytesMax),
@@ -369,6 +380,16 @@ export class Session {
   #outcome(command: number, status: Outcome["status"], startedAtMs: number, sqlstate?: string): void {
     const at = Date.now();
     this.record({ type: "outcome", at, command, status, ...(sqlstate && { sqlstate }), durationMs: at - startedAtMs });
+  }
+
+  #deniedBy(decision: Decision, command: number): Denial {
+    return {
+      code: "denied",
+      message: denialMessage(decision.rules, "this command"),
+      detail: rulesDetail(decision.rules),
+      hint: `Change the command as the rules say, or ask the owners of the policy. What decided: sallyport policy explain --session ${this.id} --command ${command}`,
+      rules: decision.rules,
+    };
   }
 
   /** Undefined when everything recorded so far may be acted upon now; else resolves when it may. */
@@ -408,14 +429,4 @@ function denialMessage(rules: readonly Rule[], what: string): string {
 
 function rulesDetail(rules: readonly Rule[]): string {
   return rules.map((rule) => `${rule.id}: ${rule.message}`).join("\n");
-}
-
-function deniedBy(decision: Decision): Denial {
-  return {
-    code: "denied",
-    message: denialMessage(decision.rules, "this command"),
-    detail: rulesDetail(decision.rules),
-    hint: "Change the command as the rules say, or ask the owners of the policy; `sallyport policy explain` shows why.",
-    rules: decision.rules,
-  };
 }
