@@ -30,15 +30,20 @@ function run(command: readonly string[], cwd: string): string {
   return result.stdout.toString();
 }
 
+/** sha256:<hex> of the sources' names and contents: what a bundle made of them says of itself. */
+export function sourceRevision(folder: string): string {
+  const revision = createHash("sha256");
+  for (const name of policySources(folder)) {
+    const content = readFileSync(join(folder, name));
+    revision.update(`${name}\u0000${content.length}\u0000`).update(content);
+  }
+  return `sha256:${revision.digest("hex")}`;
+}
+
 /** @param folder of Rego sources, data.yaml and capabilities.json. @returns the bundle's bytes */
 export function buildBundle(folder: string): Uint8Array {
   const opa = resolveOpa();
   const sources = policySources(folder);
-  const revision = createHash("sha256");
-  for (const name of sources) {
-    const content = readFileSync(join(folder, name));
-    revision.update(`${name}\u0000${content.length}\u0000`).update(content);
-  }
   const work = mkdtempSync(join(tmpdir(), "sallyport-policy-"));
   try {
     // Names relative to the folder: the module holds them, and equal sources must be equal bytes in any checkout.
@@ -85,7 +90,7 @@ export function buildBundle(folder: string): Uint8Array {
         .sort();
     };
     const manifest = {
-      revision: `sha256:${revision.digest("hex")}`,
+      revision: sourceRevision(folder),
       roots: [""],
       wasm: [
         { entrypoint: "sallyport/command", module: "/policy.wasm" },

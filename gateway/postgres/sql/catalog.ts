@@ -43,6 +43,8 @@ export interface CatalogSnapshot {
 }
 
 export class Catalog {
+  /** What it was made of: names can be kept in a file and judged against later. */
+  readonly snapshot: CatalogSnapshot;
   readonly signature: string;
   /** @see CatalogSnapshot.searchPath */
   readonly searchPath: readonly string[];
@@ -53,6 +55,7 @@ export class Catalog {
   readonly #operators = new Map<string, CatalogOperator[]>();
 
   constructor(snapshot: CatalogSnapshot) {
+    this.snapshot = snapshot;
     this.searchPath = snapshot.searchPath;
     this.signature = snapshot.signature;
     this.#schemas = new Set(snapshot.schemas);

@@ -31,8 +31,9 @@ export function setting(body: Body, findings: Findings): Kind {
   if (body.is_local === true) localSetting(name, findings);
   if (what === "VAR_RESET") findings.features.add(`reset:${name}`);
   settingFeature(name, findings);
-  const [first] = nodes(body.args);
-  const value = first ? (constantText({ [first.kind]: first.body }) ?? null) : null;
+  // search_path takes several.
+  const values = nodes(body.args).map((one) => constantText({ [one.kind]: one.body }));
+  const value = values.length > 0 && !values.includes(undefined) ? values.join(", ") : null;
   return {
     verb: what === "VAR_RESET" ? "RESET" : "SET",
     class: "session",
