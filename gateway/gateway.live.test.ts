@@ -120,6 +120,26 @@ test("an analyst reads, with labelled columns masked", async () => {
   expect(out).not.toMatch(/\d{3}-\d{2}-\d{4}/);
 });
 
+test("a denial's hint names a command that explains it as printed", async () => {
+  const { err } = await psql("ann", "select lower(ssn) from customers;\n");
+  const printed = /sallyport (policy explain --session \S+ --command \d+)/.exec(err)?.[1] ?? "";
+  const run = Bun.spawn([process.execPath, join(root, "gateway/cli.ts"), ...printed.split(" ")], {
+    env: {
+      PATH: process.env.PATH ?? "",
+      HOME: folder,
+      SALLYPORT_TOKEN: tokens.ann ?? "",
+      SALLYPORT_GATEWAY: `https://localhost:${http}`,
+      NODE_TLS_REJECT_UNAUTHORIZED: "0",
+    },
+    stdin: "ignore",
+    stderr: "inherit",
+  });
+  const out = await new Response(run.stdout).text();
+  expect(out).toContain("derived   public.customers.ssn  [secret]");
+  expect(out).toContain("verdict   deny");
+  expect(out).toMatch(/labels\.rego:\d+/);
+});
+
 test("psql connects over TLS, and the gateway's certificate is what it checks", async () => {
   const { out, err } = await psql("ann", "select 1 as one;\n\\conninfo\n", "require");
   expect(err).toBe("");

@@ -1,9 +1,12 @@
 /** `bun run policy build|check|test`: what policy authors run. */
 import { resolve } from "node:path";
 import { policiesFolder, writeDefaultBundle } from "./build.ts";
+import { optionsOfUrl, readLiveCatalog } from "./catalog/live.ts";
+import { writeSnapshot } from "./catalog/snapshot-file.ts";
+import { explain } from "./explain.ts";
 import { resolveOpa } from "./toolchain.ts";
 
-const usage = "usage: bun run policy build|check|test";
+const usage = "usage: bun run policy build|check|test|explain|catalog";
 
 /** Runs OPA in the policies' folder; its output is the user's. */
 function opa(...args: string[]): number {
@@ -36,6 +39,16 @@ switch (command) {
     break;
   case "test":
     process.exit(opa("test", "--ignore", "dist", ".", ...rest));
+    break;
+  case "catalog": {
+    // For `explain --catalog`: the names of a live database, as a file.
+    const [url] = rest;
+    if (url === undefined) throw new Error("usage: bun run policy catalog postgres://… > catalog.json");
+    process.stdout.write(writeSnapshot((await readLiveCatalog(optionsOfUrl(url))).snapshot));
+    break;
+  }
+  case "explain":
+    process.exit(await explain(rest));
     break;
   default:
     console.error(usage);

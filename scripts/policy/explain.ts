@@ -1,0 +1,121 @@
+/** `policy explain`: one command through the gateway's own analyser and compiled policy, and which rules decided. */
+import { resolve } from "node:path";
+import { parseArgs } from "node:util";
+import { parse as parseYaml } from "yaml";
+import { policiesFolder } from "./build.ts";
+import { SqlCatalog } from "./catalog/from-sql.ts";
+import { optionsOfUrl, readLiveCatalog } from "./catalog/live.ts";
+import { openDryRun } from "./dry-run.ts";
+import { type Explained, recordedCommand } from "./recorded-command.ts";
+import { locate, readRuleLocations } from "./rule-locations.ts";
+import { catalogOf, identityOf, identitySchema, loadPolicy } from "./subject.ts";
+
+const explainUsage = `usage: bun run policy explain '<sql>' --as <identity> --on <target> [options]
+       bun run policy explain --session <id> --command <n> [--gateway <url>] [--store <url>] [--json]
+
+  --as        an e-mail with --groups, or '{ email: a@example.com, groups: [analysts], kind: agent }'
+  --groups    the identity's groups, separated by commas
+  --agent     the identity is of kind agent
+  --on        a target's name, as the policy's data has it
+  --catalog   demo, a file of DDL (pg_dump --schema-only), or DDL itself (demo)
+  --connect   postgres://… reads the catalog of a live database
+  --param     a bound parameter's value; may be repeated
+  --seen      this kind of command was run before (a new kind by an agent is held)
+  --bundle, --data   another bundle, and a deployment's data (policies/, none)
+  --json      everything, the whole input included`;
+
+/** @returns the exit code: 0 whatever the verdict is, 1 where nothing could be judged, 2 for a wrong line. */
+export async function explain(line: readonly string[]): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args: [...line],
+    allowPositionals: true,
+    options: {
+      as: { type: "string" },
+      groups: { type: "string" },
+      agent: { type: "boolean", default: false },
+      on: { type: "string" },
+      catalog: { type: "string", default: "demo" },
+      connect: { type: "string" },
+      param: { type: "string", multiple: true },
+      seen: { type: "boolean", default: false },
+      bundle: { type: "string" },
+      data: { type: "string" },
+      json: { type: "boolean", default: false },
+      session: { type: "string" },
+      command: { type: "string" },
+      gateway: { type: "string" },
+      store: { type: "string" },
+    },
+  });
+  const show = (judged: Explained) =>
+    console.log(values.json ? JSON.stringify(asJson(judged), undefined, 2) : asText(judged));
+  if (values.session !== undefined && values.command !== undefined) {
+    show(await recordedCommand(values.session, Number(values.command), values));
+    return 0;
+  }
+  const [sql] = positionals;
+  if (sql === undefined || values.as === undefined || values.on === undefined) {
+    console.error(explainUsage);
+    return 2;
+  }
+  const inline = values.as.trimStart().startsWith("{");
+  const given = inline
+    ? parseYaml(values.as)
+    : { email: values.as, groups: values.groups?.split(",") ?? [], kind: values.agent ? "agent" : "human" };
+  const run = await openDryRun({
+    policy: await loadPolicy({ bundle: values.bundle, data: values.data }),
+    identity: identityOf(identitySchema.parse(given)),
+    target: { name: values.on, kind: "postgres", database: values.on, labels: {} },
+    catalog: values.connect
+      ? new SqlCatalog((await readLiveCatalog(optionsOfUrl(values.connect))).snapshot)
+      : catalogOf(values.catalog, process.cwd()),
+  });
+  if (run.refused !== undefined) {
+    console.log(run.refused);
+    return 0;
+  }
+  const params = values.param;
+  const judged = await run.run({ text: sql, ...(params && { params }), ...(values.seen && { novel: false }) });
+  show(judged);
+  return 0;
+}
+
+function withPlaces({ verdict, rules }: Explained["intent"]) {
+  const locations = readRuleLocations(policiesFolder);
+  return rules.map((rule) => {
+    const place = locate(locations, verdict, rule);
+    return { ...rule, at: place === undefined ? null : resolve(policiesFolder, place) };
+  });
+}
+
+function asJson({ intent, input }: Explained) {
+  const { verdict, masks, diagnostics, approval, revision } = intent;
+  return { verdict, rules: withPlaces(intent), masks, approval, diagnostics, revision, input };
+}
+
+function asText({ intent, input }: Explained): string {
+  const { command } = input;
+  const lines: string[] = [];
+  for (const one of command.statements) {
+    const { verb, class: statementClass, bounded, limit } = one;
+    lines.push(`${verb}  ${statementClass}${bounded ? "" : ", unbounded"}${limit === null ? "" : `, limit ${limit}`}`);
+    for (const { schema, name, access } of one.relations) lines.push(`  ${access.padEnd(9)} ${schema}.${name}`);
+    for (const { schema, table, column, labels, use } of one.columns) {
+      lines.push(
+        `  ${use.padEnd(9)} ${schema}.${table}.${column}${labels.length > 0 ? `  [${labels.join(", ")}]` : ""}`,
+      );
+    }
+    if (one.functions.length > 0) lines.push(`  calls     ${one.functions.join(", ")}`);
+    if (one.features.length > 0) lines.push(`  features  ${one.features.join(", ")}`);
+  }
+  for (const reason of command.incomplete) lines.push(`not understood: ${reason}`);
+  if (command.novel) lines.push("a new kind of command for this identity");
+  lines.push("", `verdict   ${intent.verdict}`);
+  for (const { id, message, at } of withPlaces(intent))
+    lines.push(`  ${id}: ${message}`, `    ${at ?? "no source at hand"}`);
+  for (const mask of intent.masks) lines.push(`  mask ${mask.column} with ${mask.with}`);
+  const { approval } = intent;
+  if (approval) lines.push(`  approval by ${approval.count} of ${approval.from.join(", ")}, within ${approval.ttl}`);
+  lines.push(`  errors are shown ${intent.diagnostics === "full" ? "in full" : "without values"}`);
+  return lines.join("\n");
+}
