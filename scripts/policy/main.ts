@@ -4,6 +4,8 @@ import { policiesFolder, writeDefaultBundle } from "./build.ts";
 import { optionsOfUrl, readLiveCatalog } from "./catalog/live.ts";
 import { writeSnapshot } from "./catalog/snapshot-file.ts";
 import { explain } from "./explain.ts";
+import { fixturePaths, runFixtures } from "./fixtures.ts";
+import { loadPolicy } from "./subject.ts";
 import { resolveOpa } from "./toolchain.ts";
 
 const usage = "usage: bun run policy build|check|test|explain|catalog";
@@ -29,6 +31,15 @@ function check(): number {
   return formatted || checked;
 }
 
+/** Rego's own tests, then fixture sessions against the compiled policy. @param paths of fixtures; all when not given */
+async function test(paths: readonly string[]): Promise<number> {
+  const tested = paths.length > 0 ? 0 : opa("test", "--ignore", "dist", ".");
+  const { steps, failures } = await runFixtures(await loadPolicy({}), fixturePaths(paths));
+  for (const failure of failures) console.error(`${failure}\n`);
+  console.log(`fixture sessions: ${steps - failures.length} of ${steps} steps as expected`);
+  return tested || (failures.length > 0 ? 1 : 0);
+}
+
 const [command, ...rest] = process.argv.slice(2);
 switch (command) {
   case "build":
@@ -38,7 +49,7 @@ switch (command) {
     process.exit(check());
     break;
   case "test":
-    process.exit(opa("test", "--ignore", "dist", ".", ...rest));
+    process.exit(await test(rest));
     break;
   case "catalog": {
     // For `explain --catalog`: the names of a live database, as a file.
