@@ -36,15 +36,18 @@ beforeAll(async () => {
   });
   await direct.unsafe(readFileSync(join(root, "fixtures/demo/schema.sql"), "utf8"));
   await direct.unsafe("create view reversed as select id, reverse(email) as liame from customers");
+  await direct.unsafe("create view casting as select id from customers where ssn::text::int > 0");
+  await direct.unsafe("create schema side; create table side.customers (id int, ssn text)");
   await direct.end();
   provider = await startIdentityProvider({
     users: [
       { id: "ann", email: "ann@example.com", groups: ["analysts"] },
+      { id: "olga", email: "olga@example.com", groups: ["oncall"] },
       { id: "dora", email: "dora@example.com", groups: ["dba"] },
       { id: "robot", email: "robot@example.com", groups: ["oncall"], client: "agent-reporter" },
     ],
   });
-  for (const user of ["ann", "dora", "robot"]) tokens[user] = await provider.mint(user);
+  for (const user of ["ann", "dora", "olga", "robot"]) tokens[user] = await provider.mint(user);
   [port, http] = [await freePort(), await freePort()];
   const made = Bun.spawnSync(
     // biome-ignore format: one command line
@@ -208,6 +211,25 @@ test("a view's expression over a labelled column shows nothing of it", async () 
   expect(err).toBe("");
   expect(out).toContain("[redacted]");
   expect(out).not.toContain("@");
+});
+
+test("a transaction that is taken back, or a write to pg_settings, does not leave names read as they were in it", async () => {
+  const read = "select upper(ssn) from customers;\n";
+  for (const [user, text] of [
+    ["ann", "begin;\nset search_path = side;\nselect 1;\nselect 1/0;\ncommit\\; "],
+    ["ann", "begin;\nset search_path = side;\nsavepoint s;\nselect 1;\nselect 1/0;\ncommit;\n"],
+    ["olga", "set search_path = side;\nupdate pg_settings set setting = 'public' where name = 'search_path';\n"],
+  ] as const) {
+    const { out, err } = await psql(user, `${text}${read}`);
+    expect({ text, out }).toEqual({ text, out: expect.not.stringMatching(/\d{3}-\d{2}-\d{4}/) });
+    expect(err).toContain("42501");
+  }
+});
+
+test("an error below a view shows no value of a column that the view does not", async () => {
+  const { err } = await psql("ann", "select id from casting;\n");
+  expect(err).toContain("22P02");
+  expect(err).not.toMatch(/\d{3}-\d{2}-\d{4}/);
 });
 
 test("psql's own commands work", async () => {

@@ -107,9 +107,13 @@ class CatalogAnalyser implements SessionAnalyser {
   }
 
   noteForwarded(statement: AnalysedStatement): void {
-    if (statement.transaction !== undefined && statement.transaction !== "begin" && this.#undoable) {
+    const { transaction } = statement;
+    if (transaction !== undefined && transaction !== "begin" && this.#undoable) {
       this.#ownChange = true;
-      this.#undoable = false;
+      // A savepoint ends nothing: what came before it is still undone by the end of the transaction.
+      if (transaction === "commit" || transaction === "rollback") this.#undoable = false;
+      // What was read since the change may be what came before it.
+      this.#parts.shared.epoch += 1;
     }
     if (statement.changesCatalog || statement.changesSession) {
       this.#ownChange = true;

@@ -10,6 +10,8 @@ export interface PortalEntry {
   run: Run;
   readonly statement: PreparedEntry;
   readonly params: readonly (string | null)[];
+  /** What EXECUTE or FETCH named at the last judgement; the target looks the name up only when the portal runs. */
+  standsFor: string;
   /** Analysis context at the last judgement. */
   context: object;
   readonly hold: boolean;

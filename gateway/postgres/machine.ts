@@ -151,15 +151,16 @@ export class Machine {
   #resolve(
     analysed: AnalysedCommand,
     text: string,
-  ): { analysis: CommandAnalysis; statements: readonly AnalysedStatement[] } | "unsettled" {
+  ): { analysis: CommandAnalysis; statements: readonly AnalysedStatement[]; standsFor: string } | "unsettled" {
     if (!analysed.statements.some((statement) => statement.execute || statement.fetch)) {
-      return { analysis: analysed.command, statements: analysed.statements };
+      return { analysis: analysed.command, statements: analysed.statements, standsFor: "" };
     }
     const made = new Map<string, string>();
     const statements: AnalysedStatement[] = [];
     const inputs = [...analysed.command.statements];
     const incomplete = [...analysed.command.incomplete];
     const fingerprints = [analysed.command.fingerprint];
+    const bodies: (string | null)[] = [];
     for (const statement of analysed.statements) {
       if (statement.prepared) made.set(statement.prepared.name, statement.prepared.text);
       const use = statement.execute ?? statement.fetch;
@@ -169,6 +170,7 @@ export class Machine {
       }
       const body = this.#textOf(statement, made);
       if (body === "unsettled") return "unsettled";
+      bodies.push(body?.text ?? null);
       const found = body && this.#analyser.analyse(body.text);
       if (found === undefined) {
         incomplete.push(`"${use.name}" names no statement or cursor of this session`);
@@ -180,9 +182,10 @@ export class Machine {
       fingerprints.push(found.command.fingerprint);
       statements.push({ ...statement, outputColumns: found.statements.at(-1)?.outputColumns ?? null });
     }
-    const key = `${text}\u0000${fingerprints.join()}`;
+    const standsFor = JSON.stringify(bodies);
+    const key = `${text}\u0000${standsFor}`;
     const known = this.#combined.get(key);
-    if (known?.context === this.#analyser.context) return { analysis: known.analysis, statements };
+    if (known?.context === this.#analyser.context) return { analysis: known.analysis, statements, standsFor };
     const analysis: CommandAnalysis = Object.freeze({
       kind: "sql",
       fingerprint: fingerprints.length === 1 ? analysed.command.fingerprint : combine(fingerprints),
@@ -192,7 +195,7 @@ export class Machine {
     });
     if (this.#combined.size >= 1_000) this.#combined.clear();
     this.#combined.set(key, { context: this.#analyser.context, analysis });
-    return { analysis, statements };
+    return { analysis, statements, standsFor };
   }
 
   /** The statement that EXECUTE or FETCH stands for. @param made PREPAREd earlier in the same text */
@@ -227,6 +230,7 @@ export class Machine {
           run,
           statement: { text: statement.cursor.text },
           params: [],
+          standsFor: "",
           context: this.#analyser.context,
           hold,
         };
@@ -296,7 +300,9 @@ export class Machine {
     return then(authorised, (ruling) => {
       if (ruling.kind === "denied") return this.#refuse(ruling, analysed, false);
       const run = new Run(ruling.permit, resolved.statements, this.#options);
-      const portal: PortalEntry = { run, statement: entry, params, context: this.#analyser.context, hold: false };
+      const { standsFor } = resolved;
+      const { context } = this.#analyser;
+      const portal: PortalEntry = { run, statement: entry, params, standsFor, context, hold: false };
       const proposal = this.portals.propose(message.portal, this.#batch, portal);
       this.expected.push({ kind: "bind", change: { registry: "portals", name: message.portal, proposal } });
       this.#send(bind);
@@ -322,16 +328,19 @@ export class Machine {
       if (statement) this.#noteForwarded([statement]);
       this.#send(message);
     };
-    if (this.session.policy === run.permit.policy && portal.context === this.#analyser.context) return forward();
-    // The policy, the catalog or the search path changed since Bind: the portal is judged again.
+    const isAsJudged = this.session.policy === run.permit.policy && portal.context === this.#analyser.context;
+    if (isAsJudged && portal.standsFor === "") return forward();
     const analysed = this.#analyser.analyse(portal.statement.text);
     const resolved = this.#resolve(analysed, portal.statement.text);
     if (resolved === "unsettled") return this.#settle().then(() => this.#execute(message));
+    if (isAsJudged && portal.standsFor === resolved.standsFor) return forward();
+    // The policy, the catalog, the search path or what a name stands for changed since Bind: it is judged again.
     return then(this.#authorise(portal.statement.text, resolved.analysis, portal.params, "execute"), (ruling) => {
       if (ruling.kind === "denied") return this.#refuse(ruling, analysed, false);
       run.finish("skipped");
       portal.run = new Run(ruling.permit, resolved.statements, this.#options);
       portal.context = this.#analyser.context;
+      portal.standsFor = resolved.standsFor;
       this.#send({ type: "Describe", kind: "portal", name: message.portal });
       this.expected.push({ kind: "describePortal", run: portal.run, internal: true });
       return forward();

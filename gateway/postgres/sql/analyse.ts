@@ -27,7 +27,10 @@ export function analyse(sql: string, context: NameContext): AnalysedCommand {
     if (namesMayDiffer && (input.relations.length > 0 || input.functions.length > 0)) {
       incomplete.add("a statement before it in the same message may change what its names mean: send them one by one");
     }
-    namesMayDiffer ||= statement.changesCatalog || statement.changesSession;
+    // In a failed transaction COMMIT takes back what that set. Any other statement before it would fail there, and
+    // with it the message.
+    const mayRollBack = inputs.length === 0 && /^(?:commit|prepare)$/.test(statement.transaction ?? "");
+    namesMayDiffer ||= statement.changesCatalog || statement.changesSession || mayRollBack;
     inputs.push(input);
     statements.push(statement);
   }

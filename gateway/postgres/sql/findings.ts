@@ -21,6 +21,8 @@ export interface Parts {
 
 export interface ViewFacts {
   readonly result: QueryResult;
+  /** Every relation below it: an error while it is read or written can show any value of theirs. */
+  readonly relations: readonly CatalogRelation[];
   readonly functions: ReadonlySet<string>;
   readonly incomplete: ReadonlySet<string>;
 }
@@ -121,11 +123,26 @@ export class Findings {
     }
   }
 
+  /** The relations used, those below views included. */
+  relationsBelow(): CatalogRelation[] {
+    const all = new Set<CatalogRelation>();
+    for (const { relation } of this.#relations.values()) {
+      if (relation === null) continue;
+      all.add(relation);
+      for (const below of this.#below(relation)) all.add(below);
+    }
+    return [...all];
+  }
+
+  #below(relation: CatalogRelation): readonly CatalogRelation[] {
+    return relation.definition === null ? [] : this.parts.view(relation, this.context).relations;
+  }
+
   relationInputs(): RelationInput[] {
     return sorted(this.#relations).map(({ relation, schema, name, access }) => {
       const labels = new Set<string>();
-      for (const column of relation?.columns ?? []) {
-        for (const label of this.#labels(relation?.oid ?? 0, column.attnum)) labels.add(label);
+      for (const one of relation === null ? [] : [relation, ...this.#below(relation)]) {
+        for (const column of one.columns) for (const label of this.#labels(one.oid, column.attnum)) labels.add(label);
       }
       return { schema, name, access, labels: [...labels].sort() };
     });

@@ -11,6 +11,7 @@ export function modify(statement: Node, parent: Scope | null, findings: Findings
   const scope = childOf(parent);
   withClause(body.withClause, scope, findings);
   const target = tableItem(bodyOf(body.relation) ?? {}, findings, "write");
+  notSystem(target, findings);
   switch (kind) {
     case "InsertStmt":
       insert(body, target, scope, findings);
@@ -33,6 +34,12 @@ export function modify(statement: Node, parent: Scope | null, findings: Findings
       findings.incomplete.add(`${kind} is not understood`);
   }
   return returning(body, target, scope, findings);
+}
+
+/** pg_settings sets parameters, and a row of pg_attribute or pg_proc changes what a name means. */
+export function notSystem({ relation }: Item, findings: Findings): void {
+  if (relation?.schema === "pg_catalog" || relation?.schema === "information_schema")
+    findings.incomplete.add(`a write to ${relation.schema}.${relation.name} changes more than rows`);
 }
 
 function where(clause: unknown, scope: Scope, findings: Findings): void {

@@ -6,7 +6,7 @@ import { expression } from "./expression.ts";
 import type { Findings } from "./findings.ts";
 import { tableItem } from "./from.ts";
 import { innerText } from "./inner-text.ts";
-import { callProcedure, modify } from "./modify.ts";
+import { callProcedure, modify, notSystem } from "./modify.ts";
 import { creationSchema } from "./names.ts";
 import { select } from "./query.ts";
 import { childOf, type QueryResult } from "./scope.ts";
@@ -199,6 +199,7 @@ function copy(body: Body, findings: Findings): Kind {
     shown(result, findings);
   } else {
     const item = tableItem(bodyOf(body.relation) ?? {}, findings, from ? "write" : "read");
+    if (from) notSystem(item, findings);
     const named = strings(body.attlist);
     for (const column of item.columns) {
       if (named.length === 0 || named.includes(column.name)) findings.use(column, from ? "write" : "output");

@@ -14,6 +14,7 @@ export function factsOfView(relation: CatalogRelation, context: NameContext): Vi
   if (known) return known;
   const unknown: ViewFacts = {
     result: { columns: [], open: [] },
+    relations: [],
     functions: new Set(),
     incomplete: new Set([`view ${relation.schema}.${relation.name} could not be understood`]),
   };
@@ -24,7 +25,8 @@ export function factsOfView(relation: CatalogRelation, context: NameContext): Vi
   const findings = new Findings({ ...context, searchPath: context.catalog.searchPath }, parts);
   try {
     const result = select(statement.body, null, findings);
-    const facts: ViewFacts = { result, functions: findings.functions, incomplete: findings.incomplete };
+    const { functions, incomplete } = findings;
+    const facts: ViewFacts = { result, relations: findings.relationsBelow(), functions, incomplete };
     knownFacts.set(relation, facts);
     return facts;
   } catch (error) {
