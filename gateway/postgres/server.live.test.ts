@@ -5,6 +5,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import postgres from "postgres";
 import { startIdentityProvider } from "../../scripts/demo/identity-provider.ts";
+import { hasPsql } from "../../scripts/postgres/installed.ts";
 import { runPsql } from "../../scripts/postgres/psql.ts";
 import { type RunningPostgres, startPostgres } from "../../scripts/postgres/server.ts";
 import { parseConfig } from "../config.ts";
@@ -177,10 +178,13 @@ function client(options: Record<string, unknown> = {}) {
   });
 }
 
+/** A whole that only psql can be seen to work with. */
+const withPsql = test.skipIf(!hasPsql);
+
 const psql = (input: string, password = token, user = "ann@example.com") =>
   runPsql(`host=127.0.0.1 port=${port} dbname=app user=${user} sslmode=disable`, password, input);
 
-test("psql runs queries, describes tables, copies both ways and sees errors as PostgreSQL words them", async () => {
+withPsql("psql runs queries, describes tables, copies both ways and sees errors as PostgreSQL words them", async () => {
   const { out, err } = await psql(
     "select 40 + 2 as answer;\n\\d people\nbegin;\ncreate temp table t (x int);\n\\copy t from stdin\n7\n8\n\\.\ncopy t to stdout;\nselect sum(x) from t;\nrollback;\nselect nosuch;\n",
   );
@@ -191,12 +195,12 @@ test("psql runs queries, describes tables, copies both ways and sees errors as P
   expect(err).toContain("42703");
 });
 
-test("a wrong token and another user's name are refused without saying more", async () => {
+withPsql("a wrong token and another user's name are refused without saying more", async () => {
   expect((await psql("select 1;", `${token.slice(0, -6)}AAAAAA`)).err).toContain("FATAL");
   expect((await psql("select 1;", token, "eve@example.com")).err).toContain("FATAL");
 });
 
-test("a denial is 42501, the connection lives on, and a transaction block fails as by any error", async () => {
+withPsql("a denial is 42501, the connection lives on, and a transaction block fails as by any error", async () => {
   const { out, err } = await psql("begin;\nselect 1;\nselect 'denied';\nselect 2;\ncommit;\nselect 3 as alive;\n");
   expect(err).toContain("42501");
   expect(err).toContain("test.rule");
@@ -205,7 +209,7 @@ test("a denial is 42501, the connection lives on, and a transaction block fails 
   expect(out).toContain("alive");
 });
 
-test("a masked column is masked in simple, extended and binary reads, and so recorded", async () => {
+withPsql("a masked column is masked in simple, extended and binary reads, and so recorded", async () => {
   const { out } = await psql("select name, ssn from people /* masked */ order by id;\n");
   expect(out).toContain("Ann");
   expect(out).not.toContain("123-45");
@@ -218,7 +222,7 @@ test("a masked column is masked in simple, extended and binary reads, and so rec
   expect(JSON.stringify(events)).not.toContain("123-45-6789");
 });
 
-test("a labelled column that was not foreseen ends the session before a row of it", async () => {
+withPsql("a labelled column that was not foreseen ends the session before a row of it", async () => {
   const { out, err } = await psql("select ssn, name from people /* masked */;\n");
   expect(out).not.toContain("123-45");
   expect(err).toContain("does not match what was judged");
@@ -259,14 +263,14 @@ test("named prepared statements, several rows at a time and pipelined queries wo
   await sql.end();
 });
 
-test("a large result arrives whole", async () => {
+withPsql("a large result arrives whole", async () => {
   const { out } = await psql(
     "\\pset format unaligned\n\\pset tuples_only on\nselect repeat('x', 1000) from generate_series(1, 20000);\n",
   );
   expect(out.split("\n").filter((line) => line.length === 1_000)).toHaveLength(20_000);
 });
 
-test("each session's recording opens, has intent before outcome, and closes", async () => {
+withPsql("each session's recording opens, has intent before outcome, and closes", async () => {
   await Bun.sleep(50);
   expect(commits).toBeGreaterThan(0);
   expect(events.filter((event) => event.type === "session.opened").length).toBe(

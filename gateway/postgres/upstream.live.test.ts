@@ -14,6 +14,7 @@ import {
 import { type AddressInfo, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { hasPostgres15 } from "../../scripts/postgres/installed.ts";
 import { encodeBackendMessage } from "./backend-encoder.ts";
 import type { BackendMessage } from "./messages.ts";
 import { ScramClient } from "./scram.ts";
@@ -62,7 +63,7 @@ const codeOf = async (promise: Promise<unknown>) => {
   return "none";
 };
 
-describe.skipIf(!existsSync(join(bin, "initdb")))("a real PostgreSQL", () => {
+describe.skipIf(!hasPostgres15)("a real PostgreSQL", () => {
   beforeAll(async () => {
     if (isRoot) chownSync(folder, owner.uid as number, owner.gid as number);
     chmodSync(folder, 0o700);

@@ -2,6 +2,7 @@
 import { expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { hasPsql } from "../postgres/installed.ts";
 import { runPsql } from "../postgres/psql.ts";
 
 const script = join(import.meta.dir, "run.ts");
@@ -20,21 +21,25 @@ test("--once shows each step and exits 0", async () => {
   expect(out).not.toMatch(/\x1b/);
 }, 60_000);
 
-test("it stays up, its psql line works, and a signal ends all of it", async () => {
-  const demo = Bun.spawn([process.execPath, script], { stdin: "ignore", stdout: "pipe", stderr: "inherit" });
-  let out = "";
-  const decoder = new TextDecoder();
-  for await (const chunk of demo.stdout) {
-    out += decoder.decode(chunk);
-    if (out.includes("Ctrl-C")) break;
-  }
-  const [, token = "", conninfo = "", port = ""] =
-    /PGPASSWORD=\$\(cat '?(.+?)'?\) \\\n\s+psql "(host=127\.0\.0\.1 port=(\d+) [^"]+)"/.exec(out) ?? [];
-  const seen = await runPsql(conninfo, await Bun.file(token).text(), "select ssn from customers limit 1;\n");
-  expect(seen).toEqual({ out: expect.stringContaining("[redacted]"), err: "" });
-  demo.kill("SIGTERM");
-  expect(await demo.exited).toBe(0);
-  expect(existsSync(token)).toBe(false);
-  expect((await runPsql(conninfo, "x", "select 1;\n")).err).toContain("Connection refused");
-  expect(Number(port)).toBeGreaterThan(0);
-}, 60_000);
+test.skipIf(!hasPsql)(
+  "it stays up, its psql line works, and a signal ends all of it",
+  async () => {
+    const demo = Bun.spawn([process.execPath, script], { stdin: "ignore", stdout: "pipe", stderr: "inherit" });
+    let out = "";
+    const decoder = new TextDecoder();
+    for await (const chunk of demo.stdout) {
+      out += decoder.decode(chunk);
+      if (out.includes("Ctrl-C")) break;
+    }
+    const [, token = "", conninfo = "", port = ""] =
+      /PGPASSWORD=\$\(cat '?(.+?)'?\) \\\n\s+psql "(host=127\.0\.0\.1 port=(\d+) [^"]+)"/.exec(out) ?? [];
+    const seen = await runPsql(conninfo, await Bun.file(token).text(), "select ssn from customers limit 1;\n");
+    expect(seen).toEqual({ out: expect.stringContaining("[redacted]"), err: "" });
+    demo.kill("SIGTERM");
+    expect(await demo.exited).toBe(0);
+    expect(existsSync(token)).toBe(false);
+    expect((await runPsql(conninfo, "x", "select 1;\n")).err).toContain("Connection refused");
+    expect(Number(port)).toBeGreaterThan(0);
+  },
+  60_000,
+);
