@@ -5,6 +5,7 @@
 import { type ErrorCode, GatewayError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { storeQueries } from "../store/queries.ts";
+import { encodeEvent } from "./encode.ts";
 import type { RecordedEvent, SessionClosed, SessionOpened } from "./events.ts";
 import type { FromWorker, ToWorker, WorkerOptions } from "./protocol.ts";
 
@@ -106,7 +107,7 @@ export class Recording {
 
   #append(number: number, event: RecordedEvent): void {
     if (this.#failure) throw this.#failure;
-    const line = `${number}\t${JSON.stringify(event)}\n`;
+    const line = `${number}\t${encodeEvent(event)}\n`;
     if (this.#lineBytes + this.#unacknowledgedBytes + line.length > limits.recordingQueueBytesMax) {
       throw new GatewayError(
         "recording.lagging",
