@@ -101,7 +101,7 @@ async function main(): Promise<void> {
           }),
           policyStatus: () => ({ revision: policies.current().revision }),
           policyData: () => policies.current().data,
-          verifySession: (id) => verifySession(store, id),
+          verifySession: (id) => verifySession(store, id, recording.publicKey),
           approvalDecided: (id) => approvals.wake(id),
           name: config.name,
         }),

@@ -24,7 +24,8 @@ export type ToWorker =
   | string;
 
 export type FromWorker =
-  | { readonly type: "started" }
+  /** Of the key that signs seals: SPKI, PEM. */
+  | { readonly type: "started"; readonly publicKey: string | undefined }
   /** Everything appended so far, up to this many append messages, is committed. */
   | { readonly type: "committed"; readonly appends: number }
   | { readonly type: "answer"; readonly call: number; readonly value: unknown }

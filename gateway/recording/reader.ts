@@ -2,9 +2,11 @@
 
 import { extend, genesis } from "./chain.ts";
 import type { RecordedEvent } from "./events.ts";
+import { listingProblem, sealProblem } from "./seal.ts";
 import type { StoreCalls } from "./writer.ts";
 
 type ReadCalls = Pick<StoreCalls, "chunkPage" | "getSession">;
+type VerifyCalls = Pick<StoreCalls, "chunkPage" | "getSession" | "getSeal">;
 
 /** The lines of a session in order, from event number `from` (1 is the first). */
 export async function* eventLines(
@@ -40,26 +42,33 @@ export interface SessionCheck {
 }
 
 /**
- * Recomputes the chain of one session and compares it with the head in the same store. Seals are not checked yet, so
- * whoever can write the store can change events and their head together.
+ * Recomputes the chain of one session and holds it against its seal, the seal's place in the chain over sessions and
+ * its signature. A session that is still open has no seal: it is held against the head in the same store, which whoever
+ * can write the store can change too.
+ * @param publicKey SPKI, PEM; without it signatures are not looked at
  */
-export async function verifySession(store: ReadCalls, session: string): Promise<SessionCheck> {
+export async function verifySession(store: VerifyCalls, session: string, publicKey?: string): Promise<SessionCheck> {
   const row = await store.getSession(session);
   if (row === undefined) return { ok: false, events: 0, problem: "the session is not in the store" };
   let head = genesis(session);
   let events = 0;
+  let first: RecordedEvent | undefined;
+  const failed = (problem: string): SessionCheck => ({ ok: false, events, problem });
   try {
     for await (const { n, line } of eventLines(store, session)) {
       events += 1;
-      if (n !== events) return { ok: false, events, problem: `event ${events} is missing` };
+      if (n !== events) return failed(`event ${events} is missing`);
+      first ??= JSON.parse(line) as RecordedEvent;
       head = extend(head, line);
     }
   } catch (error) {
     return { ok: false, events, problem: `event ${events + 1} cannot be read: ${(error as Error).message}` };
   }
-  if (events !== row.events)
-    return { ok: false, events, problem: `${row.events} events were recorded, ${events} are there` };
-  if (!head.equals(Buffer.from(row.head)))
-    return { ok: false, events, problem: "an event was changed: the chain does not lead to its head" };
-  return { ok: true, events };
+  if (events !== row.events) return failed(`${row.events} events were recorded, ${events} are there`);
+  if (!head.equals(Buffer.from(row.head))) return failed("an event was changed: the chain does not lead to its head");
+  const found = await store.getSeal(session);
+  const isOpen = row.closedAt === null && found === undefined;
+  const problem =
+    listingProblem(row, first) ?? (isOpen ? undefined : sealProblem(found, session, events, head, publicKey));
+  return problem === undefined ? { ok: true, events } : failed(problem);
 }

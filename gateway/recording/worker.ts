@@ -2,7 +2,7 @@
  * The one thread that writes to the store. Whatever was appended since the last commit goes into one transaction
  * (group commit over sessions): chunks of events, and each session's head of its hash chain.
  */
-import { createHash, createPrivateKey, generateKeyPairSync, type KeyObject, sign } from "node:crypto";
+import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, sign } from "node:crypto";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { and, desc, eq, isNull, sql } from "drizzle-orm";
 import { GatewayError } from "../errors.ts";
@@ -12,6 +12,7 @@ import { chunks, seals, sessions } from "../store/schema.ts";
 import { extend, genesis } from "./chain.ts";
 import type { SessionOpened } from "./events.ts";
 import type { FromWorker, ToWorker, WorkerOptions } from "./protocol.ts";
+import { noSeal, sealHash } from "./seal.ts";
 
 interface OpenSession {
   readonly id: string;
@@ -24,7 +25,6 @@ interface OpenSession {
 }
 
 const compressBytesMin = 512;
-const sealDomain = "sallyport/seal/1 ";
 
 declare const self: Worker;
 
@@ -94,7 +94,8 @@ async function start(options: WorkerOptions): Promise<void> {
   db = await openDatabase(options);
   signingKey = loadSigningKey(options);
   await sealInterrupted(options.gateway);
-  post({ type: "started" });
+  const publicKey = signingKey && createPublicKey(signingKey).export({ type: "spki", format: "pem" }).toString();
+  post({ type: "started", publicKey });
 }
 
 function loadSigningKey(options: WorkerOptions): KeyObject | undefined {
@@ -198,7 +199,7 @@ async function commit(): Promise<void> {
 /** The session's end, its chunks repacked, and its place in the chain over sessions: one transaction. */
 async function seal(session: Pick<OpenSession, "id" | "events" | "head">, at: number, reason: string): Promise<void> {
   const [last] = await db.select().from(seals).orderBy(desc(seals.n)).limit(1);
-  const previous = last?.hash ?? Buffer.alloc(32);
+  const previous = last?.hash ?? noSeal;
   const hash = sealHash(previous, session.id, session.events, session.head);
   await db.batch([
     db.update(sessions).set({ closedAt: at, closeReason: reason }).where(eq(sessions.id, session.id)),
@@ -212,10 +213,6 @@ async function seal(session: Pick<OpenSession, "id" | "events" | "head">, at: nu
       signature: signingKey ? sign(null, hash, signingKey) : null,
     }),
   ]);
-}
-
-export function sealHash(previous: Uint8Array, session: string, events: number, head: Uint8Array): Buffer {
-  return createHash("sha256").update(sealDomain).update(previous).update(`${session} ${events} `).update(head).digest();
 }
 
 /** Sessions that this gateway left open when it died: their recording ends here, and says so. */

@@ -1,10 +1,13 @@
-import { afterAll, expect, test } from "bun:test";
+import { afterAll, describe, expect, test } from "bun:test";
+import { generateKeyPairSync, sign } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createClient } from "@libsql/client";
+import { type Client, createClient } from "@libsql/client";
+import { extend, genesis } from "./chain.ts";
 import type { SessionOpened } from "./events.ts";
 import { readEvents, verifySession } from "./reader.ts";
+import { noSeal, sealHash } from "./seal.ts";
 import { Recording } from "./writer.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "sallyport-recording-"));
@@ -64,6 +67,94 @@ test("an event that is changed or taken out is found", async () => {
   expect((await verifySession(again.calls, "changed")).ok).toBe(false);
   expect((await verifySession(again.calls, "shortened")).problem).toContain("4 events were recorded, 3 are there");
   await again.close();
+});
+
+describe("a store that somebody rewrote, heads and all", () => {
+  const rewritten = async (name: string, change: (client: Client) => Promise<unknown>) => {
+    const recording = await Recording.open({ url: url(name), durability: "strict", gateway: "g" });
+    for (const id of ["one", "two", "three"]) {
+      const session = recording.session(opened(id));
+      session.append(notice(1));
+      await session.close({ type: "session.closed", at: 2_000, reason: "client" });
+    }
+    await recording.close();
+    const client = createClient({ url: url(name) });
+    await change(client);
+    client.close();
+    const again = await Recording.open({ url: url(name), durability: "strict", gateway: "g" });
+    const problem = async (id: string) => (await verifySession(again.calls, id, again.publicKey)).problem;
+    const problems = { one: await problem("one"), two: await problem("two"), three: await problem("three") };
+    await again.close();
+    return problems;
+  };
+  /** Events of "one" with another notice, under the head that they lead to. */
+  const forged = () => {
+    const closed = { type: "session.closed", at: 2_000, reason: "client" };
+    const lines = [opened("one"), notice(9), closed].map((event) => JSON.stringify(event));
+    return { lines, head: lines.reduce(extend, genesis("one")) };
+  };
+  const forge = async (client: Client) => {
+    const { lines, head } = forged();
+    await client.execute("delete from recording_chunks where session = 'one'");
+    const data = Buffer.from(`${lines.join("\n")}\n`);
+    await client.execute({ sql: "insert into recording_chunks values ('one', 1, 3, 'raw', ?)", args: [data] });
+    await client.execute({ sql: "update sessions set head = ? where id = 'one'", args: [head] });
+    return head;
+  };
+
+  test("nothing changed: all verify", async () => {
+    expect(await rewritten("r0", async () => undefined)).toEqual({ one: undefined, two: undefined, three: undefined });
+  });
+  test("events and head changed together differ from the seal", async () => {
+    expect((await rewritten("r1", forge)).one).toBe("the events are not those that were sealed");
+  });
+  test("a seal changed with them no longer fits its hash, or the next seal, or the key", async () => {
+    const seal = async (client: Client, hash: Buffer | undefined, signature: Buffer | undefined) => {
+      const head = await forge(client);
+      await client.execute({ sql: "update seals set head = ? where n = 1", args: [head] });
+      const own = hash ?? sealHash(noSeal, "one", 3, head);
+      if (hash === undefined) await client.execute({ sql: "update seals set hash = ? where n = 1", args: [own] });
+      if (signature) await client.execute({ sql: "update seals set signature = ? where n = 1", args: [signature] });
+    };
+    expect((await rewritten("r2", (client) => seal(client, Buffer.alloc(1), undefined))).one).toBe(
+      "the seal was changed",
+    );
+    const found = await rewritten("r3", (client) => seal(client, undefined, undefined));
+    expect(found.one).toBe("the seal's signature is not this gateway's");
+    expect(found.two).toBe("the seal before it (1) was changed");
+    const { privateKey } = generateKeyPairSync("ed25519");
+    const signature = sign(null, sealHash(noSeal, "one", 3, forged().head), privateKey);
+    const other = await rewritten("r4", (client) => seal(client, undefined, signature));
+    expect(other.one).toBe("the seal's signature is not this gateway's");
+    const bare = await rewritten("r5", (client) => client.execute("update seals set signature = null"));
+    expect(bare.one).toBe("the seal is not signed");
+  });
+  test("a session that was taken out leaves a gap, and one without its seal is told", async () => {
+    const found = await rewritten("r6", async (client) => {
+      for (const [table, column] of [
+        ["sessions", "id"],
+        ["recording_chunks", "session"],
+        ["seals", "session"],
+      ]) {
+        await client.execute(`delete from ${table} where ${column} = 'two'`);
+      }
+    });
+    expect(found).toEqual({
+      one: undefined,
+      two: "the session is not in the store",
+      three: "the seal before it (2) is missing: a session was taken out",
+    });
+    const unsealed = await rewritten("r7", (client) => client.execute("delete from seals where session = 'three'"));
+    expect(unsealed.three).toBe("the session is closed and has no seal");
+  });
+  test("the list of sessions may not say another identity or target", async () => {
+    const found = await rewritten("r8", async (client) => {
+      await client.execute("update sessions set email = 'eve@example.com' where id = 'one'");
+      await client.execute("update sessions set target = 'other' where id = 'two'");
+    });
+    expect(found.one).toContain("another identity, target or time");
+    expect(found.two).toContain("another identity, target or time");
+  });
 });
 
 test("a killed gateway leaves a store that opens, verifies and has every event that was committed", async () => {

@@ -46,6 +46,7 @@ export class Recording {
   #failure: GatewayError | undefined;
   #onFailure: ((error: GatewayError) => void)[] = [];
   #started: (() => void) | undefined;
+  #publicKey: string | undefined;
   readonly calls: StoreCalls;
 
   /** @throws GatewayError store.unavailable */
@@ -76,6 +77,11 @@ export class Recording {
   /** The writer failed: nothing can be recorded any more. */
   onFailure(listener: (error: GatewayError) => void): void {
     this.#onFailure.push(listener);
+  }
+
+  /** Of the key that signs seals: SPKI, PEM; undefined where none is configured. */
+  get publicKey(): string | undefined {
+    return this.#publicKey;
   }
 
   get failure(): GatewayError | undefined {
@@ -181,6 +187,7 @@ export class Recording {
   #receive(message: FromWorker): void {
     switch (message.type) {
       case "started":
+        this.#publicKey = message.publicKey;
         this.#started?.();
         return;
       case "committed":

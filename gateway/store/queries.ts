@@ -2,7 +2,7 @@
 import { and, asc, desc, eq, gt, gte, like, lt, lte, or } from "drizzle-orm";
 import { GatewayError } from "../errors.ts";
 import type { Database } from "./database.ts";
-import { approvalDecisions, approvals, chunks, fingerprints, labelBindings, sessions } from "./schema.ts";
+import { approvalDecisions, approvals, chunks, fingerprints, labelBindings, seals, sessions } from "./schema.ts";
 
 export interface NewApproval {
   readonly id: string;
@@ -217,6 +217,17 @@ export const storeQueries = {
       .where(and(eq(chunks.session, session), gte(chunks.last, fromEvent)))
       .orderBy(asc(chunks.first))
       .limit(chunkPage);
+  },
+
+  /** A session's seal, and the hash of the one before it. */
+  async getSeal(db: Database, session: string) {
+    const [seal] = await db.select().from(seals).where(eq(seals.session, session));
+    if (seal === undefined) return undefined;
+    const [before] = await db
+      .select({ hash: seals.hash })
+      .from(seals)
+      .where(eq(seals.n, seal.n - 1));
+    return { seal, before: before?.hash };
   },
 
   async ping(db: Database) {
