@@ -4,6 +4,7 @@
  */
 import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, sign } from "node:crypto";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import type { InValue } from "@libsql/client";
 import { and, desc, eq, isNull, sql } from "drizzle-orm";
 import { GatewayError } from "../errors.ts";
 import { type Database, openDatabase } from "../store/database.ts";
@@ -84,10 +85,13 @@ let scheduled = false;
 function schedule(): void {
   if (scheduled) return;
   scheduled = true;
-  run(async () => {
-    scheduled = false;
-    await commit();
-  });
+  // After the messages that have already arrived: what came during one commit shares the next.
+  setImmediate(() =>
+    run(async () => {
+      scheduled = false;
+      await commit();
+    }),
+  );
 }
 
 async function start(options: WorkerOptions): Promise<void> {
@@ -163,36 +167,37 @@ function chunkOf(session: string, first: number, lines: readonly string[]): type
   };
 }
 
+/** One transaction of as few statements as there can be, whatever the number of sessions: each costs more than its rows. */
 async function commit(): Promise<void> {
   const upTo = appends;
   const batch = dirty;
   dirty = new Set();
-  const statements = [];
+  const statements: { sql: string; args: InValue[] }[] = [];
+  const chunkValues: InValue[] = [];
+  const headValues: InValue[] = [];
   for (const session of batch) {
     const lines = session.pending;
     session.pending = [];
-    const first = session.events + 1;
+    const chunk = chunkOf(session.id, session.events + 1, lines);
     for (const line of lines) session.head = extend(session.head, line);
     session.events += lines.length;
     if (session.row) {
-      statements.push(db.insert(sessions).values(session.row));
+      const { sql, params } = db.insert(sessions).values(session.row).toSQL();
+      statements.push({ sql, args: params as InValue[] });
       session.row = undefined;
     }
-    statements.push(db.insert(chunks).values(chunkOf(session.id, first, lines)));
-    statements.push(
-      db
-        .update(sessions)
-        .set({
-          events: session.events,
-          head: session.head,
-          commands: session.commands,
-          verdicts: `,${[...session.verdicts].join()},`,
-        })
-        .where(eq(sessions.id, session.id)),
-    );
+    const verdicts = `,${[...session.verdicts].join()},`;
+    chunkValues.push(chunk.session, chunk.first, chunk.last, chunk.codec, chunk.data);
+    headValues.push(session.id, session.events, session.head, session.commands, verdicts);
   }
-  const [head, ...rest] = statements;
-  if (head !== undefined) await db.batch([head, ...rest]);
+  if (batch.size > 0) {
+    const tuples = Array.from({ length: batch.size }, () => "(?, ?, ?, ?, ?)").join(", ");
+    const insert = `insert into recording_chunks (session, first, last, codec, data) values ${tuples}`;
+    const update = `update sessions set events = v.column2, head = v.column3, commands = v.column4, verdicts = v.column5
+      from (values ${tuples}) as v where sessions.id = v.column1`;
+    statements.push({ sql: insert, args: chunkValues }, { sql: update, args: headValues });
+    await db.$client.batch(statements, "write");
+  }
   post({ type: "committed", appends: upTo });
 }
 

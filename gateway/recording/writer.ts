@@ -123,7 +123,6 @@ export class Recording {
     this.#lines.push(line);
     this.#lineBytes += line.length;
     if (this.#lineBytes >= limits.chunkBytesTarget) this.#flush();
-    else if (this.#strict) this.#flushSoon();
     else this.#timer ??= setTimeout(() => this.#flush(), limits.recordingFlushMs);
   }
 
@@ -164,6 +163,8 @@ export class Recording {
     }
     const appends = this.#lines.length > 0 ? this.#sent + 1 : this.#sent;
     if (appends <= this.#committed) return undefined;
+    // What nobody waits for goes with the next that somebody does, or by the timer.
+    this.#flushSoon();
     return new Promise((resolve, reject) => this.#waiting.push({ appends, resolve, reject }));
   }
 

@@ -1,11 +1,12 @@
 /** Opens the store and brings it up to date. Only the store's worker holds a handle that writes. */
 import { chmodSync, closeSync, existsSync, mkdirSync, openSync } from "node:fs";
 import { dirname, resolve } from "node:path";
-import { createClient } from "@libsql/client";
+import { type Client, createClient } from "@libsql/client";
 import { drizzle, type LibSQLDatabase } from "drizzle-orm/libsql";
 import { migrate } from "drizzle-orm/libsql/migrator";
 
-export type Database = LibSQLDatabase;
+/** `$client` is the driver itself, for the one statement that is worth writing by hand. */
+export type Database = LibSQLDatabase & { readonly $client: Client };
 
 export interface DatabaseOptions {
   /** file:<absolute path>, libsql:… or http(s):… */
