@@ -47,5 +47,6 @@ export interface SessionAnalyser {
   /** Names may be outdated for any reason: `changed`, another session, other labels, age. */
   readonly stale: boolean;
   noteForwarded(statement: AnalysedStatement): void;
-  refresh(run: InternalQuery): Promise<void>;
+  /** @param inTransaction what is read may be older or newer than what others see: it stays this session's own */
+  refresh(run: InternalQuery, inTransaction: boolean): Promise<void>;
 }

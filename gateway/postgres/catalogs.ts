@@ -122,7 +122,7 @@ class CatalogAnalyser implements SessionAnalyser {
     if (statement.changesCatalog) this.#parts.shared.epoch += 1;
   }
 
-  async refresh(run: InternalQuery): Promise<void> {
+  async refresh(run: InternalQuery, inTransaction: boolean): Promise<void> {
     const { shared, policies } = this.#parts;
     const policy = policies.current();
     const { epoch } = shared;
@@ -137,7 +137,7 @@ class CatalogAnalyser implements SessionAnalyser {
       loaded.epoch === epoch &&
       loaded.policy === policy &&
       now - loaded.at < limits.catalogRefreshMs;
-    const base = usable ? loaded.context : await this.#load(run, policy, epoch);
+    const base = usable ? loaded.context : await this.#load(run, policy, epoch, inTransaction);
     const samePath = mine !== undefined && mine.searchPath.join("\n") === searchPath.join("\n");
     if (!(samePath && mine.catalog === base.catalog && mine.labels === base.labels)) {
       this.#context = { ...base, searchPath };
@@ -149,13 +149,15 @@ class CatalogAnalyser implements SessionAnalyser {
     this.#readAt = now;
   }
 
-  async #load(run: InternalQuery, policy: PolicyRevision, epoch: number): Promise<NameContext> {
+  async #load(run: InternalQuery, policy: PolicyRevision, epoch: number, inTransaction: boolean): Promise<NameContext> {
+    // A snapshot inside a transaction may show what is never committed, or what no longer is.
+    const isOwn = this.#ownChange || inTransaction;
     const { shared, store, target, database } = this.#parts;
     const known = shared.loaded;
     const catalog: Catalog = await loadCatalog(run, known?.context.catalog);
     if (known && catalog === known.context.catalog && policy === known.policy) {
       // Nothing changed: contexts, and the analyses and decisions kept by them, stay.
-      if (!this.#ownChange) shared.loaded = { ...known, epoch, at: Date.now() };
+      if (!isOwn) shared.loaded = { ...known, epoch, at: Date.now() };
       return known.context;
     }
     const previous = new Map(
@@ -168,8 +170,7 @@ class CatalogAnalyser implements SessionAnalyser {
       rows.some((row) => previous.get(row.name)?.oid !== row.oid || previous.get(row.name)?.attnum !== row.attnum);
     if (changed) await store.saveLabelBindings(target, database, rows);
     const context: NameContext = { catalog, labels, searchPath: [] };
-    // A snapshot inside a transaction may show what is never committed: it is this session's only.
-    if (!this.#ownChange) shared.loaded = { epoch, at: Date.now(), policy, context };
+    if (!isOwn) shared.loaded = { epoch, at: Date.now(), policy, context };
     return context;
   }
 }

@@ -468,7 +468,7 @@ export class Machine {
         },
       );
     }
-    await this.#analyser.refresh((sql) => this.internalQuery(sql));
+    await this.#analyser.refresh((sql) => this.internalQuery(sql), this.transactionStatus !== "I");
   }
 
   /** A query of the gateway's own on the session's connection; only while the target owes nothing. */

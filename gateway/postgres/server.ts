@@ -217,7 +217,7 @@ export class PostgresServer {
     this.#connections.set(key.processId, connection);
     connection.attach();
     try {
-      await analyser.refresh((sql) => connection.internalQuery(sql));
+      await analyser.refresh((sql) => connection.internalQuery(sql), false);
     } catch (fault) {
       connection.end("fault", fault);
       return;

@@ -4,9 +4,24 @@ import type { Findings } from "./findings.ts";
 import { decidesNames, localSetting, settingFeature } from "./settings.ts";
 import type { Kind } from "./statement-kind.ts";
 
+/**
+ * The gateway reads names by queries, which see the transaction's snapshot; PostgreSQL resolves them by what is
+ * committed now. Only at READ COMMITTED are the two the same, so a longer snapshot is for policy to refuse.
+ */
+function isolation(name: string, value: string | undefined, findings: Findings): void {
+  if (!/^(?:default_)?transaction_isolation$/.test(name)) return;
+  if (!/^read (?:un)?committed$/i.test(value ?? "")) findings.features.add("transaction.snapshot");
+}
+
+/** BEGIN, START TRANSACTION, SET TRANSACTION and SET SESSION CHARACTERISTICS name it among their options. */
+function isolationOptions(options: unknown, findings: Findings): void {
+  for (const { body } of nodes(options)) isolation(text(body.defname), constantText(body.arg), findings);
+}
+
 export function transaction(body: Body, findings: Findings): Kind {
   const what = text(body.kind).replace("TRANS_STMT_", "").toLowerCase();
   if (/prepare|commit_prepared|rollback_prepared/.test(what)) findings.features.add("two_phase");
+  isolationOptions(body.options, findings);
   // What is rolled back may have been DDL or SET.
   const undone = what.startsWith("rollback");
   return {
@@ -25,7 +40,8 @@ export function setting(body: Body, findings: Findings): Kind {
   }
   if (what === "VAR_SET_MULTI") {
     // SET TRANSACTION and SET SESSION CHARACTERISTICS; its snapshot form takes another transaction's view.
-    if (name === "transaction snapshot") findings.features.add("set:transaction_snapshot");
+    if (name === "transaction snapshot") findings.features.add("transaction.snapshot");
+    isolationOptions(body.args, findings);
     return { verb: "SET", class: "session" };
   }
   if (body.is_local === true) localSetting(name, findings);
@@ -34,6 +50,7 @@ export function setting(body: Body, findings: Findings): Kind {
   // search_path takes several.
   const values = nodes(body.args).map((one) => constantText({ [one.kind]: one.body }));
   const value = values.length > 0 && !values.includes(undefined) ? values.join(", ") : null;
+  if (what !== "VAR_RESET") isolation(name, value ?? undefined, findings);
   return {
     verb: what === "VAR_RESET" ? "RESET" : "SET",
     class: "session",
