@@ -36,7 +36,11 @@ export function select(body: Body, parent: Scope | null, findings: Findings): Qu
   findings.visited();
   const scope = childOf(parent);
   withClause(body.withClause, scope, findings);
-  if (body.lockingClause !== undefined) findings.features.add("for_update");
+  if (body.lockingClause !== undefined) {
+    findings.features.add("for_update");
+    // A row lock is written to the row, and keeps its writers waiting.
+    findings.class = "write";
+  }
   if (body.intoClause !== undefined && bodyOf(body.intoClause) !== undefined && parent !== null) {
     findings.incomplete.add("INTO inside a query");
   }

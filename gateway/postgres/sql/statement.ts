@@ -83,9 +83,10 @@ export function judge(one: Node, outer: string, findings: Findings): Judged {
     case "LockStmt":
       findings.features.add("lock");
       for (const relation of nodes(body.relations)) tableItem(relation.body, findings, "read");
-      return [{ verb: "LOCK", class: "utility" }, null];
+      // Whoever may not write may not keep writers out either.
+      return [{ verb: "LOCK", class: "write" }, null];
     case "CheckPointStmt":
-      return [{ verb: "CHECKPOINT", class: "utility" }, null];
+      return [{ verb: "CHECKPOINT", class: "ddl" }, null];
     case "TruncateStmt":
       for (const relation of nodes(body.relations)) tableItem(relation.body, findings, "write");
       findings.bounded = false;
@@ -96,7 +97,7 @@ export function judge(one: Node, outer: string, findings: Findings): Judged {
         const named = bodyOf(relation.body.relation);
         if (named) tableItem(named, findings, "write");
       }
-      return [{ verb: body.is_vacuumcmd === true ? "VACUUM" : "ANALYZE", class: "utility" }, null];
+      return [{ verb: body.is_vacuumcmd === true ? "VACUUM" : "ANALYZE", class: "write" }, null];
     case "CreateTableAsStmt":
     case "ViewStmt":
       return [createAs(kind, body, findings), null];
