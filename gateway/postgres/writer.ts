@@ -4,10 +4,12 @@
  */
 import { GatewayError } from "../errors.ts";
 
-const slabBytes = 64 * 1_024;
+/** A quiet session keeps little; one that writes much gets there by doubling. */
+const firstSlabBytes = 1_024;
+const slabBytesMax = 64 * 1_024;
 
 export class MessageWriter {
-  #buffer: Buffer = Buffer.allocUnsafeSlow(slabBytes);
+  #buffer: Buffer = Buffer.allocUnsafeSlow(firstSlabBytes);
   /** Where what `take` will return begins. */
   #start = 0;
   #end = 0;
@@ -33,7 +35,8 @@ export class MessageWriter {
     const at = this.#end;
     if (at + count > this.#buffer.length) {
       const pending = at - this.#start;
-      const grown = Buffer.allocUnsafeSlow(Math.max(slabBytes, (pending + count) * 2));
+      const next = Math.min(slabBytesMax, this.#buffer.length * 2);
+      const grown = Buffer.allocUnsafeSlow(Math.max(next, (pending + count) * 2));
       this.#buffer.copy(grown, 0, this.#start, at);
       this.#lengthAt -= this.#start;
       this.#buffer = grown;
