@@ -9,7 +9,7 @@ import { psqlCommand } from "./cli/psql.ts";
 import { replayCommand } from "./cli/replay.ts";
 import { sessionsCommand } from "./cli/sessions.ts";
 import { statusCommand } from "./cli/status.ts";
-import { escapeControls, paint, type Terminal } from "./cli/terminal.ts";
+import { escapeControls, paint, processTerminal, type Terminal } from "./cli/terminal.ts";
 import { verifyCommand } from "./cli/verify.ts";
 import { GatewayError } from "./errors.ts";
 import { redactText } from "./log.ts";
@@ -109,13 +109,7 @@ function describe(error: unknown): { exitCode: number; code: string; message: st
 
 if (import.meta.main) {
   const abort = new AbortController();
-  const terminal: Terminal = {
-    out: (text) => void process.stdout.write(text),
-    err: (text) => void process.stderr.write(text),
-    isTTY: process.stdout.isTTY === true,
-    columns: process.stdout.columns ?? 100,
-    environment: process.env,
-  };
+  const terminal = processTerminal();
   // `| head` closes the pipe: that is no fault.
   process.stdout.on("error", () => process.exit(0));
   const interrupt = () => abort.abort();

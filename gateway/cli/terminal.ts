@@ -9,6 +9,17 @@ export interface Terminal {
   readonly environment: Readonly<Record<string, string | undefined>>;
 }
 
+/** This process's own standard streams. */
+export function processTerminal(): Terminal {
+  return {
+    out: (text) => void process.stdout.write(text),
+    err: (text) => void process.stderr.write(text),
+    isTTY: process.stdout.isTTY === true,
+    columns: process.stdout.columns ?? 100,
+    environment: process.env,
+  };
+}
+
 export type Colour = "dim" | "bold" | "red" | "green" | "yellow" | "cyan";
 const codes: Readonly<Record<Colour, string>> = {
   dim: "2",

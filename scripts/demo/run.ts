@@ -1,17 +1,11 @@
 /** `bun run demo [--once]`: a database, an identity provider and the gateway, and an agent that goes through them. */
 import { parseArgs } from "node:util";
-import { paint, type Terminal } from "../../gateway/cli/terminal.ts";
+import { paint, processTerminal } from "../../gateway/cli/terminal.ts";
 import { type Demo, people, startDemo, targetName } from "./environment.ts";
 import { StepFailed, tellStory } from "./story.ts";
 
 const { values: flags } = parseArgs({ options: { once: { type: "boolean", default: false } } });
-const terminal: Terminal = {
-  out: (text) => void process.stdout.write(text),
-  err: (text) => void process.stderr.write(text),
-  isTTY: process.stdout.isTTY === true,
-  columns: process.stdout.columns ?? 100,
-  environment: process.env,
-};
+const terminal = processTerminal();
 
 let demo: Demo | undefined;
 let stopping = false;
