@@ -1,7 +1,7 @@
 /**
  * `bun run drivers`: drivers' own test suites against PostgreSQL direct and through the gateway under an allow-all
  * policy. A test that passes direct must pass through the gateway, or stand in exceptions.yaml with a reason.
- * `--only lib/pq|psycopg2`, `--direct` (to see what the suite does by itself)
+ * `--only lib/pq|psycopg2`, `--direct` (to see what the suite does by itself), `--output <folder>` (keeps what the suites print)
  */
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -18,11 +18,12 @@ const exceptionSchema = z.strictObject({ suite: z.string(), test: z.string(), re
 
 const { values: flags } = parseArgs({
   args: process.argv.slice(2),
-  options: { only: { type: "string" }, direct: { type: "boolean", default: false } },
+  options: { only: { type: "string" }, direct: { type: "boolean", default: false }, output: { type: "string" } },
 });
 const exceptions = z
   .array(exceptionSchema)
   .parse(parse(readFileSync(join(import.meta.dir, "exceptions.yaml"), "utf8")));
+if (flags.output !== undefined) mkdirSync(flags.output, { recursive: true });
 const folder = mkdtempSync(join(tmpdir(), "sallyport-drivers-"));
 let failed = false;
 try {
@@ -38,15 +39,16 @@ process.exitCode = failed ? 1 : 0;
 async function compare(suite: Suite): Promise<boolean> {
   const place = join(folder, suite.name.replaceAll("/", "-"));
   mkdirSync(place);
+  const logFile = (way: string) => join(flags.output ?? place, `${suite.name.replaceAll("/", "-")}-${way}.jsonl`);
   console.log(`${suite.name}: fetching`);
   await suite.prepare(place);
   console.log(`${suite.name}: direct`);
-  const direct = await runDirect(suite, place);
+  const direct = await runDirect(suite, place, logFile("direct"));
   console.log(`${suite.name}: direct: ${summary(direct)}`);
   const passing = [...direct].filter(([, outcome]) => outcome === "pass").map(([test]) => test);
   if (passing.length === 0) throw new Error(`${suite.name}: no test passes direct, so there is nothing to compare`);
   if (flags.direct) return true;
-  const through = await runThroughGateway(suite, place);
+  const through = await runThroughGateway(suite, place, logFile("through"));
   console.log(`${suite.name}: through the gateway: ${summary(through)}`);
   const differing = passing.filter((test) => through.get(test) !== "pass");
   let unexplained = 0;
@@ -67,16 +69,16 @@ function summary(outcomes: Outcomes): string {
 }
 
 /** Each way has a server of its own, so that what one run leaves behind does not change the other. */
-async function runDirect(suite: Suite, place: string): Promise<Outcomes> {
+async function runDirect(suite: Suite, place: string, log: string): Promise<Outcomes> {
   const server = await startPostgres({ settings: { max_prepared_transactions: "10" } });
   try {
-    return await suite.run(place, libpqEnvironment(server));
+    return await suite.run(place, libpqEnvironment(server), log);
   } finally {
     await server.stop();
   }
 }
 
-async function runThroughGateway(suite: Suite, place: string): Promise<Outcomes> {
+async function runThroughGateway(suite: Suite, place: string, log: string): Promise<Outcomes> {
   const server = await startPostgres({ settings: { max_prepared_transactions: "10" } });
   const email = "drivers@example.com";
   const provider = await startIdentityProvider({ users: [{ id: "drivers", email, groups: ["drivers"] }] });
@@ -87,7 +89,7 @@ async function runThroughGateway(suite: Suite, place: string): Promise<Outcomes>
       bundle: join(import.meta.dir, "allow-all/bundle.tar.gz"),
     });
     try {
-      return await suite.run(place, libpqEnvironment(gateway.endpoint));
+      return await suite.run(place, libpqEnvironment(gateway.endpoint), log);
     } finally {
       await gateway.stop();
     }

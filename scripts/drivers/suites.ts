@@ -1,5 +1,5 @@
 /** The test suites that come with drivers of PostgreSQL: how each is fetched into a temporary folder, and run. */
-import { existsSync, mkdirSync, readdirSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 
@@ -12,8 +12,11 @@ export interface Suite {
   readonly name: string;
   /** Fetches the suite into `folder`. @throws Error saying what the machine lacks. */
   prepare(folder: string): Promise<void>;
-  /** @param environment libpq's variables. */
-  run(folder: string, environment: Record<string, string>): Promise<Outcomes>;
+  /**
+   * @param environment libpq's variables.
+   * @param log the file that gets what the suite prints.
+   */
+  run(folder: string, environment: Record<string, string>, log: string): Promise<Outcomes>;
 }
 
 const libPqVersion = "v1.12.3";
@@ -31,9 +34,9 @@ export const suites: readonly Suite[] = [
       await execute(["go", "mod", "init", "suite"], folder);
       await execute(["go", "get", `github.com/lib/pq@${libPqVersion}`], folder);
     },
-    async run(folder, environment) {
+    async run(folder, environment, log) {
       const command = ["go", "test", "-json", "-count=1", "-p=1", "-timeout=9m", "github.com/lib/pq/..."];
-      return new Map(jsonLines(await output(command, folder, environment)).flatMap(goOutcome));
+      return new Map(jsonLines(await output(command, folder, environment, log)).flatMap(goOutcome));
     },
   },
   {
@@ -51,13 +54,18 @@ export const suites: readonly Suite[] = [
       const module = ["--no-deps", "--only-binary", ":all:", `psycopg2-binary==${psycopg2Version}`];
       await execute([...pip, "install", "--target", "module", ...module], folder);
     },
-    async run(folder, environment) {
+    async run(folder, environment, log) {
       const command = ["python3", join(import.meta.dir, "results.py")];
       const paths = [join(folder, "module"), join(folder, "source")].join(":");
       const database = environment.PGDATABASE ?? "";
-      const lines = await output(command, folder, {
-        ...{ ...environment, PYTHONPATH: paths, PYTHONDONTWRITEBYTECODE: "1", PSYCOPG2_TESTDB: database },
-      });
+      const lines = await output(
+        command,
+        folder,
+        {
+          ...{ ...environment, PYTHONPATH: paths, PYTHONDONTWRITEBYTECODE: "1", PSYCOPG2_TESTDB: database },
+        },
+        log,
+      );
       return new Map(
         jsonLines(lines).flatMap((line) => {
           const event = pythonEvent.safeParse(line);
@@ -106,11 +114,17 @@ async function execute(command: string[], cwd: string): Promise<void> {
 }
 
 /** What the command printed; a suite with failing tests ends with a status other than 0, which says nothing here. */
-async function output(command: string[], cwd: string, environment: Record<string, string>): Promise<string> {
+async function output(
+  command: string[],
+  cwd: string,
+  environment: Record<string, string>,
+  log: string,
+): Promise<string> {
   const child = Bun.spawn(command, {
     ...{ cwd, env: { ...process.env, ...environment }, stdin: "ignore", stdout: "pipe", stderr: "inherit" },
     ...{ timeout: suiteTimeoutMs, killSignal: "SIGKILL" as const },
   });
   const [text] = await Promise.all([new Response(child.stdout).text(), child.exited]);
+  writeFileSync(log, text);
   return text;
 }
