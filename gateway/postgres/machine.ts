@@ -4,6 +4,7 @@
  * statement of the gateway's own that the target must fail, so that order, skipping to Sync and the state of a
  * transaction block are the target's own; its error is then spelled as the denial.
  */
+import { randomUUID } from "node:crypto";
 import { GatewayError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { CommandAnalysis } from "../policy/input.ts";
@@ -39,6 +40,8 @@ export class Machine {
   readonly #options: RunOptions;
   readonly #ports: MachinePorts;
   readonly #writer = new MessageWriter();
+  /** Of the gateway's own statements, while they run: no client can have taken it. */
+  readonly #internalName = `sallyport ${randomUUID()}`;
   #batch = 0;
   /** Extended messages went out since the last Sync. */
   #batchOpen = false;
@@ -483,7 +486,15 @@ export class Machine {
           else reject(new GatewayError("upstream.protocol", `the target's catalog could not be read: ${error}`));
         },
       });
-      this.#send({ type: "Query", query: sql });
+      // Named, and closed again: a simple query would end the client's unnamed statement and portal.
+      const name = this.#internalName;
+      this.#send({ type: "Parse", statement: name, query: sql, parameterTypeOids: [] });
+      const nothing = { parameterFormats: [], parameters: [], resultFormats: [] };
+      this.#send({ type: "Bind", portal: name, statement: name, ...nothing });
+      this.#send({ type: "Execute", portal: name, rowsMax: 0 });
+      this.#send({ type: "Close", kind: "portal", name });
+      this.#send({ type: "Close", kind: "statement", name });
+      this.#send({ type: "Sync" });
       this.flush();
     });
   }

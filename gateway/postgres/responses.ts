@@ -275,8 +275,10 @@ export class Responses {
       case "DataRow":
         head.rows.push(decodeDataRow(frame.payload).map((value) => value?.toString("utf8") ?? null));
         return;
-      case "RowDescription":
+      case "ParseComplete":
+      case "BindComplete":
       case "CommandComplete":
+      case "CloseComplete":
         return;
       case "ReadyForQuery":
         this.#machine.transactionStatus = message.status;

@@ -1,0 +1,105 @@
+/**
+ * What drivers' own test suites (scripts/drivers/) found to be told apart from PostgreSQL, message by message: the whole
+ * gateway as a process, under a policy that allows everything.
+ */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { join } from "node:path";
+import { startGateway } from "../../scripts/bench/postgres-processes.ts";
+import { startIdentityProvider } from "../../scripts/demo/identity-provider.ts";
+import { type RunningPostgres, startPostgres } from "../../scripts/postgres/server.ts";
+import { decodeBackendMessage } from "./backend-decoder.ts";
+import { encodeFrontendMessage } from "./frontend-encoder.ts";
+import type { FrontendMessage } from "./messages.ts";
+import { FrameReader } from "./reader.ts";
+import { connectUpstream } from "./upstream.ts";
+import { MessageWriter } from "./writer.ts";
+
+const email = "ann@example.com";
+let target: RunningPostgres;
+let provider: Awaited<ReturnType<typeof startIdentityProvider>>;
+let gateway: Awaited<ReturnType<typeof startGateway>>;
+
+beforeAll(async () => {
+  target = await startPostgres();
+  provider = await startIdentityProvider({ users: [{ id: "ann", email, groups: [] }] });
+  gateway = await startGateway({
+    ...{ server: target, issuer: provider.issuer, durability: "group" },
+    caller: { email, token: await provider.mint("ann") },
+    bundle: join(import.meta.dir, "../../scripts/drivers/allow-all/bundle.tar.gz"),
+  });
+}, 60_000);
+
+afterAll(async () => {
+  await gateway?.stop();
+  await provider?.stop();
+  await target?.stop();
+});
+
+/** A client that sends messages as they are given, and says what came back as far as asked: "SELECT 1", "42P01", … */
+async function open() {
+  const { port, user, password, database } = gateway.endpoint;
+  const connection = await connectUpstream({
+    ...{ host: "127.0.0.1", port, tls: "disable" as const, user, password, database, parameters: {} },
+  });
+  const reader = new FrameReader({ messageBytesMax: 1_000_000 });
+  const received: string[] = [];
+  let wake = () => {};
+  let closed = false;
+  connection.onData((chunk) => {
+    reader.push(chunk);
+    for (const frame of reader) {
+      const message = decodeBackendMessage(frame);
+      if (message.type === "CommandComplete") received.push(message.tag);
+      else if (message.type === "ErrorResponse") received.push(`${message.fields.V} ${message.fields.C}`);
+      else received.push(message.type);
+    }
+    wake();
+  });
+  connection.onClose(() => {
+    closed = true;
+    wake();
+  });
+  const until = async (reached: () => boolean) => {
+    while (!reached()) await new Promise<void>((resolve) => (wake = resolve));
+    return received.splice(0);
+  };
+  return {
+    /** Sends, and waits for as many ReadyForQuery as the messages ask for. */
+    async exchange(...messages: FrontendMessage[]): Promise<string[]> {
+      const writer = new MessageWriter();
+      for (const message of messages) encodeFrontendMessage(writer, message);
+      const owed = messages.filter(({ type }) => type === "Sync" || type === "Query").length;
+      connection.write(writer.take());
+      return until(() => closed || received.filter((type) => type === "ReadyForQuery").length >= owed);
+    },
+    untilClosed: () => until(() => closed),
+    end: () => connection.end(),
+  };
+}
+
+const query = (text: string): FrontendMessage => ({ type: "Query", query: text });
+const parse = (text: string, statement = ""): FrontendMessage => ({
+  ...{ type: "Parse", query: text, statement, parameterTypeOids: [] },
+});
+const bind = (statement = "", portal = ""): FrontendMessage => ({
+  ...{ type: "Bind", statement, portal, parameterFormats: [], parameters: [], resultFormats: [] },
+});
+const execute = (portal = "", rowsMax = 0): FrontendMessage => ({ type: "Execute", portal, rowsMax });
+const sync: FrontendMessage = { type: "Sync" };
+
+test("the unnamed statement and portal outlive the names being read again", async () => {
+  const ours = await open();
+  const other = await open();
+  try {
+    await ours.exchange(query("begin"), parse("select generate_series(1, 3)"), sync);
+    await other.exchange(query("create table made_elsewhere (id int)"));
+    expect(await ours.exchange(bind(), execute("", 1), sync)).toEqual([
+      ...["BindComplete", "DataRow", "PortalSuspended", "ReadyForQuery"],
+    ]);
+    await other.exchange(query("drop table made_elsewhere"));
+    expect(await ours.exchange(execute(), sync)).toEqual(["DataRow", "DataRow", "SELECT 2", "ReadyForQuery"]);
+  } finally {
+    ours.end();
+    other.end();
+  }
+});
