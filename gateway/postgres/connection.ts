@@ -213,7 +213,8 @@ export class Connection {
     this.#ended = true;
     clearTimeout(this.#stall);
     this.#machine.abandon();
-    if (error !== undefined && reason !== "client") {
+    const isTold = reason === "client" || (reason === "upstream" && this.#responses.saidGoodbye);
+    if (error !== undefined && !isTold) {
       const told =
         error instanceof GatewayError
           ? error

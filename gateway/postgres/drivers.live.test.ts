@@ -72,7 +72,6 @@ async function open() {
       connection.write(writer.take());
       return until(() => closed || received.filter((type) => type === "ReadyForQuery").length >= owed);
     },
-    untilClosed: () => until(() => closed),
     end: () => connection.end(),
   };
 }
@@ -86,6 +85,12 @@ const bind = (statement = "", portal = ""): FrontendMessage => ({
 });
 const execute = (portal = "", rowsMax = 0): FrontendMessage => ({ type: "Execute", portal, rowsMax });
 const sync: FrontendMessage = { type: "Sync" };
+
+test("a target that ends the session says so in its own words, once", async () => {
+  const ours = await open();
+  const answers = await ours.exchange(query("select pg_terminate_backend(pg_backend_pid())"));
+  expect(answers.filter((answer) => answer.startsWith("FATAL"))).toEqual(["FATAL 57P01"]);
+});
 
 test("the unnamed statement and portal outlive the names being read again", async () => {
   const ours = await open();

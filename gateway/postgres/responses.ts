@@ -53,11 +53,17 @@ export class Responses {
   readonly #machine: Machine;
   readonly #out: MessageWriter;
   #noticeCount = 0;
+  #saidGoodbye = false;
 
   /** @param out what goes to the client; its owner takes it after each chunk. */
   constructor(machine: Machine, out: MessageWriter) {
     this.#machine = machine;
     this.#out = out;
+  }
+
+  /** The client was told by the target itself why it closes. */
+  get saidGoodbye(): boolean {
+    return this.#saidGoodbye;
   }
 
   handle(frame: Frame): void {
@@ -243,6 +249,7 @@ export class Responses {
     const canonical = run === undefined ? this.#anyCanonical() : run.canonical;
     const shown = canonical ? canonicalFields(fields) : fields;
     run?.fail(shown);
+    this.#saidGoodbye = shown.V === "FATAL" || shown.V === "PANIC";
     this.#pass({ type: "ErrorResponse", fields: shown });
     if (head === undefined || head.kind === "query" || head.kind === "sync") return;
     if (run && head.kind !== "execute") run.finish();
