@@ -36,10 +36,11 @@ afterAll(async () => {
 });
 
 /** A client that sends messages as they are given, and says what came back as far as asked: "SELECT 1", "42P01", … */
-async function open() {
+async function open(given: { user?: string; password?: string; parameters?: Record<string, string> } = {}) {
   const { port, user, password, database } = gateway.endpoint;
   const connection = await connectUpstream({
     ...{ host: "127.0.0.1", port, tls: "disable" as const, user, password, database, parameters: {} },
+    ...given,
   });
   const reader = new FrameReader({ messageBytesMax: 1_000_000 });
   const received: string[] = [];
@@ -85,6 +86,15 @@ const bind = (statement = "", portal = ""): FrontendMessage => ({
 });
 const execute = (portal = "", rowsMax = 0): FrontendMessage => ({ type: "Execute", portal, rowsMax });
 const sync: FrontendMessage = { type: "Sync" };
+
+test.each([
+  ["a password that is no token", { password: "wrong" }, `28P01: password authentication failed for user "${email}"`],
+  ["another's user", { user: "eve" }, '28000: password authentication failed for user "eve"'],
+  ["an unknown parameter", { parameters: { nosuch: "1" } }, '22023: unsupported startup parameter: "nosuch"'],
+])("%s is refused at login in words that drivers know", async (_, given, words) => {
+  const fault = await open(given).catch((error: Error) => error);
+  expect(String((fault as Error).cause)).toContain(`FATAL ${words}`);
+});
 
 test("a target that ends the session says so in its own words, once", async () => {
   const ours = await open();

@@ -7,6 +7,7 @@ import { createSecureContext, type SecureContext } from "node:tls";
 import { type Config, type PostgresTarget, readSecret } from "../config.ts";
 import { GatewayError } from "../errors.ts";
 import { requireUser } from "../identity/bind-user.ts";
+import type { Authenticated } from "../identity/verifier.ts";
 import { limits } from "../limits.ts";
 import type { Approvals } from "../session/approvals.ts";
 import type { SessionDependencies } from "../session/dependencies.ts";
@@ -153,8 +154,7 @@ export class PostgresServer {
     const { config, dependencies, approvals, novelty } = this.#options;
     const { stream, startup, token } = caller;
     if (this.#draining) throw new GatewayError("session.draining", "the gateway is shutting down");
-    const authenticated = await dependencies.verifier.verify(token);
-    requireUser(authenticated.identity, startup.user);
+    const authenticated = await this.#identify(token, startup.user);
     const { target, database } = findTarget(config, startup.database);
     const session = await Session.open(
       dependencies,
@@ -176,6 +176,24 @@ export class PostgresServer {
     } catch (fault) {
       await session.close("fault", fault instanceof GatewayError ? fault.message : "fault");
       throw fault;
+    }
+  }
+
+  /** Refuses in PostgreSQL's words, by which clients know to ask for another password, and says why behind them. */
+  async #identify(token: string, user: string): Promise<Authenticated> {
+    const { config, dependencies } = this.#options;
+    try {
+      const authenticated = await dependencies.verifier.verify(token);
+      requireUser(authenticated.identity, user);
+      return authenticated;
+    } catch (fault) {
+      if (!(fault instanceof GatewayError) || fault.code === "identity.keys_unavailable") throw fault;
+      const method = config.postgres.authentication === "password" ? "password" : "OAuth bearer";
+      throw new GatewayError(
+        fault.code,
+        `${method} authentication failed for user "${user.slice(0, 128)}": ${fault.message}`,
+        { ...(fault.hint !== undefined && { hint: fault.hint }), cause: fault.cause },
+      );
     }
   }
 

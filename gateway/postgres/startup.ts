@@ -124,7 +124,8 @@ export function readStartupMessage(message: StartupMessage): StartupRequest {
 
 function refused(name: string): GatewayError {
   const shown = name.length > 64 ? `${name.slice(0, 64)}…` : name;
-  return new GatewayError("protocol.parameter_refused", `the parameter "${shown}" cannot be set through this gateway`, {
+  // In the words of PgBouncer, which drivers know.
+  return new GatewayError("protocol.parameter_refused", `unsupported startup parameter: "${shown}"`, {
     hint: `Accepted: ${[...settings].join(", ")}, sallyport.reason, sallyport.prompt, sallyport.ticket.`,
   });
 }
