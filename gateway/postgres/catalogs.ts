@@ -67,7 +67,7 @@ class CatalogAnalyser implements SessionAnalyser {
   #epoch = -1;
   #readAt = 0;
   #policy: PolicyRevision | undefined;
-  #ownChange = true;
+  #ownChange = false;
   /** Something the end of a transaction may undo was forwarded: SET LOCAL, or anything in one that fails. */
   #undoable = false;
 
@@ -130,8 +130,10 @@ class CatalogAnalyser implements SessionAnalyser {
     const { loaded } = shared;
     const mine = this.#context;
     const now = Date.now();
-    // Another session's snapshot serves while nothing changed through this gateway and it is fresh.
+    // Another session's snapshot serves while nothing changed through this gateway and it is fresh; a session that
+    // opens looks for itself, so that it knows what was there when it began.
     const usable =
+      mine !== undefined &&
       !this.#ownChange &&
       loaded &&
       loaded.epoch === epoch &&
