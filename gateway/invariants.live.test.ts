@@ -1,0 +1,213 @@
+/**
+ * Invariants 5 and 6 on the whole gateway as its own process, with the default policies and a real PostgreSQL: what was
+ * recorded judges again the same, and nobody meets another's upstream connection.
+ */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import postgres from "postgres";
+import { startIdentityProvider } from "../scripts/demo/identity-provider.ts";
+import { inputOf } from "../scripts/policy/recorded-input.ts";
+import { freePort, type RunningPostgres, startPostgres } from "../scripts/postgres/server.ts";
+import { loadBundle } from "./policy/bundle.ts";
+import type { CommandAnalysis, SessionContext } from "./policy/input.ts";
+import { Policy } from "./policy/policy.ts";
+import type { SessionOpened } from "./recording/events.ts";
+import { readEvents } from "./recording/reader.ts";
+import { Recording } from "./recording/writer.ts";
+
+const root = resolve(import.meta.dir, "..");
+const bundle = join(root, "policies/dist/bundle.tar.gz");
+const users = ["ann", "olga", "dora", "robot"] as const;
+type User = (typeof users)[number];
+let folder: string;
+let target: RunningPostgres;
+let direct: postgres.Sql;
+let provider: Awaited<ReturnType<typeof startIdentityProvider>>;
+let gateway: Bun.Subprocess<"ignore", "ignore", "inherit">;
+let port: number;
+const tokens: Record<string, string> = {};
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), "sallyport-invariants-"));
+  target = await startPostgres();
+  const { host, user: username, password, database } = target;
+  direct = postgres({ host, port: target.port, username, password, database, onnotice: () => undefined, max: 1 });
+  await direct.unsafe(readFileSync(join(root, "fixtures/demo/schema.sql"), "utf8"));
+  const groups = { ann: ["analysts"], olga: ["oncall"], dora: ["dba"], robot: ["oncall"] };
+  provider = await startIdentityProvider({
+    users: users.map((id) => ({
+      ...{ id, email: `${id}@example.com`, groups: groups[id] },
+      ...(id === "robot" && { client: "agent-reporter" }),
+    })),
+  });
+  for (const user of users) tokens[user] = await provider.mint(user);
+  port = await freePort();
+  const agents = { claim: "azp", values: ["agent-*"] };
+  const config = {
+    listen: { postgres: `127.0.0.1:${port}` },
+    identity: { issuers: [{ issuer: provider.issuer, audience: ["sallyport-cli", "agent-reporter"], agents }] },
+    policies: { bundle },
+    shutdown: { drain: "1s" },
+    targets: [
+      {
+        ...{ name: "demo", kind: "postgres", database, tls: "disable", address: `${host}:${target.port}` },
+        credential: { user: username, password: { env: "TARGET_PASSWORD" } },
+      },
+    ],
+  };
+  writeFileSync(join(folder, "gateway.yaml"), JSON.stringify(config));
+  gateway = Bun.spawn([process.execPath, join(root, "gateway/main.ts"), "--config", join(folder, "gateway.yaml")], {
+    env: { PATH: process.env.PATH ?? "", HOME: folder, TARGET_PASSWORD: password },
+    ...{ stdin: "ignore", stdout: "ignore", stderr: "inherit" },
+  });
+  await until("the gateway listens", () => accepts(port));
+}, 60_000);
+
+afterAll(async () => {
+  gateway?.kill("SIGKILL");
+  await direct?.end({ timeout: 1 });
+  await provider?.stop();
+  await target?.stop();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+function accepts(at: number): Promise<boolean> {
+  return new Promise((done) => {
+    const socket = connect(at, "127.0.0.1", () => done(socket.destroy() !== undefined));
+    socket.on("error", () => done(false));
+  });
+}
+
+/** Asks again until it is so. */
+async function until(what: string, isSo: () => Promise<boolean>): Promise<void> {
+  for (let tries = 0; tries < 400; tries++) {
+    if (await isSo()) return;
+    await Bun.sleep(25);
+  }
+  throw new Error(`waited in vain: ${what}`);
+}
+
+function as(user: User, options: Record<string, unknown> = {}) {
+  return postgres({
+    ...{ host: "127.0.0.1", port, username: `${user}@example.com`, password: tokens[user] ?? "", database: "demo" },
+    ...{ max: 1, fetch_types: false, onnotice: () => undefined },
+    ...options,
+  });
+}
+
+// --- invariant 6 ---
+
+const pidOf = async (sql: postgres.Sql) => (await sql<{ pid: number }[]>`select pg_backend_pid() as pid`)[0]?.pid ?? 0;
+
+async function isThere(pid: number): Promise<boolean> {
+  return (await direct`select from pg_stat_activity where pid = ${pid}`).length > 0;
+}
+
+test("each session has a backend of its own, which ends with it and serves nobody after", async () => {
+  const seen = new Set<number>();
+  for (const user of ["ann", "olga", "ann", "dora"] as const) {
+    const sql = as(user);
+    const pid = await pidOf(sql);
+    expect(seen).not.toContain(pid);
+    seen.add(pid);
+    await sql.end();
+    await until("its backend ends", async () => !(await isThere(pid)));
+  }
+  const many = Array.from({ length: 12 }, (_, index) => as(users[index % 3] ?? "ann"));
+  const pids = await Promise.all(many.map(pidOf));
+  expect(new Set([...pids, ...seen]).size).toBe(16);
+  // A backend stays whose it is, whatever is asked at once.
+  for (let round = 0; round < 3; round++) expect(await Promise.all(many.map(pidOf))).toEqual(pids);
+  await Promise.all(many.map((sql) => sql.end()));
+  for (const pid of pids) await until("its backend ends", async () => !(await isThere(pid)));
+});
+
+test("settings, temporary tables, prepared statements and cursors of one are not there for another", async () => {
+  const traces = "select current_setting('work_mem') as memory, pg_backend_pid() as pid";
+  const dora = as("dora");
+  const run = (text: string) => dora.unsafe(text).simple();
+  await run("set work_mem = '7MB'");
+  await run("create temp table mine (x int)");
+  await run("prepare mine as select 1");
+  await run("begin");
+  await run("declare mine cursor with hold for select 1");
+  await run("commit");
+  expect((await run(traces))[0]).toMatchObject({ memory: "7MB" });
+  expect(await run("execute mine")).toHaveLength(1);
+  const attempts = ["select x from mine", "select x from pg_temp.mine", "execute mine", "fetch 1 from mine"];
+  const findsNothing = async (sql: postgres.Sql) => {
+    expect((await sql.unsafe(traces).simple())[0]).toMatchObject({ memory: "4MB" });
+    for (const text of attempts) {
+      const code = await sql
+        .unsafe(text)
+        .simple()
+        .then(
+          () => `${text} worked`,
+          (error) => error.code,
+        );
+      expect(["42501", "42P01", "26000", "34000"]).toContain(code);
+    }
+  };
+  const during = as("olga");
+  await findsNothing(during);
+  const pid = await pidOf(dora);
+  await dora.end();
+  await until("its backend ends", async () => !(await isThere(pid)));
+  // Not even for the same person, in a session of its own.
+  const after = as("dora");
+  await findsNothing(during);
+  await findsNothing(after);
+  await Promise.all([during.end(), after.end()]);
+});
+
+// --- invariant 5; it ends the gateway ---
+
+test("each recorded verdict comes again from the recording alone, with its rules and masks", async () => {
+  const [ann, robot] = [as("ann"), as("robot")];
+  await ann`select id, email from customers where id = ${1}`;
+  await ann.unsafe("drop table customers").catch(() => undefined);
+  await ann.unsafe("select upper(email) from customers").catch(() => undefined);
+  await ann.unsafe("set sallyport.reason = 'ticket 7'").simple();
+  await ann.unsafe("select count(*) from orders").simple();
+  // Held for somebody's approval, and so still when the gateway is killed.
+  const held = new Promise((told) => {
+    const sql = as("robot", { onnotice: told });
+    sql.unsafe("update orders set status = 'x' where id = 1").catch(() => undefined);
+  });
+  await held;
+  gateway.kill("SIGKILL");
+  await gateway.exited;
+  await Promise.allSettled([ann.end({ timeout: 0 }), robot.end({ timeout: 0 })]);
+  const url = `file:${join(folder, "data/sallyport.db")}`;
+  const recording = await Recording.open({ url, durability: "strict", gateway: "check" });
+  const policy = new Policy(await loadBundle({ bundle }));
+  const verdicts = new Set<string>();
+  for (const { id } of await recording.calls.listSessions({ limit: 1_000 })) {
+    const analyses = new Map<number, CommandAnalysis>();
+    let opened: SessionOpened | undefined;
+    let context: SessionContext | undefined;
+    for await (const event of readEvents(recording.calls, id)) {
+      if (event.type === "session.opened") [opened, context] = [event, event.context];
+      else if (event.type === "session.context") context = event.context;
+      else if (event.type === "analysis") analyses.set(event.id, event.analysis);
+      else if (event.type === "intent") {
+        const analysis = analyses.get(event.analysis ?? -1);
+        if (opened === undefined || context === undefined || analysis === undefined) throw new Error("out of order");
+        const { now, command, ...base } = inputOf(opened, context, event, analysis);
+        const { decision } = policy.forSession(base).judge(analysis, command, now);
+        expect(event.revision).toBe(policy.revision.digest);
+        expect(event.rules.length).toBeGreaterThan(0);
+        expect(decision).toEqual({
+          ...{ verdict: event.verdict, rules: [...event.rules], masks: [...event.masks] },
+          ...{ diagnostics: event.diagnostics, ...(event.approval && { approval: event.approval }) },
+        } as typeof decision);
+        verdicts.add(event.verdict);
+      }
+    }
+  }
+  await recording.close();
+  expect([...verdicts].sort()).toEqual(["allow", "approve", "deny", "mask"]);
+});
