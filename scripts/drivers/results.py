@@ -1,32 +1,61 @@
-"""Runs psycopg2's own tests, and prints one JSON line a test: its name and whether it passed, failed or was skipped."""
+"""Runs psycopg2's own tests, and prints one JSON line a test: its name and whether it passed, failed or was skipped.
+
+Each test is a process of its own, ended when its time is over: one that waits inside libpq runs no handler, and must
+not take those after it along.
+"""
 import json
+import os
+import signal
 import sys
 import unittest
 
 import tests
 
+test_timeout_s = 30
+
+
+def tell(test, outcome, detail=""):
+    line = json.dumps({"test": test.id(), "outcome": outcome, "detail": detail[-2000:]})
+    print(line, file=sys.__stdout__, flush=True)
+
 
 class Result(unittest.TestResult):
-    def tell(self, test, outcome, detail=""):
-        print(json.dumps({"test": test.id(), "outcome": outcome, "detail": detail[-2000:]}), file=sys.__stdout__, flush=True)
-
     def addSuccess(self, test):
-        self.tell(test, "pass")
+        tell(test, "pass")
 
     def addFailure(self, test, err):
-        self.tell(test, "fail", self._exc_info_to_string(err, test))
+        tell(test, "fail", self._exc_info_to_string(err, test))
 
     def addError(self, test, err):
-        self.tell(test, "fail", self._exc_info_to_string(err, test))
+        tell(test, "fail", self._exc_info_to_string(err, test))
 
     def addSkip(self, test, reason):
-        self.tell(test, "skip", reason)
+        tell(test, "skip", reason)
 
     def addExpectedFailure(self, test, err):
-        self.tell(test, "pass")
+        tell(test, "pass")
 
     def addUnexpectedSuccess(self, test):
-        self.tell(test, "fail", "unexpected success")
+        tell(test, "fail", "unexpected success")
 
 
-tests.test_suite().run(Result())
+def flat(suite):
+    for test in suite:
+        if isinstance(test, unittest.TestSuite):
+            yield from flat(test)
+        else:
+            yield test
+
+
+for test in flat(tests.test_suite()):
+    child = os.fork()
+    if child == 0:
+        # Nothing handles it, so it ends the process wherever that waits.
+        signal.alarm(test_timeout_s)
+        unittest.TestSuite([test]).run(Result())
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM:
+        tell(test, "fail", f"not over after {test_timeout_s} s")
+    elif status != 0:
+        tell(test, "fail", f"its process ended with {status}")

@@ -1,5 +1,5 @@
 /** The test suites that come with drivers of PostgreSQL: how each is fetched into a temporary folder, and run. */
-import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 
@@ -21,7 +21,7 @@ export interface Suite {
 
 const libPqVersion = "v1.12.3";
 const psycopg2Version = "2.9.13";
-const suiteTimeoutMs = 600_000;
+const suiteTimeoutMs = 1_200_000;
 
 const goEvent = z.object({ Action: z.string(), Package: z.string().optional(), Test: z.string().optional() });
 const pythonEvent = z.object({ test: z.string(), outcome: z.enum(["pass", "fail", "skip"]) });
@@ -121,10 +121,9 @@ async function output(
   log: string,
 ): Promise<string> {
   const child = Bun.spawn(command, {
-    ...{ cwd, env: { ...process.env, ...environment }, stdin: "ignore", stdout: "pipe", stderr: "inherit" },
+    ...{ cwd, env: { ...process.env, ...environment }, stdin: "ignore", stdout: Bun.file(log), stderr: "inherit" },
     ...{ timeout: suiteTimeoutMs, killSignal: "SIGKILL" as const },
   });
-  const [text] = await Promise.all([new Response(child.stdout).text(), child.exited]);
-  writeFileSync(log, text);
-  return text;
+  await child.exited;
+  return readFileSync(log, "utf8");
 }
