@@ -1,6 +1,6 @@
 /**
- * Invariants 5 and 6 on the whole gateway as its own process, with the default policies and a real PostgreSQL: what was
- * recorded judges again the same, and nobody meets another's upstream connection.
+ * Invariants 5, 6 and 8 on the whole gateway as its own process, with the default policies and a real PostgreSQL: what was
+ * recorded judges again the same, nobody meets another's upstream connection, and who does not read is not fed.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -14,6 +14,8 @@ import { freePort, type RunningPostgres, startPostgres } from "../scripts/postgr
 import { loadBundle } from "./policy/bundle.ts";
 import type { CommandAnalysis, SessionContext } from "./policy/input.ts";
 import { Policy } from "./policy/policy.ts";
+import { encodeFrontendMessage, encodeStartupMessage } from "./postgres/frontend-encoder.ts";
+import { MessageWriter } from "./postgres/writer.ts";
 import type { SessionOpened } from "./recording/events.ts";
 import { readEvents } from "./recording/reader.ts";
 import { Recording } from "./recording/writer.ts";
@@ -162,6 +164,52 @@ test("settings, temporary tables, prepared statements and cursors of one are not
   await findsNothing(after);
   await Promise.all([during.end(), after.end()]);
 });
+
+// --- invariant 8 ---
+
+function residentMb(): number {
+  const status = readFileSync(`/proc/${gateway.pid}/status`, "utf8");
+  return Number(/^VmRSS:\s+([0-9]+) kB$/m.exec(status)?.[1]) / 1_024;
+}
+
+test("a client that stops reading stops its upstream, and the gateway's memory stays bounded", async () => {
+  const bytes = (write: (writer: MessageWriter) => void) => {
+    const writer = new MessageWriter();
+    write(writer);
+    return writer.take();
+  };
+  const socket = connect(port, "127.0.0.1");
+  socket.on("error", () => undefined);
+  const user = "dora@example.com";
+  socket.write(bytes((writer) => encodeStartupMessage(writer, 0, { user, database: "demo" })));
+  socket.write(
+    bytes((writer) => encodeFrontendMessage(writer, { type: "PasswordMessage", password: tokens.dora ?? "" })),
+  );
+  await new Promise<void>((ready) => {
+    const onData = (chunk: Buffer) => {
+      if (!chunk.subarray(-6).equals(Buffer.from("Z\0\0\0\u0005I"))) return;
+      socket.off("data", onData);
+      ready();
+    };
+    socket.on("data", onData);
+  });
+  socket.pause();
+  const beforeMb = residentMb();
+  // 1 GB of rows.
+  const query = "select repeat('x', 100000) from generate_series(1, 10000)";
+  socket.write(bytes((writer) => encodeFrontendMessage(writer, { type: "Query", query })));
+  const blocked = () => direct`select pid from pg_stat_activity where query = ${query} and wait_event = 'ClientWrite'`;
+  await until("the target waits to write", async () => (await blocked()).length === 1);
+  // It goes on waiting: nothing is taken from it behind the client's back.
+  for (let looks = 0; looks < 10; looks++) {
+    await Bun.sleep(50);
+    expect(await blocked()).toHaveLength(1);
+  }
+  expect(residentMb() - beforeMb).toBeLessThan(100);
+  const [backend] = await blocked();
+  socket.destroy();
+  await until("its backend ends", async () => !(await isThere(backend?.pid)));
+}, 30_000);
 
 // --- invariant 5; it ends the gateway ---
 
