@@ -1,5 +1,5 @@
 /** The test suites that come with drivers of PostgreSQL: how each is fetched into a temporary folder, and run. */
-import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 
@@ -120,10 +120,14 @@ async function output(
   environment: Record<string, string>,
   log: string,
 ): Promise<string> {
+  // A file given as standard output is not cut: what an earlier run left would be read as this one's.
+  rmSync(log, { force: true });
   const child = Bun.spawn(command, {
     ...{ cwd, env: { ...process.env, ...environment }, stdin: "ignore", stdout: Bun.file(log), stderr: "inherit" },
     ...{ timeout: suiteTimeoutMs, killSignal: "SIGKILL" as const },
   });
   await child.exited;
-  return readFileSync(log, "utf8");
+  const text = readFileSync(log, "utf8");
+  if (text.trim() === "") throw new Error(`${command.join(" ")} ended with ${child.exitCode} and no results`);
+  return text;
 }
