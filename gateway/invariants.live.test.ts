@@ -9,14 +9,12 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import postgres from "postgres";
 import { startIdentityProvider } from "../scripts/demo/identity-provider.ts";
-import { inputOf } from "../scripts/policy/recorded-input.ts";
+import { recordedInputs } from "../scripts/policy/recorded-input.ts";
 import { freePort, type RunningPostgres, startPostgres } from "../scripts/postgres/server.ts";
 import { loadBundle } from "./policy/bundle.ts";
-import type { CommandAnalysis, SessionContext } from "./policy/input.ts";
 import { Policy } from "./policy/policy.ts";
 import { encodeFrontendMessage, encodeStartupMessage } from "./postgres/frontend-encoder.ts";
 import { MessageWriter } from "./postgres/writer.ts";
-import type { SessionOpened } from "./recording/events.ts";
 import { readEvents } from "./recording/reader.ts";
 import { Recording } from "./recording/writer.ts";
 
@@ -234,26 +232,17 @@ test("each recorded verdict comes again from the recording alone, with its rules
   const policy = new Policy(await loadBundle({ bundle }));
   const verdicts = new Set<string>();
   for (const { id } of await recording.calls.listSessions({ limit: 1_000 })) {
-    const analyses = new Map<number, CommandAnalysis>();
-    let opened: SessionOpened | undefined;
-    let context: SessionContext | undefined;
-    for await (const event of readEvents(recording.calls, id)) {
-      if (event.type === "session.opened") [opened, context] = [event, event.context];
-      else if (event.type === "session.context") context = event.context;
-      else if (event.type === "analysis") analyses.set(event.id, event.analysis);
-      else if (event.type === "intent") {
-        const analysis = analyses.get(event.analysis ?? -1);
-        if (opened === undefined || context === undefined || analysis === undefined) throw new Error("out of order");
-        const { now, command, ...base } = inputOf(opened, context, event, analysis);
-        const { decision } = policy.forSession(base).judge(analysis, command, now);
-        expect(event.revision).toBe(policy.revision.digest);
-        expect(event.rules.length).toBeGreaterThan(0);
-        expect(decision).toEqual({
-          ...{ verdict: event.verdict, rules: [...event.rules], masks: [...event.masks] },
-          ...{ diagnostics: event.diagnostics, ...(event.approval && { approval: event.approval }) },
-        } as typeof decision);
-        verdicts.add(event.verdict);
-      }
+    for await (const { intent, input } of recordedInputs(readEvents(recording.calls, id))) {
+      if (input === undefined) throw new Error("out of order");
+      const { now, command, ...base } = input;
+      const { decision } = policy.forSession(base).judge(command, command, now);
+      expect(intent.revision).toBe(policy.revision.digest);
+      expect(intent.rules.length).toBeGreaterThan(0);
+      expect(decision).toEqual({
+        ...{ verdict: intent.verdict, rules: [...intent.rules], masks: [...intent.masks] },
+        ...{ diagnostics: intent.diagnostics, ...(intent.approval && { approval: intent.approval }) },
+      } as typeof decision);
+      verdicts.add(intent.verdict);
     }
   }
   await recording.close();

@@ -1,9 +1,9 @@
 /** One command of a recorded session, with the input that policy saw: read over the API with the caller's own token, or from a store. */
 import type { Invocation } from "../../gateway/cli/command.ts";
 import { withRecordings } from "../../gateway/cli/recordings.ts";
-import type { CommandAnalysis, CommandInput, SessionContext } from "../../gateway/policy/input.ts";
-import type { Intent, RecordedEvent, SessionOpened } from "../../gateway/recording/events.ts";
-import { inputOf } from "./recorded-input.ts";
+import type { CommandInput } from "../../gateway/policy/input.ts";
+import type { Intent, RecordedEvent } from "../../gateway/recording/events.ts";
+import { recordedInputs } from "./recorded-input.ts";
 
 export interface Explained {
   readonly intent: Intent;
@@ -39,23 +39,12 @@ export async function recordedCommand(
 
 /** @param lines of a session's recording, in order. */
 async function find(lines: AsyncIterable<string>, command: number): Promise<Explained | undefined> {
-  const analyses = new Map<number, CommandAnalysis>();
-  let opened: SessionOpened | undefined;
-  let context: SessionContext | undefined;
-  for await (const line of lines) {
-    const event = JSON.parse(line) as RecordedEvent;
-    if (event.type === "session.opened") {
-      opened = event;
-      context = event.context;
-    } else if (event.type === "session.context") {
-      context = event.context;
-    } else if (event.type === "analysis") {
-      analyses.set(event.id, event.analysis);
-    } else if (event.type === "intent" && event.command === command) {
-      const analysis = event.analysis === null ? undefined : analyses.get(event.analysis);
-      if (opened === undefined || context === undefined || analysis === undefined) return undefined;
-      return { intent: event, input: inputOf(opened, context, event, analysis) };
-    }
+  for await (const { intent, input } of recordedInputs(eventsOf(lines))) {
+    if (intent.command === command) return input && { intent, input };
   }
   return undefined;
+}
+
+async function* eventsOf(lines: AsyncIterable<string>): AsyncGenerator<RecordedEvent> {
+  for await (const line of lines) yield JSON.parse(line) as RecordedEvent;
 }
