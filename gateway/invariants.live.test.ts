@@ -3,17 +3,18 @@
  * recorded judges again the same, nobody meets another's upstream connection, and who does not read is not fed.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { connect } from "node:net";
-import { tmpdir } from "node:os";
+import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import postgres from "postgres";
+import { residentKb } from "../scripts/bench/postgres-idle.ts";
+import { type RunningGateway, startGateway } from "../scripts/bench/postgres-processes.ts";
 import { startIdentityProvider } from "../scripts/demo/identity-provider.ts";
 import { recordedInputs } from "../scripts/policy/recorded-input.ts";
-import { freePort, type RunningPostgres, startPostgres } from "../scripts/postgres/server.ts";
+import { type RunningPostgres, startPostgres } from "../scripts/postgres/server.ts";
 import { loadBundle } from "./policy/bundle.ts";
 import { Policy } from "./policy/policy.ts";
-import { encodeFrontendMessage, encodeStartupMessage } from "./postgres/frontend-encoder.ts";
+import { encodeFrontendMessage } from "./postgres/frontend-encoder.ts";
+import { connectUpstream } from "./postgres/upstream.ts";
 import { MessageWriter } from "./postgres/writer.ts";
 import { readEvents } from "./recording/reader.ts";
 import { Recording } from "./recording/writer.ts";
@@ -22,16 +23,13 @@ const root = resolve(import.meta.dir, "..");
 const bundle = join(root, "policies/dist/bundle.tar.gz");
 const users = ["ann", "olga", "dora", "robot"] as const;
 type User = (typeof users)[number];
-let folder: string;
 let target: RunningPostgres;
 let direct: postgres.Sql;
 let provider: Awaited<ReturnType<typeof startIdentityProvider>>;
-let gateway: Bun.Subprocess<"ignore", "ignore", "inherit">;
-let port: number;
+let gateway: RunningGateway;
 const tokens: Record<string, string> = {};
 
 beforeAll(async () => {
-  folder = mkdtempSync(join(tmpdir(), "sallyport-invariants-"));
   target = await startPostgres();
   const { host, user: username, password, database } = target;
   direct = postgres({ host, port: target.port, username, password, database, onnotice: () => undefined, max: 1 });
@@ -44,42 +42,21 @@ beforeAll(async () => {
     })),
   });
   for (const user of users) tokens[user] = await provider.mint(user);
-  port = await freePort();
-  const agents = { claim: "azp", values: ["agent-*"] };
-  const config = {
-    listen: { postgres: `127.0.0.1:${port}` },
-    identity: { issuers: [{ issuer: provider.issuer, audience: ["sallyport-cli", "agent-reporter"], agents }] },
-    policies: { bundle },
-    shutdown: { drain: "1s" },
-    targets: [
-      {
-        ...{ name: "demo", kind: "postgres", database, tls: "disable", address: `${host}:${target.port}` },
-        credential: { user: username, password: { env: "TARGET_PASSWORD" } },
-      },
-    ],
-  };
-  writeFileSync(join(folder, "gateway.yaml"), JSON.stringify(config));
-  gateway = Bun.spawn([process.execPath, join(root, "gateway/main.ts"), "--config", join(folder, "gateway.yaml")], {
-    env: { PATH: process.env.PATH ?? "", HOME: folder, TARGET_PASSWORD: password },
-    ...{ stdin: "ignore", stdout: "ignore", stderr: "inherit" },
+  gateway = await startGateway({
+    ...{ server: target, issuer: provider.issuer, target: "demo", bundle, durability: "strict" },
+    audience: ["sallyport-cli", "agent-reporter"],
+    agents: { claim: "azp", values: ["agent-*"] },
+    caller: { email: "dora@example.com", token: tokens.dora ?? "" },
   });
-  await until("the gateway listens", () => accepts(port));
 }, 60_000);
 
 afterAll(async () => {
-  gateway?.kill("SIGKILL");
+  await gateway?.kill();
+  await gateway?.stop();
   await direct?.end({ timeout: 1 });
   await provider?.stop();
   await target?.stop();
-  rmSync(folder, { recursive: true, force: true });
 });
-
-function accepts(at: number): Promise<boolean> {
-  return new Promise((done) => {
-    const socket = connect(at, "127.0.0.1", () => done(socket.destroy() !== undefined));
-    socket.on("error", () => done(false));
-  });
-}
 
 /** Asks again until it is so. */
 async function until(what: string, isSo: () => Promise<boolean>): Promise<void> {
@@ -92,7 +69,8 @@ async function until(what: string, isSo: () => Promise<boolean>): Promise<void> 
 
 function as(user: User, options: Record<string, unknown> = {}) {
   return postgres({
-    ...{ host: "127.0.0.1", port, username: `${user}@example.com`, password: tokens[user] ?? "", database: "demo" },
+    ...{ host: "127.0.0.1", port: gateway.endpoint.port, database: "demo" },
+    ...{ username: `${user}@example.com`, password: tokens[user] ?? "" },
     ...{ max: 1, fetch_types: false, onnotice: () => undefined },
     ...options,
   });
@@ -165,37 +143,17 @@ test("settings, temporary tables, prepared statements and cursors of one are not
 
 // --- invariant 8 ---
 
-function residentMb(): number {
-  const status = readFileSync(`/proc/${gateway.pid}/status`, "utf8");
-  return Number(/^VmRSS:\s+([0-9]+) kB$/m.exec(status)?.[1]) / 1_024;
-}
-
 test("a client that stops reading stops its upstream, and the gateway's memory stays bounded", async () => {
-  const bytes = (write: (writer: MessageWriter) => void) => {
-    const writer = new MessageWriter();
-    write(writer);
-    return writer.take();
-  };
-  const socket = connect(port, "127.0.0.1");
-  socket.on("error", () => undefined);
-  const user = "dora@example.com";
-  socket.write(bytes((writer) => encodeStartupMessage(writer, 0, { user, database: "demo" })));
-  socket.write(
-    bytes((writer) => encodeFrontendMessage(writer, { type: "PasswordMessage", password: tokens.dora ?? "" })),
-  );
-  await new Promise<void>((ready) => {
-    const onData = (chunk: Buffer) => {
-      if (!chunk.subarray(-6).equals(Buffer.from("Z\0\0\0\u0005I"))) return;
-      socket.off("data", onData);
-      ready();
-    };
-    socket.on("data", onData);
+  // Paused from the start: what the gateway sends it is never read.
+  const client = await connectUpstream({
+    ...{ host: "127.0.0.1", ...gateway.endpoint, tls: "disable", parameters: {} },
   });
-  socket.pause();
-  const beforeMb = residentMb();
+  const beforeKb = residentKb(gateway.pid);
   // 1 GB of rows.
   const query = "select repeat('x', 100000) from generate_series(1, 10000)";
-  socket.write(bytes((writer) => encodeFrontendMessage(writer, { type: "Query", query })));
+  const writer = new MessageWriter();
+  encodeFrontendMessage(writer, { type: "Query", query });
+  client.write(writer.take());
   const blocked = () => direct`select pid from pg_stat_activity where query = ${query} and wait_event = 'ClientWrite'`;
   await until("the target waits to write", async () => (await blocked()).length === 1);
   // It goes on waiting: nothing is taken from it behind the client's back.
@@ -203,9 +161,9 @@ test("a client that stops reading stops its upstream, and the gateway's memory s
     await Bun.sleep(50);
     expect(await blocked()).toHaveLength(1);
   }
-  expect(residentMb() - beforeMb).toBeLessThan(100);
+  expect(residentKb(gateway.pid) - beforeKb).toBeLessThan(100 * 1_024);
   const [backend] = await blocked();
-  socket.destroy();
+  client.destroy();
   await until("its backend ends", async () => !(await isThere(backend?.pid)));
 }, 30_000);
 
@@ -224,11 +182,9 @@ test("each recorded verdict comes again from the recording alone, with its rules
     sql.unsafe("update orders set status = 'x' where id = 1").catch(() => undefined);
   });
   await held;
-  gateway.kill("SIGKILL");
-  await gateway.exited;
+  await gateway.kill();
   await Promise.allSettled([ann.end({ timeout: 0 }), robot.end({ timeout: 0 })]);
-  const url = `file:${join(folder, "data/sallyport.db")}`;
-  const recording = await Recording.open({ url, durability: "strict", gateway: "check" });
+  const recording = await Recording.open({ url: gateway.storeUrl, durability: "strict", gateway: "check" });
   const policy = new Policy(await loadBundle({ bundle }));
   const verdicts = new Set<string>();
   for (const { id } of await recording.calls.listSessions({ limit: 1_000 })) {

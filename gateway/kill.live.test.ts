@@ -3,17 +3,16 @@
  * statement that the target logged has its intent on disk, and the store opens and verifies in either durability.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { connect } from "node:net";
-import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { resolve } from "node:path";
 import postgres from "postgres";
+import { type Endpoint, startGateway } from "../scripts/bench/postgres-processes.ts";
 import { startIdentityProvider } from "../scripts/demo/identity-provider.ts";
-import { freePort, type RunningPostgres, startPostgres } from "../scripts/postgres/server.ts";
+import { type RunningPostgres, startPostgres } from "../scripts/postgres/server.ts";
 import { readEvents, verifySession } from "./recording/reader.ts";
 import { Recording } from "./recording/writer.ts";
 
-const root = resolve(import.meta.dir, "..");
+const bundle = resolve(import.meta.dir, "../policies/dist/bundle.tar.gz");
+const email = "ann@example.com";
 const rounds = 3;
 const clients = 6;
 let target: RunningPostgres;
@@ -23,7 +22,7 @@ let nextNumber = 1_000_000;
 
 beforeAll(async () => {
   target = await startPostgres({ settings: { log_statement: "all" } });
-  provider = await startIdentityProvider({ users: [{ id: "ann", email: "ann@example.com", groups: ["analysts"] }] });
+  provider = await startIdentityProvider({ users: [{ id: "ann", email, groups: ["analysts"] }] });
   token = await provider.mint("ann");
 }, 60_000);
 
@@ -32,48 +31,11 @@ afterAll(async () => {
   await target?.stop();
 });
 
-async function startGateway(folder: string, durability: "strict" | "group") {
-  const port = await freePort();
-  const config = {
-    listen: { postgres: `127.0.0.1:${port}` },
-    identity: { issuers: [{ issuer: provider.issuer, audience: ["sallyport-cli"] }] },
-    policies: { bundle: join(root, "policies/dist/bundle.tar.gz") },
-    store: { recording: { durability } },
-    targets: [
-      {
-        ...{ name: "demo", kind: "postgres", database: target.database, tls: "disable" },
-        address: `${target.host}:${target.port}`,
-        credential: { user: target.user, password: { env: "TARGET_PASSWORD" } },
-      },
-    ],
-  };
-  writeFileSync(join(folder, "gateway.yaml"), JSON.stringify(config));
-  const gateway = Bun.spawn(
-    [process.execPath, join(root, "gateway/main.ts"), "--config", join(folder, "gateway.yaml")],
-    {
-      env: { PATH: process.env.PATH ?? "", HOME: folder, TARGET_PASSWORD: target.password },
-      ...{ stdin: "ignore", stdout: "ignore", stderr: "ignore" },
-    },
-  );
-  while (!(await accepts(port))) {
-    if (gateway.exitCode !== null) throw new Error(`the gateway ended with ${gateway.exitCode}`);
-    await Bun.sleep(25);
-  }
-  return { gateway, port };
-}
-
-function accepts(port: number): Promise<boolean> {
-  return new Promise((done) => {
-    const socket = connect(port, "127.0.0.1", () => done(socket.destroy() !== undefined));
-    socket.on("error", () => done(false));
-  });
-}
-
 /** Statements with a number of their own each, by both protocols and pipelined, until the connection is lost. */
-async function sendUntilLost(port: number, kind: number): Promise<void> {
+async function sendUntilLost(endpoint: Endpoint, kind: number): Promise<void> {
   const sql = postgres({
-    ...{ host: "127.0.0.1", port, username: "ann@example.com", password: token, database: "demo", max: 1 },
-    ...{ fetch_types: false, onnotice: () => undefined },
+    ...{ host: "127.0.0.1", port: endpoint.port, database: endpoint.database, max: 1 },
+    ...{ username: endpoint.user, password: endpoint.password, fetch_types: false, onnotice: () => undefined },
   });
   const one = () => {
     const text = `select ${nextNumber++}`;
@@ -91,21 +53,19 @@ async function sendUntilLost(port: number, kind: number): Promise<void> {
 for (const durability of ["strict", "group"] as const) {
   test(`${durability}: a gateway killed under load leaves what it let through`, async () => {
     for (let round = 1; round <= rounds; round++) {
-      const folder = mkdtempSync(join(tmpdir(), "sallyport-kill-"));
       const first = nextNumber;
       const logged = target.log().length;
-      const { gateway, port } = await startGateway(folder, durability);
-      const load = Array.from({ length: clients }, (_, kind) => sendUntilLost(port, kind));
+      const gateway = await startGateway({
+        ...{ server: target, issuer: provider.issuer, caller: { email, token }, target: "demo", bundle, durability },
+      });
+      const load = Array.from({ length: clients }, (_, kind) => sendUntilLost(gateway.endpoint, kind));
       while (nextNumber < first + 100) await Bun.sleep(5);
       const afterMs = Math.round(Math.random() * 400);
       console.log(`${durability}, round ${round}: killed ${afterMs} ms into the load`);
       await Bun.sleep(afterMs);
-      gateway.kill("SIGKILL");
-      await gateway.exited;
+      await gateway.kill();
       await Promise.all(load);
-      const recording = await Recording.open({
-        ...{ url: `file:${join(folder, "data/sallyport.db")}`, durability, gateway: "check" },
-      });
+      const recording = await Recording.open({ url: gateway.storeUrl, durability, gateway: "check" });
       const intents = new Set<string>();
       const sessions = await recording.calls.listSessions({ limit: 100 });
       expect(sessions.length).toBeGreaterThanOrEqual(clients);
@@ -120,7 +80,7 @@ for (const durability of ["strict", "group"] as const) {
       const ran = [...log.matchAll(/(?:statement|execute [^:]*): (select 1\d{6})$/gm)].map(([, text]) => text ?? "");
       expect(ran.length).toBeGreaterThan(50);
       if (durability === "strict") expect(ran.filter((text) => !intents.has(text))).toEqual([]);
-      rmSync(folder, { recursive: true, force: true });
+      await gateway.stop();
     }
   }, 60_000);
 }

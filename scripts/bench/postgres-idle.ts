@@ -21,7 +21,8 @@ export async function idleSessionKb(process: RunningProcess, sessions: number): 
   }
 }
 
-function residentKb(pid: number): number {
+/** Resident memory of a process. Linux only: it reads /proc. */
+export function residentKb(pid: number): number {
   const match = /^VmRSS:\s+([0-9]+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"));
   if (match === null) throw new Error(`/proc/${pid}/status has no VmRSS`);
   return Number(match[1]);

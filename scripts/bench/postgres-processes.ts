@@ -23,10 +23,23 @@ export interface RunningProcess {
   stop(): Promise<void>;
 }
 
+export interface RunningGateway extends RunningProcess {
+  /** Of the store, which a killed gateway leaves until `stop()`. */
+  readonly storeUrl: string;
+  /** SIGKILL: nothing is closed or sealed. */
+  kill(): Promise<void>;
+}
+
 export interface GatewayOptions {
   readonly server: RunningPostgres;
   /** Of the identity provider that issued the caller's token. */
   readonly issuer: string;
+  /** Clients whose tokens are accepted; one, `tokenAudience`, when not given. */
+  readonly audience?: readonly string[];
+  /** By what claim a caller is an agent; none is when not given. */
+  readonly agents?: { readonly claim: string; readonly values: readonly string[] };
+  /** The target's name; `targetName` when not given. */
+  readonly target?: string;
   readonly caller: { readonly email: string; readonly token: string };
   readonly durability: "group" | "strict";
   readonly bundle: string;
@@ -98,20 +111,20 @@ export async function startPgBouncer(server: RunningPostgres): Promise<RunningPr
   return { endpoint: { port, ...identityOf(server) }, pid: child.pid, stop };
 }
 
-export async function startGateway(options: GatewayOptions): Promise<RunningProcess> {
-  const { server, caller } = options;
+export async function startGateway(options: GatewayOptions): Promise<RunningGateway> {
+  const { server, caller, audience = tokenAudience, agents, target = targetName } = options;
   const folder = mkdtempSync(join(tmpdir(), "sallyport-gateway-"));
   const [port, httpPort] = [await freePort(), await freePort()];
   writeFileSync(join(folder, "password"), server.password, { mode: 0o600 });
   if (options.data !== undefined) writeFileSync(join(folder, "data.yaml"), stringify(options.data));
   const config = {
     listen: { postgres: `127.0.0.1:${port}`, http: `127.0.0.1:${httpPort}` },
-    identity: { issuers: [{ issuer: options.issuer, audience: tokenAudience, groups_claim: "groups" }] },
+    identity: { issuers: [{ issuer: options.issuer, audience, agents, groups_claim: "groups" }] },
     store: { url: "file:./store.db", recording: { durability: options.durability } },
     policies: { bundle: options.bundle, ...(options.data === undefined ? {} : { data: "./data.yaml" }) },
     targets: [
       {
-        ...{ name: targetName, kind: "postgres", address: `127.0.0.1:${server.port}`, database: server.database },
+        ...{ name: target, kind: "postgres", address: `127.0.0.1:${server.port}`, database: server.database },
         ...{ tls: "disable", credential: { user: server.user, password: { file: "./password" } } },
       },
     ],
@@ -136,8 +149,12 @@ export async function startGateway(options: GatewayOptions): Promise<RunningProc
     await stop();
     throw new Error(`${(error as Error).message}\n${tail.join("")}`);
   }
-  const endpoint = { port, user: caller.email, password: caller.token, database: targetName };
-  return { endpoint, pid: child.pid, stop };
+  const endpoint = { port, user: caller.email, password: caller.token, database: target };
+  const kill = async () => {
+    child.kill("SIGKILL");
+    await child.exited;
+  };
+  return { endpoint, pid: child.pid, storeUrl: `file:${join(folder, "store.db")}`, kill, stop };
 }
 
 function identityOf({ user, password, database }: RunningPostgres): Omit<Endpoint, "port"> {
