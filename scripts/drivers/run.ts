@@ -37,9 +37,10 @@ process.exitCode = failed ? 1 : 0;
 
 /** @returns whether nothing that passes direct fails through the gateway without a reason on file. */
 async function compare(suite: Suite): Promise<boolean> {
-  const place = join(folder, suite.name.replaceAll("/", "-"));
+  const fileName = suite.name.replaceAll("/", "-");
+  const place = join(folder, fileName);
   mkdirSync(place);
-  const logFile = (way: string) => join(flags.output ?? place, `${suite.name.replaceAll("/", "-")}-${way}.jsonl`);
+  const logFile = (way: string) => join(flags.output ?? place, `${fileName}-${way}.jsonl`);
   console.log(`${suite.name}: fetching`);
   await suite.prepare(place);
   console.log(`${suite.name}: direct`);

@@ -58,14 +58,8 @@ export const suites: readonly Suite[] = [
       const command = ["python3", join(import.meta.dir, "results.py")];
       const paths = [join(folder, "module"), join(folder, "source")].join(":");
       const database = environment.PGDATABASE ?? "";
-      const lines = await output(
-        command,
-        folder,
-        {
-          ...{ ...environment, PYTHONPATH: paths, PYTHONDONTWRITEBYTECODE: "1", PSYCOPG2_TESTDB: database },
-        },
-        log,
-      );
+      const variables = { PYTHONPATH: paths, PYTHONDONTWRITEBYTECODE: "1", PSYCOPG2_TESTDB: database };
+      const lines = await output(command, folder, { ...environment, ...variables }, log);
       return new Map(
         jsonLines(lines).flatMap((line) => {
           const event = pythonEvent.safeParse(line);
