@@ -93,6 +93,17 @@ const schema = z.strictObject({
     .strictObject({
       /** A server can offer one method only: cleartext password (every client), or SASL OAUTHBEARER (libpq 18). */
       authentication: z.enum(["password", "oauthbearer"]).default("password"),
+      /** What OAUTHBEARER tells a client that has no accepted token yet; it has no bearing on which tokens are accepted. */
+      oauth: z
+        .strictObject({
+          /** One of identity.issuers, since the protocol has room for one; the first when not given. */
+          issuer: issuerUrl.optional(),
+          scope: z
+            .string()
+            .regex(/^[!#-[\]-~]+( [!#-[\]-~]+)*$/, 'scopes with one space between, such as "openid email"')
+            .default("openid email"),
+        })
+        .prefault({}),
     })
     .prefault({}),
   identity: z.strictObject({ issuers: z.array(issuer).min(1) }),
@@ -175,6 +186,9 @@ export function parseConfig(text: string, path: string): Config {
       fail(["identity", "issuers", index, "issuer"], "this issuer is already listed; give it a list of audiences");
     issuers.add(entry.issuer);
   });
+  const announced = config.postgres.oauth.issuer;
+  if (announced !== undefined && !issuers.has(announced))
+    fail(["postgres", "oauth", "issuer"], "this issuer is not listed in identity.issuers");
   const from = dirname(path);
   const local = (value: string) => (isAbsolute(value) ? value : resolve(from, value));
   const localSecret = (value: SecretRef): SecretRef => ("file" in value ? { file: local(value.file) } : value);

@@ -154,7 +154,7 @@ describe("messages", () => {
     expect(codeOf(() => decodePasswordMessage(frame("Q", "x\0")))).toBe("protocol.malformed");
     expect(codeOf(() => decodePasswordMessage(frame("p", "x\0y\0")))).toBe("protocol.malformed");
     const long = frame("p", `${"x".repeat(limits.tokenBytesMax + 1_024)}\0`);
-    expect(codeOf(() => decodePasswordMessage(long))).toBe("protocol.too_large");
+    expect(codeOf(() => decodePasswordMessage(long))).toBe("protocol.malformed");
   });
   test.each([
     ["text that is not UTF-8", frame("Q", "\xff\0")],

@@ -156,7 +156,7 @@ function authenticationReader(frame: Frame, message: string): PayloadReader {
   const max = limits.tokenBytesMax + 1_024;
   if (frame.payload.length > max) {
     throw new GatewayError(
-      "protocol.too_large",
+      "protocol.malformed",
       `${message} of ${frame.payload.length} bytes, at most ${max} accepted`,
     );
   }

@@ -7,8 +7,9 @@ import { type SecureContext, TLSSocket } from "node:tls";
 import { GatewayError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import { encodeBackendMessage } from "./backend-encoder.ts";
-import { decodePasswordMessage, decodeSASLInitialResponse } from "./frontend-decoder.ts";
+import { decodePasswordMessage, decodeSASLInitialResponse, decodeSASLResponse } from "./frontend-decoder.ts";
 import { type CancelRequest, frontendType } from "./messages.ts";
+import { checkAcknowledgement, errorDocument, type OAuthAnnouncement, parseInitialResponse } from "./oauthbearer.ts";
 import { type Frame, FrameReader } from "./reader.ts";
 import { decodeStartupPacket, protocolMinorMax, readStartupMessage, type StartupRequest } from "./startup.ts";
 import { MessageWriter } from "./writer.ts";
@@ -16,7 +17,14 @@ import { MessageWriter } from "./writer.ts";
 export interface HandshakeOptions {
   readonly secureContext: SecureContext | undefined;
   readonly authentication: "password" | "oauthbearer";
-  readonly issuer: string;
+  /** What a client without an accepted token is told by OAUTHBEARER. */
+  readonly oauth: OAuthAnnouncement;
+}
+
+interface Credentials {
+  readonly token: string;
+  /** Tells the client that its token is not accepted, where its method has words for that before the error. */
+  rejected(): Promise<void>;
 }
 
 export type Handshake =
@@ -26,7 +34,7 @@ export type Handshake =
       readonly kind: "caller";
       readonly stream: ClientStream;
       readonly startup: StartupRequest;
-      readonly token: string;
+      readonly credentials: Credentials;
     };
 
 /** A client's bytes as frames, for as long as the handshake asks for them one by one. */
@@ -164,17 +172,17 @@ export async function handshake(stream: ClientStream, options: HandshakeOptions)
             hint: "Use sslmode=require or stronger.",
           });
         }
-        const token =
+        const credentials =
           options.authentication === "password"
             ? await passwordToken(stream, writer)
-            : await bearerToken(stream, writer, options.issuer);
-        return token === undefined ? { kind: "closed" } : { kind: "caller", stream, startup, token };
+            : await bearerToken(stream, writer, options.oauth, startup.user);
+        return credentials === undefined ? { kind: "closed" } : { kind: "caller", stream, startup, credentials };
       }
     }
   }
 }
 
-async function passwordToken(stream: ClientStream, writer: MessageWriter): Promise<string | undefined> {
+async function passwordToken(stream: ClientStream, writer: MessageWriter): Promise<Credentials | undefined> {
   encodeBackendMessage(writer, { type: "AuthenticationCleartextPassword" });
   stream.socket.write(writer.take());
   const frame = await stream.frame();
@@ -185,32 +193,45 @@ async function passwordToken(stream: ClientStream, writer: MessageWriter): Promi
       hint: "Give your OIDC token as the password (PGPASSWORD).",
     });
   }
-  return password;
+  return { token: password, rejected: async () => undefined };
 }
 
-/** RFC 7628: `n,,^Aauth=Bearer <token>^A^A`. Without a token the client is told where to get one. */
-async function bearerToken(stream: ClientStream, writer: MessageWriter, issuer: string): Promise<string | undefined> {
+/** RFC 7628; `oauthbearer.ts` has its messages. */
+async function bearerToken(
+  stream: ClientStream,
+  writer: MessageWriter,
+  oauth: OAuthAnnouncement,
+  user: string,
+): Promise<Credentials | undefined> {
   encodeBackendMessage(writer, { type: "AuthenticationSASL", mechanisms: ["OAUTHBEARER"] });
   stream.socket.write(writer.take());
   const frame = await stream.frame();
   if (frame === undefined || frame.type === frontendType.Terminate) return undefined;
   const initial = decodeSASLInitialResponse(frame);
   if (initial.mechanism !== "OAUTHBEARER")
-    throw new GatewayError("protocol.unsupported", "only SASL OAUTHBEARER is offered");
-  const text = initial.data?.toString("utf8") ?? "";
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: RFC 7628 separates its pairs by ^A.
-  const match = /^[ny],(?:a=[^,]*)?,\u0001((?:[a-zA-Z]+=[^\u0001]*\u0001)*)\u0001$/.exec(text);
-  if (match === null) throw new GatewayError("protocol.malformed", "malformed OAUTHBEARER message");
-  const auth = (match[1] ?? "").split("\u0001").find((pair) => pair.startsWith("auth="));
-  const token = /^auth=bearer +([A-Za-z0-9._~+/=-]+)$/i.exec(auth ?? "")?.[1];
-  if (token !== undefined) return token;
-  const document = JSON.stringify({
-    status: "invalid_token",
-    "openid-configuration": `${issuer.replace(/\/$/, "")}/.well-known/openid-configuration`,
-    scope: "openid email",
-  });
-  encodeBackendMessage(writer, { type: "AuthenticationSASLContinue", data: Buffer.from(document) });
-  stream.socket.write(writer.take());
-  await stream.frame();
-  throw new GatewayError("identity.token_missing", "no token was given");
+    throw new GatewayError("protocol.malformed", "client selected an invalid SASL authentication mechanism");
+  // Who leaves out the initial response gives it in answer to an empty challenge (RFC 4422 section 3.2).
+  const response = initial.data ?? (await challenge(stream, Buffer.alloc(0)));
+  if (response === undefined) return undefined;
+  const auth = parseInitialResponse(response);
+  const rejected = async () => {
+    const answer = await challenge(stream, errorDocument(oauth));
+    if (answer !== undefined) checkAcknowledgement(answer);
+  };
+  if (auth.kind === "token") return { token: auth.token, rejected };
+  await rejected();
+  if (auth.kind === "unusable")
+    throw new GatewayError("protocol.malformed", `malformed OAuth bearer token: ${auth.why}`);
+  throw new GatewayError(
+    "identity.token_missing",
+    `OAuth bearer authentication failed for user "${user.slice(0, 128)}": no token was given`,
+  );
+}
+
+/** @returns the client's answer, or undefined when it closed instead. */
+async function challenge(stream: ClientStream, data: Buffer): Promise<Buffer | undefined> {
+  stream.socket.write(encodeBackendMessage(new MessageWriter(), { type: "AuthenticationSASLContinue", data }).take());
+  const frame = await stream.frame();
+  if (frame === undefined || frame.type === frontendType.Terminate) return undefined;
+  return decodeSASLResponse(frame).data;
 }

@@ -17,7 +17,7 @@ import type { SessionAnalyser } from "./analysed.ts";
 import { encodeBackendMessage } from "./backend-encoder.ts";
 import { Connection, newCancelKey } from "./connection.ts";
 import { errorFields } from "./diagnostics.ts";
-import { ClientStream, handshake } from "./handshake.ts";
+import { ClientStream, type Handshake, handshake } from "./handshake.ts";
 import type { CancelRequest } from "./messages.ts";
 import type { StartupRequest } from "./startup.ts";
 import { connectUpstream } from "./upstream.ts";
@@ -36,6 +36,8 @@ export interface PostgresServerOptions {
   readonly analysers: AnalyserSource;
   readonly hashKey: Uint8Array;
 }
+
+type Caller = Extract<Handshake, { kind: "caller" }>;
 
 export class PostgresServer {
   readonly #options: PostgresServerOptions;
@@ -112,7 +114,7 @@ export class PostgresServer {
       const result = await handshake(stream, {
         secureContext: this.#secureContext,
         authentication: this.#options.config.postgres.authentication,
-        issuer: this.#options.config.identity.issuers[0]?.issuer ?? "",
+        oauth: announcedOAuth(this.#options.config),
       });
       clearTimeout(timer);
       if (result.kind === "cancel") {
@@ -150,11 +152,11 @@ export class PostgresServer {
       connection.cancel();
   }
 
-  async #open(caller: Extract<Awaited<ReturnType<typeof handshake>>, { kind: "caller" }>): Promise<void> {
+  async #open(caller: Caller): Promise<void> {
     const { config, dependencies, approvals, novelty } = this.#options;
-    const { stream, startup, token } = caller;
+    const { stream, startup } = caller;
     if (this.#draining) throw new GatewayError("session.draining", "the gateway is shutting down");
-    const authenticated = await this.#identify(token, startup.user);
+    const authenticated = await this.#identify(caller);
     const { target, database } = findTarget(config, startup.database);
     const session = await Session.open(
       dependencies,
@@ -180,14 +182,22 @@ export class PostgresServer {
   }
 
   /** Refuses in PostgreSQL's words, by which clients know to ask for another password, and says why behind them. */
-  async #identify(token: string, user: string): Promise<Authenticated> {
+  async #identify({ stream, startup, credentials }: Caller): Promise<Authenticated> {
     const { config, dependencies } = this.#options;
+    const { user } = startup;
     try {
-      const authenticated = await dependencies.verifier.verify(token);
+      const authenticated = await dependencies.verifier.verify(credentials.token);
       requireUser(authenticated.identity, user);
       return authenticated;
     } catch (fault) {
       if (!(fault instanceof GatewayError) || fault.code === "identity.keys_unavailable") throw fault;
+      // The deadline for logging in ended with the handshake; a client that never answers must not stay.
+      const timer = setTimeout(() => stream.socket.destroy(), limits.startupTimeoutMs);
+      try {
+        await credentials.rejected();
+      } finally {
+        clearTimeout(timer);
+      }
       const method = config.postgres.authentication === "password" ? "password" : "OAuth bearer";
       throw new GatewayError(
         fault.code,
@@ -242,6 +252,11 @@ export class PostgresServer {
     }
     connection.start();
   }
+}
+
+/** A client can be sent to one issuer only: the configured one, or the first; tokens of the others are accepted as well. */
+function announcedOAuth({ postgres, identity }: Config) {
+  return { issuer: postgres.oauth.issuer ?? identity.issuers[0]?.issuer ?? "", scope: postgres.oauth.scope };
 }
 
 /** Where and as whom a target is reached. The secret is read at each use, so that a rotated one is taken up. */
