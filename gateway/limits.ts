@@ -24,6 +24,8 @@ export const limits = {
   unauthenticatedConnectionsMax: 256,
   startupTimeoutMs: 15_000,
   startupPacketBytesMax: 10_000,
+  /** One message of a client that has not logged in yet, as PostgreSQL bounds it; nothing more of it is read ahead. */
+  loginMessageBytesMax: 65_536,
   tlsHandshakeTimeoutMs: 10_000,
 
   // --- PostgreSQL messages ---
@@ -40,9 +42,9 @@ export const limits = {
   portalsMax: 10_000,
   /** Messages a client may have in flight (sent to the target and unanswered) in one session. */
   messagesInFlightMax: 10_000,
+  /** Texts of one session's prepared statements together. */
   preparedTextBytesMax: 32 * 1_024 * 1_024,
-  /** Bytes waiting for a client that does not read, before its target is no longer read. */
-  clientBufferBytesMax: 256 * 1_024,
+  /** Bytes waiting for the recording before a target gets them; past it the client is no longer read. */
   upstreamBufferBytesMax: 256 * 1_024,
   upstreamConnectTimeoutMs: 10_000,
   scramIterationsMax: 1_000_000,

@@ -41,6 +41,10 @@ export class Connection {
   readonly #out = new MessageWriter();
   readonly #onEnd: (reason: string, error?: unknown) => void;
   #busy = false;
+  /** The target's socket takes no more until it drains. */
+  #targetFull = false;
+  /** Bytes for the target that wait for the recording. */
+  #uncommittedBytes = 0;
   #ended = false;
   /** Forwarding in order behind the commits of the recording. */
   #forwarding: Promise<void> | undefined;
@@ -81,8 +85,8 @@ export class Connection {
   attach(): void {
     this.#upstream.onData((chunk) => this.#fromUpstream(chunk));
     this.#upstream.onDrain(() => {
-      if (!this.#busy) this.#socket.resume();
-      this.#pump();
+      this.#targetFull = false;
+      this.#readOn();
     });
     this.#upstream.onClose((error) =>
       this.end("upstream", error ?? new GatewayError("upstream.unreachable", "the target closed the connection")),
@@ -114,12 +118,24 @@ export class Connection {
     this.#pump();
   }
 
+  get #isFull(): boolean {
+    return this.#targetFull || this.#uncommittedBytes > limits.upstreamBufferBytesMax;
+  }
+
+  /** Reads the client again, unless something of it still waits. */
+  #readOn(): void {
+    if (this.#busy || this.#isFull || this.#ended) return;
+    this.#socket.resume();
+    this.#pump();
+  }
+
   /** Handles what the client sent, one message after the other; stops while one waits or the target is full. */
   #pump(): void {
     if (this.#busy || this.#ended) return;
     try {
-      for (;;) {
+      while (!this.#isFull) {
         const frame = this.#clientReader.next();
+        this.#watchStall(frame === undefined && this.#clientReader.bufferedBytes > 0);
         if (frame === undefined) break;
         const message = decodeFrontendMessage(frame);
         if (message.type === "Terminate") return this.end("client");
@@ -131,23 +147,20 @@ export class Connection {
         waiting.then(
           () => {
             this.#busy = false;
-            this.#socket.resume();
-            this.#pump();
+            this.#readOn();
           },
           (fault) => this.end("fault", fault),
         );
         return;
       }
       this.#machine.flush();
-      this.#watchStall();
     } catch (fault) {
       this.end("fault", fault);
     }
   }
 
-  /** A client may not sit inside an unfinished message. */
-  #watchStall(): void {
-    const unfinished = this.#clientReader.bufferedBytes > 0;
+  /** A client may not sit inside an unfinished message; one that is held, or not read, is not it. */
+  #watchStall(unfinished: boolean): void {
     if (!unfinished && this.#stall !== undefined) {
       clearTimeout(this.#stall);
       this.#stall = undefined;
@@ -163,10 +176,15 @@ export class Connection {
     const committed = this.session.committed();
     if (committed === undefined && this.#forwarding === undefined) return this.#write(bytes);
     const before = this.#forwarding;
+    this.#uncommittedBytes += bytes.length;
+    if (this.#isFull) this.#socket.pause();
     const next = (async () => {
       await before;
       await committed;
-      if (!this.#ended) this.#write(bytes);
+      const wasFull = this.#isFull;
+      this.#uncommittedBytes -= bytes.length;
+      this.#write(bytes);
+      if (wasFull) this.#readOn();
     })();
     const mine: Promise<void> = next.then(
       () => {
@@ -179,8 +197,10 @@ export class Connection {
 
   #write(bytes: Buffer): void {
     if (this.#ended) return;
+    if (this.#upstream.write(bytes)) return;
     // A target that is full stops its client; `attach` resumes it.
-    if (!this.#upstream.write(bytes)) this.#socket.pause();
+    this.#targetFull = true;
+    this.#socket.pause();
   }
 
   #fromUpstream(chunk: Buffer): void {

@@ -1,8 +1,8 @@
 /**
- * From an accepted socket to an authenticated caller: TLS by SSLRequest, the
- * start-up packet, and the token as a cleartext password or by SASL OAUTHBEARER (RFC 7628). Cancel requests end here.
+ * From an accepted socket to an authenticated caller: TLS by SSLRequest or at once (direct, by ALPN), the start-up packet, and the token as a cleartext password or by SASL OAUTHBEARER (RFC 7628). Cancel requests end here.
  */
 import type { Socket } from "node:net";
+import { Duplex } from "node:stream";
 import { type SecureContext, TLSSocket } from "node:tls";
 import { GatewayError } from "../errors.ts";
 import { limits } from "../limits.ts";
@@ -37,14 +37,22 @@ export type Handshake =
       readonly credentials: Credentials;
     };
 
+const alpnProtocol = "postgresql";
+/** The content type of a TLS record that a handshake opens with; no start-up packet is long enough to begin so. */
+const tlsHandshakeRecord = 0x16;
+
 /** A client's bytes as frames, for as long as the handshake asks for them one by one. */
 export class ClientStream {
+  /** Of the client, also where `socket` is TLS over another. */
+  readonly address: string | undefined;
   socket: Socket;
   reader: FrameReader;
   #wake: (() => void) | undefined;
   #closed = false;
   readonly #onData = (chunk: Buffer) => {
     this.reader.push(chunk);
+    // Who has not logged in is read no further than one message needs: `frame` reads on.
+    if (this.reader.bufferedBytes > limits.loginMessageBytesMax) this.socket.pause();
     this.#wake?.();
   };
   readonly #onEnd = () => {
@@ -54,10 +62,8 @@ export class ClientStream {
 
   constructor(socket: Socket) {
     this.socket = socket;
-    this.reader = new FrameReader({
-      messageBytesMax: limits.clientMessageBytesMax,
-      startupBytesMax: limits.startupPacketBytesMax,
-    });
+    this.address = socket.remoteAddress;
+    this.reader = loginReader();
     this.#attach();
   }
 
@@ -82,7 +88,27 @@ export class ClientStream {
     };
     plain.prependOnceListener("data", refuseEarly);
     if (greeting) plain.write(greeting);
-    const secured = new TLSSocket(plain, { isServer: true, secureContext, ALPNProtocols: ["postgresql"] });
+    await this.#secure(new TLSSocket(plain, { isServer: true, secureContext, ALPNProtocols: [alpnProtocol] }), plain);
+    if (early) throw new GatewayError("protocol.malformed", "received unencrypted data after SSL request");
+  }
+
+  /** TLS from the first byte on. ALPN is required, as PostgreSQL does: it keeps another protocol's client out. */
+  async upgradeDirectly(secureContext: SecureContext): Promise<void> {
+    const plain = this.socket;
+    plain.pause();
+    plain.off("data", this.#onData);
+    plain.off("end", this.#onEnd);
+    const received = unread(plain, this.reader.takeRemaining());
+    const secured = new TLSSocket(received, { isServer: true, secureContext, ALPNProtocols: [alpnProtocol] });
+    await this.#secure(secured, plain);
+    if (secured.alpnProtocol !== alpnProtocol)
+      throw new GatewayError(
+        "protocol.malformed",
+        "received direct SSL connection request without ALPN protocol negotiation",
+      );
+  }
+
+  async #secure(secured: TLSSocket, plain: Socket): Promise<void> {
     await new Promise<void>((resolve, reject) => {
       const timer = setTimeout(
         () => reject(new GatewayError("protocol.timeout", "the TLS handshake took too long")),
@@ -99,12 +125,8 @@ export class ClientStream {
       secured.once("error", failed);
       plain.once("close", failed);
     });
-    if (early) throw new GatewayError("protocol.malformed", "received unencrypted data after SSL request");
     this.socket = secured;
-    this.reader = new FrameReader({
-      messageBytesMax: limits.clientMessageBytesMax,
-      startupBytesMax: limits.startupPacketBytesMax,
-    });
+    this.reader = loginReader();
     this.#attach();
   }
 
@@ -112,12 +134,25 @@ export class ClientStream {
     for (;;) {
       const frame = this.reader.next();
       if (frame !== undefined) return frame;
-      if (this.#closed) return undefined;
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
-      this.#wake = undefined;
+      if (!(await this.#more())) return undefined;
     }
+  }
+
+  /** Without taking it. */
+  async firstByte(): Promise<number | undefined> {
+    while (this.reader.firstByte === undefined) if (!(await this.#more())) return undefined;
+    return this.reader.firstByte;
+  }
+
+  /** @returns false when the client closed. */
+  async #more(): Promise<boolean> {
+    if (this.#closed) return false;
+    this.socket.resume();
+    await new Promise<void>((resolve) => {
+      this.#wake = resolve;
+    });
+    this.#wake = undefined;
+    return true;
   }
 
   /** The handshake is over: whoever goes on reads the socket itself, and `reader` has what already came. */
@@ -127,7 +162,42 @@ export class ClientStream {
     this.socket.off("end", this.#onEnd);
     this.socket.off("close", this.#onEnd);
     this.socket.off("error", this.#onEnd);
+    this.reader.messageBytesMax = limits.clientMessageBytesMax;
   }
+}
+
+function loginReader(): FrameReader {
+  return new FrameReader({
+    messageBytesMax: limits.loginMessageBytesMax,
+    startupBytesMax: limits.startupPacketBytesMax,
+  });
+}
+
+/** The socket as if `received` had not been read from it yet. */
+function unread(socket: Socket, received: Buffer): Duplex {
+  const whole = new Duplex({
+    allowHalfOpen: false,
+    read: () => void socket.resume(),
+    write: (chunk, _encoding, done) => {
+      if (socket.write(chunk)) done();
+      else socket.once("drain", () => done());
+    },
+    final: (done) => {
+      socket.end();
+      done();
+    },
+    destroy: (error, done) => {
+      socket.destroy();
+      done(error);
+    },
+  });
+  whole.push(received);
+  socket.on("data", (chunk: Buffer) => {
+    if (!whole.push(chunk)) socket.pause();
+  });
+  socket.on("end", () => whole.push(null));
+  socket.on("close", () => whole.destroy());
+  return whole;
 }
 
 function isLoopback(address: string | undefined): boolean {
@@ -138,6 +208,12 @@ function isLoopback(address: string | undefined): boolean {
 export async function handshake(stream: ClientStream, options: HandshakeOptions): Promise<Handshake> {
   let encrypted = false;
   let requests = 0;
+  if ((await stream.firstByte()) === tlsHandshakeRecord) {
+    if (options.secureContext === undefined)
+      throw new GatewayError("protocol.malformed", "TLS was begun, and this gateway has none configured");
+    await stream.upgradeDirectly(options.secureContext);
+    encrypted = true;
+  }
   for (;;) {
     const frame = await stream.frame();
     if (frame === undefined) return { kind: "closed" };
@@ -167,7 +243,7 @@ export async function handshake(stream: ClientStream, options: HandshakeOptions)
             unrecognized: startup.unrecognized,
           });
         }
-        if (!encrypted && !isLoopback(stream.socket.remoteAddress)) {
+        if (!encrypted && !isLoopback(stream.address)) {
           throw new GatewayError("protocol.tls_required", "a token is accepted over TLS only", {
             hint: "Use sslmode=require or stronger.",
           });

@@ -23,6 +23,8 @@ import { MessageWriter } from "./writer.ts";
 /** Fails in PostgreSQL's grammar, before anything is looked at, in every state of a transaction. */
 const refusedStatement = "sallyport: refused by policy";
 
+const noChanges: ReadonlyMap<number, NameChange> = new Map();
+
 export interface MachinePorts {
   /** Bytes for the target, once what was recorded may be acted upon. */
   forward(bytes: Buffer): void;
@@ -33,7 +35,10 @@ export interface MachinePorts {
 
 export class Machine {
   readonly expected: Expected[] = [];
-  readonly statements = new NameRegistry<PreparedEntry>("prepared statement", limits.preparedStatementsMax);
+  readonly statements = new NameRegistry<PreparedEntry>("prepared statement", limits.preparedStatementsMax, {
+    bytesMax: limits.preparedTextBytesMax,
+    bytesOf: ({ text }) => Buffer.byteLength(text),
+  });
   readonly portals = new NameRegistry<PortalEntry>("portal", limits.portalsMax);
   readonly session: Session;
   readonly #analyser: SessionAnalyser;
@@ -217,7 +222,8 @@ export class Machine {
   readonly #combined = new Map<string, { context: object; analysis: CommandAnalysis }>();
 
   /** What names will mean once each statement of a simple query has succeeded. */
-  #nameChanges(statements: readonly AnalysedStatement[], run: Run): Map<number, NameChange> {
+  #nameChanges(statements: readonly AnalysedStatement[], run: Run): ReadonlyMap<number, NameChange> {
+    if (!statements.some(({ prepared, cursor, deallocate }) => prepared ?? cursor ?? deallocate)) return noChanges;
     const changes = new Map<number, NameChange>();
     statements.forEach((statement, index) => {
       if (statement.prepared) {
@@ -403,13 +409,21 @@ export class Machine {
     params: readonly (string | null)[],
     via: string,
   ): Ruling | Promise<Ruling> {
-    const hold = new AbortController();
+    let controller: AbortController | undefined;
     const ruling = this.session.authorise(
       { text, analysis, params, via },
-      { notify: (notice) => this.#ports.notice(holdFields(notice)), signal: hold.signal },
+      {
+        notify: (notice) => this.#ports.notice(holdFields(notice)),
+        // Few commands are held: who is not needs none.
+        get signal() {
+          controller ??= new AbortController();
+          return controller.signal;
+        },
+      },
     );
     if (!(ruling instanceof Promise)) return ruling;
-    this.#hold = hold;
+    controller ??= new AbortController();
+    this.#hold = controller;
     // What was judged before goes out now: the wait may be long.
     this.flush();
     return ruling.finally(() => {
@@ -438,8 +452,9 @@ export class Machine {
   /** SET sallyport.reason = … and its like, as the statement is forwarded. */
   #takeContext(statements: readonly AnalysedStatement[]): void {
     for (const { setting } of statements) {
-      const name = /^sallyport\.(reason|prompt|ticket)$/.exec(setting?.name ?? "")?.[1];
-      if (name !== undefined && setting !== undefined) {
+      if (setting === undefined) continue;
+      const name = /^sallyport\.(reason|prompt|ticket)$/.exec(setting.name)?.[1];
+      if (name !== undefined) {
         this.session.setContext({ ...this.session.context, [name]: (setting.value ?? "").slice(0, 4_096) });
       }
     }

@@ -18,7 +18,8 @@ export interface Frame {
 }
 
 export class FrameReader {
-  readonly #messageBytesMax: number;
+  /** Bound on a frame's length field; it holds from the next frame on. */
+  messageBytesMax: number;
   readonly #startupBytesMax: number;
   #startup: boolean;
   #chunks: Buffer[] = [];
@@ -28,9 +29,9 @@ export class FrameReader {
   #gatheredLength = 0;
   #failure: GatewayError | undefined;
 
-  /** @param options.messageBytesMax bound on a frame's length field. With `startupBytesMax` the stream opens untyped. */
+  /** @param options With `startupBytesMax` the stream opens untyped. */
   constructor(options: { messageBytesMax: number; startupBytesMax?: number }) {
-    this.#messageBytesMax = options.messageBytesMax;
+    this.messageBytesMax = options.messageBytesMax;
     this.#startupBytesMax = options.startupBytesMax ?? 0;
     this.#startup = options.startupBytesMax !== undefined;
   }
@@ -38,6 +39,11 @@ export class FrameReader {
   /** Bytes received and not yet handed out. */
   get bufferedBytes(): number {
     return this.#buffered + this.#gatheredLength;
+  }
+
+  /** Of what was received and not handed out; undefined when that is nothing. Asked before the first frame only. */
+  get firstByte(): number | undefined {
+    return this.#chunks[0]?.[this.#head];
   }
 
   /** Frames from here on bear a type byte: call it on the StartupMessage, before the next frame is asked for. */
@@ -125,7 +131,7 @@ export class FrameReader {
   /** Length of the whole frame at `start`, type byte included. */
   #frameLength(buffer: Buffer, start: number): number {
     const length = buffer.readInt32BE(this.#startup ? start : start + 1);
-    const max = this.#startup ? this.#startupBytesMax : this.#messageBytesMax;
+    const max = this.#startup ? this.#startupBytesMax : this.messageBytesMax;
     if (length < 4) this.#fail(new GatewayError("protocol.malformed", `invalid message length ${length}`));
     if (length > max) {
       this.#fail(

@@ -23,10 +23,20 @@ export class NameRegistry<T> {
   readonly #pending = new Map<string, Pending<T>[]>();
   readonly #what: string;
   readonly #entriesMax: number;
+  readonly #bytesMax: number;
+  readonly #bytesOf: (value: T) => number;
+  #bytes = 0;
 
-  constructor(what: string, entriesMax: number) {
+  /** @param size of one value, and what all may have together, confirmed or not */
+  constructor(
+    what: string,
+    entriesMax: number,
+    size?: { readonly bytesMax: number; readonly bytesOf: (value: T) => number },
+  ) {
     this.#what = what;
     this.#entriesMax = entriesMax;
+    this.#bytesMax = size?.bytesMax ?? Number.POSITIVE_INFINITY;
+    this.#bytesOf = size?.bytesOf ?? (() => 0);
   }
 
   get size(): number {
@@ -40,6 +50,17 @@ export class NameRegistry<T> {
         hint: `Close ${this.#what}s that are no longer used.`,
       });
     }
+    const bytes = value === undefined ? 0 : this.#bytesOf(value);
+    if (this.#bytes + bytes > this.#bytesMax) {
+      throw new GatewayError(
+        "protocol.too_large",
+        `${this.#what}s of more than ${this.#bytesMax} bytes in one session`,
+        {
+          hint: `Close ${this.#what}s that are no longer used.`,
+        },
+      );
+    }
+    this.#bytes += bytes;
     const pending = { batch, value };
     const list = this.#pending.get(name);
     if (list === undefined) this.#pending.set(name, [pending]);
@@ -54,7 +75,8 @@ export class NameRegistry<T> {
     if (list === undefined || at < 0) return;
     list.splice(at, 1);
     if (list.length === 0) this.#pending.delete(name);
-    if (!accepted) return;
+    if (!accepted) return this.#forget(proposal.value);
+    this.#forget(this.#confirmed.get(name));
     if (proposal.value === undefined) this.#confirmed.delete(name);
     else this.#confirmed.set(name, proposal.value);
   }
@@ -72,7 +94,15 @@ export class NameRegistry<T> {
 
   /** DISCARD ALL, DEALLOCATE ALL, CLOSE ALL, the end of a transaction for portals. */
   clear(keep?: (value: T) => boolean): void {
-    for (const [name, value] of this.#confirmed) if (!keep?.(value)) this.#confirmed.delete(name);
+    for (const [name, value] of this.#confirmed) {
+      if (keep?.(value)) continue;
+      this.#forget(value);
+      this.#confirmed.delete(name);
+    }
+  }
+
+  #forget(value: T | undefined): void {
+    if (value !== undefined) this.#bytes -= this.#bytesOf(value);
   }
 }
 

@@ -164,7 +164,7 @@ export class PostgresServer {
       {
         authenticated,
         target: { name: target.name, kind: target.kind, database, labels: target.labels },
-        client: { address: stream.socket.remoteAddress ?? "", application: startup.applicationName },
+        client: { address: stream.address ?? "", application: startup.applicationName },
         context: {
           reason: startup.context.reason ?? "",
           prompt: startup.context.prompt ?? "",

@@ -417,6 +417,7 @@ function baseInput(
 
 /** sha256:<hex> of text and parameters, unambiguous in their lengths. */
 export function digestOf(text: string, params: readonly (string | null)[]): string {
+  if (params.length === 0) return `sha256:${Bun.CryptoHasher.hash("sha256", text, "hex")}`;
   const hash = createHash("sha256").update(text);
   for (const value of params) hash.update(value === null ? "\u0000-" : `\u0000+${value.length}:${value}`);
   return `sha256:${hash.digest("hex")}`;
