@@ -55,6 +55,8 @@ export class Connection {
     upstream: UpstreamConnection;
     run: RunOptions;
     key: CancelKey;
+    /** The process id that a client was given for a backend's, where this gateway gave one. */
+    clientProcessOf: (processId: number) => number;
     /** Called once. */
     onEnd: (reason: string, error?: unknown) => void;
   }) {
@@ -69,7 +71,7 @@ export class Connection {
       notice: (fields) => this.#notice(fields),
       cancelUpstream: () => void this.#upstream.cancel().catch(() => undefined),
     });
-    this.#responses = new Responses(this.#machine, this.#out);
+    this.#responses = new Responses(this.#machine, this.#out, options.clientProcessOf);
   }
 
   /** The session's own queries, before the client's first. */

@@ -52,6 +52,7 @@ async function open(given: { user?: string; password?: string; parameters?: Reco
       const message = decodeBackendMessage(frame);
       if (message.type === "CommandComplete") received.push(message.tag);
       else if (message.type === "ErrorResponse") received.push(`${message.fields.V} ${message.fields.C}`);
+      else if (message.type === "NotificationResponse") received.push(`notified by ${message.processId}`);
       else received.push(message.type);
     }
     wake();
@@ -73,6 +74,7 @@ async function open(given: { user?: string; password?: string; parameters?: Reco
       connection.write(writer.take());
       return until(() => closed || received.filter((type) => type === "ReadyForQuery").length >= owed);
     },
+    processId: connection.processId,
     end: () => connection.end(),
   };
 }
@@ -100,6 +102,36 @@ test("a target that ends the session says so in its own words, once", async () =
   const ours = await open();
   const answers = await ours.exchange(query("select pg_terminate_backend(pg_backend_pid())"));
   expect(answers.filter((answer) => answer.startsWith("FATAL"))).toEqual(["FATAL 57P01"]);
+});
+
+test("a notification bears the process id that its sender was given, also after that session ended", async () => {
+  const ours = await open();
+  const other = await open();
+  expect(await ours.exchange(query("listen told; notify told"))).toEqual([
+    ...["LISTEN", "NOTIFY", `notified by ${ours.processId}`, "ReadyForQuery"],
+  ]);
+  await other.exchange(query("notify told"));
+  other.end();
+  expect(await ours.exchange(query("select 1"))).toContain(`notified by ${other.processId}`);
+  ours.end();
+});
+
+test.each([
+  ["set client_encoding to 'LATIN1'", "client_encoding"],
+  ["set names 'euc_jp'", "client_encoding"],
+  ["select 1; set standard_conforming_strings to off", "standard_conforming_strings"],
+  ["set local standard_conforming_strings = 'no'", "standard_conforming_strings"],
+])("%s fails, and the session reads text as before", async (text, name) => {
+  const ours = await open();
+  expect(await ours.exchange(query(text))).toEqual(["ERROR 0A000", "ReadyForQuery"]);
+  if (!text.includes(";"))
+    expect(await ours.exchange(parse(text), bind(), execute(), sync)).toEqual([
+      ...["ParseComplete", "ERROR 0A000", "ReadyForQuery"],
+    ]);
+  expect(await ours.exchange(query(`set ${name} to default`))).toEqual(["SET", "ReadyForQuery"]);
+  expect(await ours.exchange(query("set client_encoding to 'utf-8'"))).toContain("ReadyForQuery");
+  expect(await ours.exchange(query("select 1"))).toContain("SELECT 1");
+  ours.end();
 });
 
 test("the unnamed statement and portal outlive the names being read again", async () => {

@@ -9,7 +9,7 @@ import { GatewayError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { CommandAnalysis } from "../policy/input.ts";
 import type { HoldNotice } from "../session/approvals.ts";
-import type { Ruling, Session } from "../session/session.ts";
+import type { Permit, Ruling, Session } from "../session/session.ts";
 import type { AnalysedCommand, AnalysedStatement, SessionAnalyser } from "./analysed.ts";
 import { recordedValue } from "./capture.ts";
 import { denialFields, nativeError } from "./diagnostics.ts";
@@ -18,6 +18,7 @@ import { encodeFrontendMessage } from "./frontend-encoder.ts";
 import type { Bind, Close, Describe, Execute, FrontendMessage, NoticeFields, Parse, Query } from "./messages.ts";
 import { NameRegistry } from "./registry.ts";
 import { Run, type RunOptions } from "./run.ts";
+import { refusedSetting } from "./text-settings.ts";
 import { MessageWriter } from "./writer.ts";
 
 /** Fails in PostgreSQL's grammar, before anything is looked at, in every state of a transaction. */
@@ -146,6 +147,7 @@ export class Machine {
     if (resolved === "unsettled") return this.#settle().then(() => this.#judgedQuery(message));
     return then(this.#authorise(message.query, resolved.analysis, [], "query"), (ruling) => {
       if (ruling.kind === "denied") return this.#refuse(ruling, analysed, true);
+      if (this.#refuseSetting(ruling.permit, resolved.statements, true)) return;
       this.#takeContext(resolved.statements);
       const run = new Run(ruling.permit, resolved.statements, this.#options);
       this.expected.push({ kind: "query", run, changes: this.#nameChanges(resolved.statements, run) });
@@ -308,6 +310,7 @@ export class Machine {
     const bind = authorised instanceof Promise ? detached(message) : message;
     return then(authorised, (ruling) => {
       if (ruling.kind === "denied") return this.#refuse(ruling, analysed, false);
+      if (this.#refuseSetting(ruling.permit, resolved.statements, false)) return;
       const run = new Run(ruling.permit, resolved.statements, this.#options);
       const { standsFor } = resolved;
       const { context } = this.#analyser;
@@ -436,6 +439,15 @@ export class Machine {
     // What PostgreSQL itself would refuse to parse gets its own error.
     const fields = error ? nativeError("42601", error.message, error.position) : denialFields(ruling.denial);
     this.#refuseWith(fields, simple);
+  }
+
+  /** Whatever policy says: the session could not go on after such a setting. */
+  #refuseSetting(permit: Permit, statements: readonly AnalysedStatement[], simple: boolean): boolean {
+    const fields = refusedSetting(statements);
+    if (fields === undefined) return false;
+    this.session.finish(permit, "error", fields.C);
+    this.#refuseWith(fields, simple);
+    return true;
   }
 
   #refuseWith(fields: NoticeFields, simple = false): void {

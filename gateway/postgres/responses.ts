@@ -13,6 +13,7 @@ import type { Machine } from "./machine.ts";
 import { type BackendMessage, backendType, type NoticeFields, type RowDescription } from "./messages.ts";
 import type { Frame } from "./reader.ts";
 import type { Run } from "./run.ts";
+import { checkReportedSetting } from "./text-settings.ts";
 import type { MessageWriter } from "./writer.ts";
 
 /** Settings whose report a client may see; other reports could carry values. */
@@ -36,14 +37,8 @@ const reported = new Set([
 
 /** @throws GatewayError upstream.protocol when text would be read in another way than it was judged */
 export function checkParameter(name: string, value: string): boolean {
-  const lower = name.toLowerCase();
-  if (lower === "client_encoding" && value.toUpperCase() !== "UTF8") {
-    throw new GatewayError("upstream.protocol", "client_encoding must stay UTF8 through this gateway");
-  }
-  if (lower === "standard_conforming_strings" && value !== "on") {
-    throw new GatewayError("upstream.protocol", "standard_conforming_strings must stay on through this gateway");
-  }
-  return reported.has(lower);
+  checkReportedSetting(name, value);
+  return reported.has(name.toLowerCase());
 }
 
 /** What each completion answers. */
@@ -52,11 +47,16 @@ const completes = { ParseComplete: "parse", BindComplete: "bind", CloseComplete:
 export class Responses {
   readonly #machine: Machine;
   readonly #out: MessageWriter;
+  readonly #clientProcessOf: (processId: number) => number;
   #noticeCount = 0;
   #saidGoodbye = false;
 
-  /** @param out what goes to the client; its owner takes it after each chunk. */
-  constructor(machine: Machine, out: MessageWriter) {
+  /**
+   * @param out what goes to the client; its owner takes it after each chunk
+   * @param clientProcessOf the process id that a client was given for a backend's, where this gateway gave one
+   */
+  constructor(machine: Machine, out: MessageWriter, clientProcessOf: (processId: number) => number) {
+    this.#clientProcessOf = clientProcessOf;
     this.#machine = machine;
     this.#out = out;
   }
@@ -85,7 +85,8 @@ export class Responses {
         if (checkParameter(message.name, message.value)) this.#pass(message);
         return;
       case "NotificationResponse":
-        return this.#pass(message);
+        // Clients tell their own notifications by the process id that they were given.
+        return this.#pass({ ...message, processId: this.#clientProcessOf(message.processId) });
       case "ErrorResponse":
         return this.#error(message.fields);
     }

@@ -44,6 +44,8 @@ export class PostgresServer {
   readonly #server: Server;
   readonly #secureContext: SecureContext | undefined;
   readonly #connections = new Map<number, Connection>();
+  /** By server and backend, the process id that its client was given. */
+  readonly #clientProcesses = new Map<string, number>();
   #waiting = 0;
   #draining = false;
   readonly #expiry: ReturnType<typeof setInterval>;
@@ -224,13 +226,21 @@ export class PostgresServer {
     stream.release();
     let key = newCancelKey(startup.minor);
     while (this.#connections.has(key.processId)) key = newCancelKey(startup.minor);
+    const processOf = (backend: number | undefined) => `${target.address.host}:${target.address.port} ${backend}`;
+    const own = processOf(upstream.processId);
+    this.#clientProcesses.set(own, key.processId);
     const connection = new Connection({
+      clientProcessOf: (backend) => this.#clientProcesses.get(processOf(backend)) ?? backend,
       stream,
       upstream,
       key,
       run: { session, analyser, hashKey, rowBytesMax: config.store.recording.rows_bytes_per_command },
       onEnd: (reason, error) => {
         this.#connections.delete(key.processId);
+        // What it notified others of may still be on its way.
+        setTimeout(() => {
+          if (this.#clientProcesses.get(own) === key.processId) this.#clientProcesses.delete(own);
+        }, limits.notifierRememberedMs).unref();
         const message = error instanceof GatewayError ? error.message : undefined;
         if (reason === "fault") dependencies.log.warn("session ended by a fault", { session: session.id, error });
         const closing: Promise<void> = session

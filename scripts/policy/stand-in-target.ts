@@ -29,7 +29,7 @@ export class StandInTarget {
       { session, analyser, hashKey: new Uint8Array(32), rowBytesMax: 0 },
       { forward: () => undefined, notice: () => undefined, cancelUpstream: () => undefined },
     );
-    this.#responses = new Responses(this.#machine, new MessageWriter());
+    this.#responses = new Responses(this.#machine, new MessageWriter(), (id) => id);
   }
 
   /** @returns what the caller is told where it is refused. @throws GatewayError where it would end the session. */
