@@ -113,6 +113,8 @@ export class Connection {
     encodeBackendMessage(this.#out, { type: "ReadyForQuery", status: "I" });
     this.#toClient();
     this.#socket.on("data", (chunk: Buffer) => {
+      // What still comes after the end is read and dropped, so that a client in the middle of sending reads why.
+      if (this.#ended) return;
       this.#clientReader.push(chunk);
       this.#pump();
     });
@@ -244,6 +246,7 @@ export class Connection {
       try {
         encodeBackendMessage(this.#out, { type: "ErrorResponse", fields: errorFields(told, "FATAL") });
         this.#socket.end(this.#out.take());
+        this.#socket.resume();
       } catch {
         this.#socket.destroy();
       }

@@ -104,6 +104,12 @@ test("a target that ends the session says so in its own words, once", async () =
   expect(answers.filter((answer) => answer.startsWith("FATAL"))).toEqual(["FATAL 57P01"]);
 });
 
+test("a message beyond the limit is refused in words, however much of it is still being sent", async () => {
+  const ours = await open();
+  const answers = await ours.exchange(query(`select '${"x".repeat(60_000_000)}'`));
+  expect(answers).toEqual(["FATAL 54000"]);
+});
+
 test("a notification bears the process id that its sender was given, also after that session ended", async () => {
   const ours = await open();
   const other = await open();
