@@ -18,6 +18,13 @@ for (const text of [
   `select 'Bearer ${hidden}'`,
   `select 'eyJhbGciOi.${hidden}.${hidden}'`,
   `select 'ghp_${hidden}${hidden}'`,
+  `select 'ya29.${hidden}${hidden}'`,
+  `select 'glpat-${hidden}${hidden}'`,
+  `select 'glrt-${hidden}${hidden}'`,
+  `select 'hf_${hidden}${hidden}'`,
+  `select 'npm_${hidden}${hidden}'`,
+  `select 'dop_v1_${hidden}${hidden}'`,
+  `select 'SG.${hidden}${hidden}.${hidden}${hidden}'`,
   `select '-----BEGIN PRIVATE KEY-----\n${hidden}\n-----END PRIVATE KEY-----'`,
 ]) {
   test(`takes the secret out of ${text}`, () => {
@@ -27,7 +34,12 @@ for (const text of [
   });
 }
 test("leaves ordinary statements as they are", () => {
-  for (const text of ["select 1", "select password_changed_at from users", "select 'it''s'"])
+  for (const text of [
+    "select 1",
+    "select password_changed_at from users",
+    "select gl_account, half_life from npm_packages",
+    "select 'it''s'",
+  ])
     expect(redactSecrets(text)).toBe(text);
 });
 test("the chain depends on the session, each line and their order", () => {
@@ -38,7 +50,7 @@ test("the chain depends on the session, each line and their order", () => {
 });
 
 test("hostile text of a megabyte is redacted in bounded work", () => {
-  for (const piece of ["://a:", "secret", "x_", "bearer ", "password ", "eyJ", "'"]) {
+  for (const piece of ["://a:", "secret", "x_", "bearer ", "password ", "eyJ", "'", "glpat-", "SG.a-", "ya29."]) {
     const text = `passwd ${piece.repeat(Math.ceil(1_000_000 / piece.length))}`;
     const start = performance.now();
     redactSecrets(text);

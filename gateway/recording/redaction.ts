@@ -3,7 +3,8 @@
  * shaped like well-known tokens. Role DDL that mentions PASSWORD loses every literal, so no quoting can slip through.
  */
 const redacted = "<redacted>";
-const suspicious = /passw|pwd|secret|:\/\/|eyJ|AKIA|ASIA|gh[a-z]_|github_pat_|xox[a-z]-|sk-|AIza|PRIVATE KEY|bearer/i;
+const suspicious =
+  /passw|pwd|secret|:\/\/|eyJ|AKIA|ASIA|gh[a-z]_|github_pat_|xox[a-z]-|sk-|AIza|ya29\.|gl[a-z]{2,4}-|hf_|npm_|dop_v1_|SG\.|PRIVATE KEY|bearer/i;
 const ddl = /\b(?:role|user|group|server|subscription|mapping)\b/i;
 const literal =
   /(\$(?:[\p{L}_][\p{L}\p{N}_]*)?\$)[\s\S]*?(?:\1|$)|\bE'(?:\\[\s\S]|''|[^'\\])*(?:'|$)|'(?:''|[^'])*(?:'|$)/giu;
@@ -12,6 +13,8 @@ const tokens: readonly RegExp[] = [
   /\beyJ[\w-]{5,}\.[\w-]+(?:\.[\w-]*)?/g,
   /\b(?:AKIA|ASIA)[A-Z0-9]{16}\b/g,
   /\b(?:gh[a-z]_\w{20,}|github_pat_\w{20,}|xox[a-z]-[\w-]{8,}|sk-[\w-]{16,}|AIza[\w-]{30,})/g,
+  // Google OAuth, GitLab (glpat-, gldt-, glrt-, …), Hugging Face, npm, DigitalOcean, SendGrid.
+  /\b(?:ya29\.[\w-]{16,}|gl[a-z]{2,4}-[\w-]{16,}|hf_\w{20,}|npm_\w{20,}|dop_v1_\w{20,}|SG\.[\w-]{16,}\.[\w-]{16,})/g,
 ];
 
 export function redactSecrets(text: string): string {
