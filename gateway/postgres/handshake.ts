@@ -1,5 +1,6 @@
 /**
- * From an accepted socket to an authenticated caller: TLS by SSLRequest or at once (direct, by ALPN), the start-up packet, and the token as a cleartext password or by SASL OAUTHBEARER (RFC 7628). Cancel requests end here.
+ * From an accepted socket to an authenticated caller: TLS by SSLRequest or at once (direct, by ALPN), the start-up
+ * packet, and the token as a cleartext password or by SASL OAUTHBEARER (RFC 7628). Cancel requests end here.
  */
 import type { Socket } from "node:net";
 import { Duplex } from "node:stream";
@@ -88,7 +89,7 @@ export class ClientStream {
     };
     plain.prependOnceListener("data", refuseEarly);
     if (greeting) plain.write(greeting);
-    await this.#secure(new TLSSocket(plain, { isServer: true, secureContext, ALPNProtocols: [alpnProtocol] }), plain);
+    await this.#secure(plain, secureContext);
     if (early) throw new GatewayError("protocol.malformed", "received unencrypted data after SSL request");
   }
 
@@ -99,8 +100,7 @@ export class ClientStream {
     plain.off("data", this.#onData);
     plain.off("end", this.#onEnd);
     const received = unread(plain, this.reader.takeRemaining());
-    const secured = new TLSSocket(received, { isServer: true, secureContext, ALPNProtocols: [alpnProtocol] });
-    await this.#secure(secured, plain);
+    const secured = await this.#secure(received, secureContext);
     if (secured.alpnProtocol !== alpnProtocol)
       throw new GatewayError(
         "protocol.malformed",
@@ -108,7 +108,10 @@ export class ClientStream {
       );
   }
 
-  async #secure(secured: TLSSocket, plain: Socket): Promise<void> {
+  /** @param transport the socket, or what reads from it */
+  async #secure(transport: Duplex, secureContext: SecureContext): Promise<TLSSocket> {
+    const plain = this.socket;
+    const secured = new TLSSocket(transport, { isServer: true, secureContext, ALPNProtocols: [alpnProtocol] });
     await new Promise<void>((resolve, reject) => {
       const timer = setTimeout(
         () => reject(new GatewayError("protocol.timeout", "the TLS handshake took too long")),
@@ -128,6 +131,7 @@ export class ClientStream {
     this.socket = secured;
     this.reader = loginReader();
     this.#attach();
+    return secured;
   }
 
   async frame(): Promise<Frame | undefined> {

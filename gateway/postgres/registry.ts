@@ -46,19 +46,11 @@ export class NameRegistry<T> {
   /** The message that makes (or with undefined, closes) a name is about to be forwarded. @throws GatewayError protocol.too_large */
   propose(name: string, batch: number, value: T | undefined): Pending<T> {
     if (value !== undefined && this.#confirmed.size + this.#pending.size >= this.#entriesMax) {
-      throw new GatewayError("protocol.too_large", `more than ${this.#entriesMax} ${this.#what}s in one session`, {
-        hint: `Close ${this.#what}s that are no longer used.`,
-      });
+      throw this.#tooLarge(`more than ${this.#entriesMax} ${this.#what}s`);
     }
     const bytes = value === undefined ? 0 : this.#bytesOf(value);
     if (this.#bytes + bytes > this.#bytesMax) {
-      throw new GatewayError(
-        "protocol.too_large",
-        `${this.#what}s of more than ${this.#bytesMax} bytes in one session`,
-        {
-          hint: `Close ${this.#what}s that are no longer used.`,
-        },
-      );
+      throw this.#tooLarge(`${this.#what}s of more than ${this.#bytesMax} bytes`);
     }
     this.#bytes += bytes;
     const pending = { batch, value };
@@ -99,6 +91,12 @@ export class NameRegistry<T> {
       this.#forget(value);
       this.#confirmed.delete(name);
     }
+  }
+
+  #tooLarge(what: string): GatewayError {
+    return new GatewayError("protocol.too_large", `${what} in one session`, {
+      hint: `Close ${this.#what}s that are no longer used.`,
+    });
   }
 
   #forget(value: T | undefined): void {

@@ -5,6 +5,7 @@
 import { GatewayError } from "../errors.ts";
 import type { StartupMessage, StartupPacket } from "./messages.ts";
 import { type Frame, PayloadReader } from "./reader.ts";
+import { encodingName } from "./text-settings.ts";
 
 const requestCodes = { cancel: 80_877_102, ssl: 80_877_103, gssenc: 80_877_104 } as const;
 
@@ -132,8 +133,7 @@ function refused(name: string): GatewayError {
 
 /** A session always speaks UTF-8. SQL_ASCII, which libpq sends in the C locale, promises no encoding and gets UTF-8 too. */
 function checkEncoding(value: string): void {
-  const name = value.replace(/[^a-z0-9]/gi, "").toLowerCase();
-  if (["utf8", "unicode", "sqlascii", "auto"].includes(name)) return;
+  if (["utf8", "unicode", "sqlascii", "auto"].includes(encodingName(value))) return;
   throw new GatewayError("protocol.parameter_refused", "client_encoding must be UTF8", {
     hint: "Set PGCLIENTENCODING=UTF8.",
   });

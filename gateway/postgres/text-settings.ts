@@ -7,14 +7,28 @@ import type { AnalysedStatement } from "./analysed.ts";
 import { nativeError } from "./diagnostics.ts";
 import type { NoticeFields } from "./messages.ts";
 
-const required: Readonly<Record<string, { readonly says: string; readonly isAsked: (value: string) => boolean }>> = {
+/** PostgreSQL's own way to compare names of encodings. */
+export function encodingName(value: string): string {
+  return value.replace(/[^a-z0-9]/gi, "").toLowerCase();
+}
+
+interface Required {
+  readonly says: string;
+  /** A target reports one spelling only. */
+  readonly isReported: (value: string) => boolean;
+  /** A statement may spell it in several ways. */
+  readonly isAsked: (value: string) => boolean;
+}
+
+const required: Readonly<Record<string, Required>> = {
   client_encoding: {
     says: "client_encoding must stay UTF8 through this gateway",
-    // PostgreSQL's own way to compare names of encodings.
-    isAsked: (value) => ["utf8", "unicode"].includes(value.replace(/[^a-z0-9]/gi, "").toLowerCase()),
+    isReported: (value) => value.toUpperCase() === "UTF8",
+    isAsked: (value) => ["utf8", "unicode"].includes(encodingName(value)),
   },
   standard_conforming_strings: {
     says: "standard_conforming_strings must stay on through this gateway",
+    isReported: (value) => value === "on",
     isAsked: (value) => /^(on|t|tr|tru|true|y|ye|yes|1)$/i.test(value.trim()),
   },
 };
@@ -32,5 +46,5 @@ export function refusedSetting(statements: readonly AnalysedStatement[]): Notice
 /** @param value as the target reports it. @throws GatewayError upstream.protocol */
 export function checkReportedSetting(name: string, value: string): void {
   const rule = required[name.toLowerCase()];
-  if (rule !== undefined && !rule.isAsked(value)) throw new GatewayError("upstream.protocol", rule.says);
+  if (rule !== undefined && !rule.isReported(value)) throw new GatewayError("upstream.protocol", rule.says);
 }
