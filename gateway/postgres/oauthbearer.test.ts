@@ -1,18 +1,11 @@
 import { describe, expect, test } from "bun:test";
+import { faultOf } from "../../scripts/postgres/fault-of.ts";
 import { parseConfig } from "../config.ts";
 import { checkAcknowledgement, errorDocument, parseInitialResponse } from "./oauthbearer.ts";
 
 /** `^` stands for the separator, 0x01. */
 const bytes = (text: string) => Buffer.from(text.replaceAll("^", "\u0001"), "latin1");
 const parse = (text: string) => parseInitialResponse(bytes(text));
-const faultOf = (act: () => unknown): { code?: string; message?: string } => {
-  try {
-    act();
-  } catch (error) {
-    return error as Error;
-  }
-  return {};
-};
 
 describe("an OAUTHBEARER message", () => {
   test.each([

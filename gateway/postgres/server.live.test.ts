@@ -8,17 +8,13 @@ import { startIdentityProvider } from "../../scripts/demo/identity-provider.ts";
 import { hasPsql } from "../../scripts/postgres/installed.ts";
 import { runPsql } from "../../scripts/postgres/psql.ts";
 import { type RunningPostgres, startPostgres } from "../../scripts/postgres/server.ts";
-import { parseConfig } from "../config.ts";
-import { createVerifier } from "../identity/verifier.ts";
-import { createLogger } from "../log.ts";
+import { startServerUnderTest } from "../../scripts/postgres/server-under-test.ts";
 import type { Decision } from "../policy/decision.ts";
 import type { CommandAnalysis } from "../policy/input.ts";
 import type { RecordedEvent } from "../recording/events.ts";
-import { Approvals } from "../session/approvals.ts";
 import type { SessionDependencies } from "../session/dependencies.ts";
-import { Novelty } from "../session/novelty.ts";
 import type { AnalysedCommand, SessionAnalyser } from "./analysed.ts";
-import { PostgresServer } from "./server.ts";
+import type { PostgresServer } from "./server.ts";
 
 let target: RunningPostgres;
 let provider: Awaited<ReturnType<typeof startIdentityProvider>>;
@@ -92,25 +88,6 @@ beforeAll(async () => {
   await direct.end();
   provider = await startIdentityProvider({ users: [{ id: "ann", email: "ann@example.com", groups: ["analysts"] }] });
   token = await provider.mint("ann");
-  process.env.SALLYPORT_TEST_PASSWORD = target.password;
-  const config = parseConfig(
-    JSON.stringify({
-      listen: { postgres: "127.0.0.1:0" },
-      identity: { issuers: [{ issuer: provider.issuer, audience: ["sallyport-cli", "agent-reporter"] }] },
-      policies: { bundle: "bundle.tar.gz" },
-      targets: [
-        {
-          name: "app",
-          kind: "postgres",
-          address: `${target.host}:${target.port}`,
-          database: target.database,
-          tls: "disable",
-          credential: { user: target.user, password: { env: "SALLYPORT_TEST_PASSWORD" } },
-        },
-      ],
-    }),
-    "/tmp/gateway.yaml",
-  );
   const store: SessionDependencies["store"] = {
     fingerprintSeen: async () => true,
     recordFingerprint: () => undefined,
@@ -130,33 +107,23 @@ beforeAll(async () => {
     judgeSession: () => ({ verdict: "allow" as const, rules: [], masks: [], diagnostics: "full" as const }),
     forSession: () => ({ judge: (analysis: CommandAnalysis) => ({ decision: decide(analysis) }) }),
   };
-  const dependencies: SessionDependencies = {
-    verifier: createVerifier(config.identity.issuers),
-    policies: { current: () => policy },
-    recording: {
-      session: (opened) => {
-        events.push(opened);
-        return {
-          append: (event) => void events.push(event),
-          committed: () => Bun.sleep(1).then(() => void commits++),
-          close: async (event) => void events.push(event),
-        };
-      },
+  const recording: SessionDependencies["recording"] = {
+    session: (opened) => {
+      events.push(opened);
+      return {
+        append: (event) => void events.push(event),
+        committed: () => Bun.sleep(1).then(() => void commits++),
+        close: async (event) => void events.push(event),
+      };
     },
-    store,
-    log: createLogger({ level: "error" }),
-    gateway: "test",
-    redact: (text) => text,
   };
-  server = new PostgresServer({
-    config,
-    dependencies,
-    approvals: new Approvals(store),
-    novelty: new Novelty(store),
-    analysers: { forSession: () => analyser },
-    hashKey: Buffer.alloc(32, 7),
-  });
-  port = await server.listen("127.0.0.1", 0);
+  ({ server, port } = await startServerUnderTest({
+    target,
+    configuration: {
+      identity: { issuers: [{ issuer: provider.issuer, audience: ["sallyport-cli", "agent-reporter"] }] },
+    },
+    ...{ policy, recording, store, analyser },
+  }));
 }, 60_000);
 
 afterAll(async () => {

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { faultOf } from "../../scripts/postgres/fault-of.ts";
 import { encodeCancelRequest, encodeSSLRequest, encodeStartupMessage } from "./frontend-encoder.ts";
 import type { StartupMessage } from "./messages.ts";
 import { decodeStartupPacket, readStartupMessage } from "./startup.ts";
@@ -9,14 +10,6 @@ const read = (parameters: Record<string, string>, minor = 0) =>
   readStartupMessage(
     packet(encodeStartupMessage(new MessageWriter(), minor, { user: "a@b.c", ...parameters }).take()) as StartupMessage,
   );
-const faultOf = (act: () => unknown): { code?: string; message?: string } => {
-  try {
-    act();
-  } catch (error) {
-    return error as Error;
-  }
-  return {};
-};
 
 describe("a startup packet", () => {
   test("is a request for TLS, for GSSAPI or for a cancel, or the start of a session", () => {

