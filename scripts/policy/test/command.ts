@@ -4,6 +4,7 @@ import { relative } from "node:path";
 import { parseArgs } from "node:util";
 import { Policy } from "../../../gateway/policy/policy.ts";
 import { defaultBundle, policiesFolder } from "../build.ts";
+import { record } from "../record/command.ts";
 import { readRuleLocations } from "../rule-locations.ts";
 import { loadSources } from "../subject.ts";
 import { fixturePaths, fixturesFolder, readFixture } from "./fixture-file.ts";
@@ -20,7 +21,13 @@ const testUsage = `usage: bun run policy test [paths] [options]
   --coverage-min <n> fails below n percent of all lines (with --coverage)
   --junit <file>     results for a CI system
   --watch            again whenever policies/ or the fixtures are saved
-  --bundle, --data   another bundle, and a deployment's data (policies/, none)`;
+  --bundle, --data   another bundle, and a deployment's data (policies/, none)
+
+       bun run policy test --record <session id> [options]    a recorded session as a fixture, without values
+
+  --store <url>      a store (file:…) or a gateway's configuration; else over the API (--gateway, or who is logged in)
+  --out <file>       where to (fixtures/sessions/recorded-….yaml)
+  --catalog, --connect   the target's names, as for explain; else what the recording has of them`;
 
 interface TestOptions {
   readonly paths: readonly string[];
@@ -47,6 +54,7 @@ export async function test(line: readonly string[]): Promise<number> {
     console.error(`--coverage-min ${values["coverage-min"]}: a percentage\n\n${testUsage}`);
     return 2;
   }
+  if (values.record !== undefined) return await record(values.record, values);
   const coverage = values.coverage || coverageMin !== undefined;
   const options = { paths, coverage, coverageMin, junit: values.junit, bundle, data };
   if (!values.watch) return await runOnce(options);
@@ -73,6 +81,12 @@ function parse(line: readonly string[]) {
       watch: { type: "boolean", default: false },
       bundle: { type: "string" },
       data: { type: "string" },
+      record: { type: "string" },
+      store: { type: "string" },
+      gateway: { type: "string" },
+      out: { type: "string" },
+      catalog: { type: "string" },
+      connect: { type: "string" },
     },
   });
 }
