@@ -60,8 +60,9 @@ export function findRule(
   const named = literal.length > 0 ? literal : matching;
   const inSet = named.filter(({ set }) => set === verdict);
   // The message of a mask is made by main.rego.
-  const exact = inSet.find(({ message }) => verdict === "mask" || message.test(rule.message ?? ""));
-  return exact ?? inSet[0] ?? named[0];
+  const says = ({ message }: RuleLocation) => message.test(rule.message ?? "");
+  const exact = verdict === "mask" ? inSet[0] : inSet.find(says);
+  return exact ?? inSet[0] ?? named.find(says) ?? named[0];
 }
 
 /** "access/access.rego:55", or undefined where no source has such a rule. */

@@ -5,7 +5,7 @@ import { dirname, join, relative, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { parse as parseYaml } from "yaml";
 import { z } from "zod";
-import { loadBundle } from "../../../gateway/policy/bundle.ts";
+import { type Bundle, loadBundle } from "../../../gateway/policy/bundle.ts";
 import { checkData } from "../../../gateway/policy/data.ts";
 import { Policy } from "../../../gateway/policy/policy.ts";
 import { policiesFolder, policySources } from "../build.ts";
@@ -62,7 +62,8 @@ export async function mutate(line: readonly string[]): Promise<number> {
   const work = mkdtempSync(join(tmpdir(), "sallyport-mutants-"));
   const tried: Tried[] = [];
   try {
-    const unchanged = await sessions.notice(await compile(copyOf(work, "unchanged")));
+    const policy = await compile(copyOf(work, "unchanged"));
+    const unchanged = await sessions.notice(policy);
     if (unchanged !== undefined) {
       console.error(`the fixtures fail without any change (${unchanged}): run policy test`);
       return 1;
@@ -70,7 +71,7 @@ export async function mutate(line: readonly string[]): Promise<number> {
     const queue = mutants.values();
     const worker = async (folder: string) => {
       for (const mutant of queue) {
-        const one = await tryMutant(mutant, folder, sessions, values["rego-tests"]);
+        const one = await tryMutant(mutant, folder, policy.bundle, sessions, values["rego-tests"]);
         tried.push(one);
         if (values.verbose || (one.fate.kind === "survived" && !Object.hasOwn(equivalent, mutant.key))) {
           console.log(describe(one));
@@ -133,13 +134,20 @@ function copyOf(work: string, name: string): string {
   return folder;
 }
 
-async function tryMutant(mutant: Mutant, folder: string, sessions: Sessions, rego: boolean): Promise<Tried> {
+async function tryMutant(
+  mutant: Mutant,
+  folder: string,
+  unchanged: Bundle,
+  sessions: Sessions,
+  rego: boolean,
+): Promise<Tried> {
   const path = join(folder, mutant.file);
   writeFileSync(path, mutant.text);
   try {
     let policy: Policy;
     try {
-      policy = await compile(folder);
+      // The module knows nothing of data.
+      policy = await compile(folder, mutant.file.endsWith(".rego") ? undefined : unchanged);
     } catch (error) {
       const [why = ""] = (error as Error).message.split("\n");
       return { mutant, fate: { kind: "invalid", why }, noticedByRego: false };
@@ -182,7 +190,12 @@ class Sessions {
 }
 
 /** @throws Error with OPA's message, or the loader's */
-async function compile(folder: string): Promise<Policy> {
+async function compile(folder: string, compiled?: Bundle): Promise<Policy> {
+  const data = checkData(parseYaml(readFileSync(join(folder, "data.yaml"), "utf8")), "data.yaml");
+  return new Policy({ ...(compiled ?? (await build(folder))), data });
+}
+
+async function build(folder: string): Promise<Bundle> {
   const bundle = join(dirname(folder), `${folder.slice(dirname(folder).length + 1)}.tar.gz`);
   const rego = policySources(folder).filter((name) => name.endsWith(".rego"));
   const entrypoints = ["-e", "sallyport/session", "-e", "sallyport/command"];
@@ -191,8 +204,7 @@ async function compile(folder: string): Promise<Policy> {
   const run = Bun.spawn(command, { cwd: folder, stdout: "pipe", stderr: "pipe" });
   const messages = await new Response(run.stderr).text();
   if ((await run.exited) !== 0) throw new Error(messages.trim());
-  const data = checkData(parseYaml(readFileSync(join(folder, "data.yaml"), "utf8")), "data.yaml");
-  return new Policy({ ...(await loadBundle({ bundle })), data });
+  return await loadBundle({ bundle });
 }
 
 let resolved: string | undefined;

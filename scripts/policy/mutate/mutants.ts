@@ -36,21 +36,22 @@ export function readMutants(folder: string): Mutant[] {
 
 function mutantsOfRego(folder: string, file: string, source: string): Mutant[] {
   const found: Mutant[] = [];
-  const add = (rule: string, what: string, { start, end }: Extent, instead: string) => {
+  const add = (rule: string, what: string, { start, end }: Extent, instead: string, at = start) => {
     const text = source.slice(0, start) + instead + source.slice(end);
-    found.push({ key: `${file} ${rule}: ${what}`, file, line: source.slice(0, start).split("\n").length, text });
+    found.push({ key: `${file} ${rule}: ${what}`, file, line: source.slice(0, at).split("\n").length, text });
   };
   for (const { name, extent, isDefault, body, conditions, elements } of readRules(join(folder, file), source)) {
     if (isDefault) {
       add(name, "default removed", extent, "");
       continue;
     }
-    const head = { start: extent.start, end: extent.start };
-    if (body !== undefined) add(name, "removed", body, "false");
-    else if (source.slice(extent.start, extent.end).startsWith("else")) add(name, "removed", extent, "");
-    else add(name, "removed", { start: extent.end, end: extent.end }, " if false");
-    if (found.at(-1) !== undefined)
-      found[found.length - 1] = { ...(found.at(-1) as Mutant), line: lineAt(source, head.start) };
+    // Names that the head takes from the body stay bound.
+    const inBraces = body !== undefined && /\{\s*(#.*\s*)*$/.test(source.slice(extent.start, body.start));
+    if (body !== undefined) {
+      const text = source.slice(body.start, body.end);
+      add(name, "removed", body, inBraces ? `false; ${text}` : `{ false; ${text} }`, extent.start);
+    } else if (source.startsWith("else", extent.start)) add(name, "removed", extent, "");
+    else add(name, "removed", { start: extent.end, end: extent.end }, " if false", extent.start);
     for (const condition of conditions) {
       const text = source.slice(condition.start, condition.end);
       add(name, `condition removed: ${shortened(text)}`, condition, "true");
@@ -62,10 +63,6 @@ function mutantsOfRego(folder: string, file: string, source: string): Mutant[] {
     }
   }
   return found;
-}
-
-function lineAt(source: string, offset: number): number {
-  return source.slice(0, offset).split("\n").length;
 }
 
 /** Each element of a list removed, each plain value another. */
