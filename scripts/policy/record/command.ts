@@ -119,6 +119,7 @@ function fixtureText(
     target: { name: target.name, database: target.database, labels: target.labels },
     catalog: catalog.length > 0 ? catalog : ["create schema none"],
     data,
+    at: new Date(opened.at).toISOString(),
     opens: expectationOf(opened),
     ...(agent && { novel: false }),
     steps: kept.map(({ step, attempt }) => stepOf(step, attempts[attempt] ?? { smallIntegers: false }, agent)),

@@ -47,8 +47,8 @@ const session = z.strictObject({
     .strictObject({ reason: z.string(), prompt: z.string(), ticket: z.string(), trace: z.string() })
     .partial()
     .optional(),
-  /** The time that policies see. */
-  at: z.iso.datetime().optional(),
+  /** The time that policies see: a Monday's noon unless it is given, so that a fixture says the same at any time. */
+  at: z.iso.datetime().default("2026-01-05T12:00:00Z"),
   /** Whether kinds of command are new to the identity; not given: as the session's own past says. */
   novel: z.boolean().optional(),
   /** What is said of opening the session. */

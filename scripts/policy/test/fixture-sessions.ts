@@ -79,7 +79,7 @@ async function open(policy: Policy, folder: string, one: FixtureSession): Promis
     },
     catalog,
     ...(one.context && { context: compact(one.context) }),
-    ...(one.at !== undefined && { nowMs: Date.parse(one.at) }),
+    nowMs: Date.parse(one.at),
   });
 }
 
