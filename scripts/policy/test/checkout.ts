@@ -8,6 +8,7 @@ const root = resolve(import.meta.dir, "../../..");
 
 export interface Checkout {
   readonly folder: string;
+  readonly opa: string;
   /** `bun run policy …` in it. */
   policy(...line: string[]): Promise<{ readonly code: number; readonly out: string }>;
   start(...line: string[]): Bun.Subprocess<"ignore", "pipe", "pipe">;
@@ -20,7 +21,8 @@ export function copyCheckout(): Checkout {
     cpSync(join(root, part), join(folder, part), { recursive: true });
   }
   symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
-  const env = { ...process.env, OPA_BIN: resolveOpa() };
+  const opa = resolveOpa();
+  const env = { ...process.env, OPA_BIN: opa };
   const start = (...line: string[]) =>
     Bun.spawn([process.execPath, "scripts/policy/main.ts", ...line], {
       ...{ cwd: folder, env },
@@ -28,6 +30,7 @@ export function copyCheckout(): Checkout {
     }) as Bun.Subprocess<"ignore", "pipe", "pipe">;
   return {
     folder,
+    opa,
     start,
     async policy(...line) {
       const run = start(...line);
