@@ -5,10 +5,11 @@ import { optionsOfUrl, readLiveCatalog } from "./catalog/live.ts";
 import { writeSnapshot } from "./catalog/snapshot-file.ts";
 import { explain } from "./explain.ts";
 import { fixturePaths, runFixtures } from "./fixtures.ts";
+import { impact } from "./impact/impact.ts";
 import { loadPolicy } from "./subject.ts";
 import { resolveOpa } from "./toolchain.ts";
 
-const usage = "usage: bun run policy build|check|test|explain|catalog";
+const usage = "usage: bun run policy build|check|test|explain|impact|catalog";
 
 /** Runs OPA in the policies' folder; its output is the user's. */
 function opa(...args: string[]): number {
@@ -60,6 +61,9 @@ switch (command) {
   }
   case "explain":
     process.exit(await explain(rest));
+    break;
+  case "impact":
+    process.exit(await impact(rest));
     break;
   default:
     console.error(usage);

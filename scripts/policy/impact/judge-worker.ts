@@ -1,0 +1,46 @@
+/** A thread of `policy impact`. */
+
+import { SessionsJudge, type Setup } from "./judge-sessions.ts";
+import type { Change } from "./replay.ts";
+import { openStoreReader } from "./store-reader.ts";
+import type { Tally } from "./tally.ts";
+
+export type ToWorker =
+  | { readonly type: "start"; readonly setup: Setup }
+  | { readonly type: "judge"; readonly sessions: readonly string[] };
+
+export type FromWorker =
+  | { readonly type: "progress"; readonly commands: number }
+  | { readonly type: "changes"; readonly changes: readonly Change[] }
+  /** All of a `judge`; the first after `start` is empty. */
+  | { readonly type: "judged"; readonly tallies: readonly Tally[] }
+  | { readonly type: "failed"; readonly message: string };
+
+declare const self: Worker;
+
+const post = (message: FromWorker) => postMessage(message);
+let judge: SessionsJudge | undefined;
+
+async function handle(message: ToWorker): Promise<void> {
+  switch (message.type) {
+    case "start": {
+      const store = await openStoreReader(message.setup.store);
+      judge = new SessionsJudge(message.setup, store, {
+        progress: (commands) => post({ type: "progress", commands }),
+        changes: (changes) => post({ type: "changes", changes }),
+      });
+      post({ type: "judged", tallies: [] });
+      return;
+    }
+    case "judge": {
+      const tallies: Tally[] = [];
+      for (const session of message.sessions) if (judge !== undefined) tallies.push(await judge.judge(session));
+      post({ type: "judged", tallies });
+      return;
+    }
+  }
+}
+
+self.onmessage = (event: MessageEvent<ToWorker>) => {
+  handle(event.data).catch((error: Error) => post({ type: "failed", message: error.message }));
+};
