@@ -18,7 +18,7 @@ export interface GeneratedStore {
   readonly policy: Policy;
   readonly commands: number;
   readonly commandsPerSession: number;
-  /** Kinds of statement to choose of, the first most often. */
+  /** How many kinds of statement there are to choose of. */
   readonly statements: number;
   readonly seed: number;
 }
@@ -50,7 +50,8 @@ function statementOf(random: () => number): string {
   const kind = random();
   if (kind < 0.62) return `select ${list} from ${table}${where}${random() < 0.4 ? ` order by ${pick(columns)}` : ""}`;
   if (kind < 0.7) return `select ${pick(["count", "max", "min"])}(${pick(columns)}) from ${table}${where}`;
-  if (kind < 0.78) return `select c.name, o.${pick(tables.orders)} from customers c join orders o on o.customer_id = c.id`;
+  if (kind < 0.78)
+    return `select c.name, o.${pick(tables.orders)} from customers c join orders o on o.customer_id = c.id`;
   if (kind < 0.82) return `select ${pick(["name", "email", "product"])} from customer_orders`;
   if (kind < 0.9) return `update ${table} set ${pick(columns)} = ${pick(columns)}${where}`;
   if (kind < 0.93) return `delete from ${table}${where}`;
@@ -58,6 +59,8 @@ function statementOf(random: () => number): string {
   if (kind < 0.97) return `grant select on ${table} to public`;
   return `select pg_sleep(${Math.floor(random() * 9)}), ${pick(columns)} from ${table}`;
 }
+
+const identities = 60;
 
 const noLog: Logger = { debug() {}, info() {}, warn() {}, error() {}, child: () => noLog };
 
@@ -102,12 +105,18 @@ export async function generateStore(options: GeneratedStore): Promise<number> {
     redact: (text) => text,
   };
   const shared = { approvals: new Approvals(store), novelty: new Novelty(store) };
+  // Each identity has a few kinds of command of its own, which it runs most of the time, and now and then another.
+  const own = Array.from({ length: identities }, () =>
+    Array.from({ length: 60 }, () => Math.floor(random() * statements.length)),
+  );
   for (let made = 0, number = 0; made < options.commands; number++) {
     const session = await Session.open(dependencies, shared, requestOf(number)).catch(() => undefined);
     if (session === undefined) continue;
     for (let n = 0; n < options.commandsPerSession && made < options.commands; n++, made++) {
-      const at = Math.floor(random() ** 2 * statements.length);
-      const text = (statements[at] ?? "").replaceAll("$N", String(made));
+      const usual = own[number % identities] ?? [];
+      const at =
+        random() < 0.95 ? usual[Math.floor(random() ** 2 * usual.length)] : Math.floor(random() * statements.length);
+      const text = (statements[at ?? 0] ?? "").replaceAll("$N", String(made));
       const { command: analysis } = analyser.analyse(text);
       analyses.add(analysis);
       const hold = { notify: () => undefined, signal: new AbortController().signal };
@@ -128,7 +137,7 @@ export async function generateStore(options: GeneratedStore): Promise<number> {
 }
 
 function requestOf(number: number) {
-  const who = number % 60;
+  const who = number % identities;
   const identity: IdentityInput = identityOf(
     identitySchema.parse({
       email: `user${who}@example.com`,

@@ -3,7 +3,7 @@ import type { Bundle } from "../../../gateway/policy/bundle.ts";
 import type { PolicyData } from "../../../gateway/policy/data.ts";
 import { catalogOf } from "../subject.ts";
 import { KnownAnalyses } from "./known-analyses.ts";
-import { readLines } from "./recorded-lines.ts";
+import { SessionLines } from "./recorded-lines.ts";
 import { type TargetLabels, targetLabels } from "./relabel.ts";
 import { type Change, type Observer, type Revisions, SessionReplay } from "./replay.ts";
 import { JudgingRevision } from "./revision.ts";
@@ -76,13 +76,36 @@ export class SessionsJudge {
     this.#revisions = revisionsOf(setup);
   }
 
-  async judge(session: string): Promise<Tally> {
+  /** Several, since a query for each costs more than what it gives. */
+  async judge(ids: readonly string[]): Promise<Tally> {
     const tally = emptyTally();
-    const replay = new SessionReplay(this.#revisions, this.#known, this.#observer(tally), this.#setup.sinceMs);
-    const state = await readLines(this.#store, session, (line) => replay.take(line));
-    tally.sessions += 1;
-    if (state.open) tally.openSessions += 1;
-    if (state.problem !== undefined) addUnreadable(tally, session, state.problem);
+    const found = await this.#store.find(ids);
+    const observer = this.#observer(tally);
+    const reading = new Map<string, SessionLines>();
+    for (const id of ids) {
+      const session = found.get(id);
+      if (session === undefined) {
+        addUnreadable(tally, id, "the session is not in the store");
+        continue;
+      }
+      const replay = new SessionReplay(this.#revisions, this.#known, observer, this.#setup.sinceMs);
+      reading.set(id, new SessionLines(session, (line) => replay.take(line)));
+    }
+    let last: string | undefined;
+    const end = (id: string) => {
+      const state = reading.get(id)?.end();
+      reading.delete(id);
+      if (state === undefined) return;
+      tally.sessions += 1;
+      if (state.open) tally.openSessions += 1;
+      if (state.problem !== undefined) addUnreadable(tally, id, state.problem);
+    };
+    for await (const chunk of this.#store.chunks([...reading.keys()])) {
+      if (last !== undefined && last !== chunk.session) end(last);
+      last = chunk.session;
+      reading.get(last)?.add(chunk);
+    }
+    for (const id of [...reading.keys()]) end(id);
     this.#flush();
     return tally;
   }

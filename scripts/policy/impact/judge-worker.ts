@@ -12,8 +12,8 @@ export type ToWorker =
 export type FromWorker =
   | { readonly type: "progress"; readonly commands: number }
   | { readonly type: "changes"; readonly changes: readonly Change[] }
-  /** All of a `judge`; the first after `start` is empty. */
-  | { readonly type: "judged"; readonly tallies: readonly Tally[] }
+  /** All of a `judge`; none for `start`. */
+  | { readonly type: "judged"; readonly tally: Tally | undefined }
   | { readonly type: "failed"; readonly message: string };
 
 declare const self: Worker;
@@ -29,13 +29,12 @@ async function handle(message: ToWorker): Promise<void> {
         progress: (commands) => post({ type: "progress", commands }),
         changes: (changes) => post({ type: "changes", changes }),
       });
-      post({ type: "judged", tallies: [] });
+      post({ type: "judged", tally: undefined });
       return;
     }
     case "judge": {
-      const tallies: Tally[] = [];
-      for (const session of message.sessions) if (judge !== undefined) tallies.push(await judge.judge(session));
-      post({ type: "judged", tallies });
+      if (judge === undefined) throw new Error("not started");
+      post({ type: "judged", tally: await judge.judge(message.sessions) });
       return;
     }
   }

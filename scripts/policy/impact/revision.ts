@@ -24,6 +24,18 @@ function deniedBy(fault: unknown): Decision {
 }
 const faults = new Map<string, Decision>();
 
+const unknown = {};
+const unchanged = new WeakMap<CommandAnalysis, Relabelled>();
+
+function asRecorded(analysis: CommandAnalysis): Relabelled {
+  let same = unchanged.get(analysis);
+  if (same === undefined) {
+    same = { likely: analysis, others: [] };
+    unchanged.set(analysis, same);
+  }
+  return same;
+}
+
 export class JudgingRevision {
   readonly digest: string;
   /** Parameters are recorded redacted and cut; a policy that sees them may have seen more. */
@@ -32,7 +44,8 @@ export class JudgingRevision {
   readonly #catalogs: ReadonlyMap<string, Catalog>;
   readonly #labels = new Map<string, TargetLabels>();
   readonly #catalogLabels = new Map<string, CatalogLabels>();
-  readonly #relabelled = new WeakMap<CommandAnalysis, Map<string, Relabelled>>();
+  /** By the labels then (an object a revision and target), the labels now, and the analysis. */
+  readonly #relabelled = new WeakMap<object, WeakMap<TargetLabels, WeakMap<CommandAnalysis, Relabelled>>>();
 
   /** @param catalogs by target's name */
   constructor(bundle: Bundle, catalogs: ReadonlyMap<string, Catalog>) {
@@ -73,16 +86,20 @@ export class JudgingRevision {
 
   /** The analysis as this revision's labels make it. @param then labels that it was recorded with, where known */
   relabel(analysis: CommandAnalysis, target: string, then: TargetLabels | undefined): Relabelled {
-    let byLabels = this.#relabelled.get(analysis);
-    if (byLabels === undefined) {
-      byLabels = new Map();
-      this.#relabelled.set(analysis, byLabels);
+    const now = this.labelsOf(target);
+    if (then === now || then?.key === now.key) return asRecorded(analysis);
+    const key = then ?? unknown;
+    let known = this.#relabelled.get(key)?.get(now);
+    if (known === undefined) {
+      known = new WeakMap();
+      const byNow = this.#relabelled.get(key) ?? new WeakMap();
+      byNow.set(now, known);
+      this.#relabelled.set(key, byNow);
     }
-    const key = `${target}\n${then?.key ?? "unknown"}`;
-    let made = byLabels.get(key);
+    let made = known.get(analysis);
     if (made === undefined) {
-      made = relabel(analysis, then, this.labelsOf(target), this.#labelsInCatalog(target));
-      byLabels.set(key, made);
+      made = relabel(analysis, then, now, this.#labelsInCatalog(target));
+      known.set(analysis, made);
     }
     return made;
   }
