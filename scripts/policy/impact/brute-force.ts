@@ -59,9 +59,15 @@ export async function bruteForce(options: BruteForce): Promise<{ commands: numbe
 
 /** Everything of a decision, in one order. */
 function decided({ verdict, rules, masks, diagnostics, approval }: Change["base"]): string {
-  const sorted = (all: readonly object[]) => all.map((one) => JSON.stringify(one)).sort();
-  const shown = masks.map(({ column, with: kind }) => ({ column, kind }));
-  return JSON.stringify([verdict, sorted(rules), sorted(shown), diagnostics, approval ?? null]);
+  const reasons = rules.map(({ id, message }) => `${id}: ${message}`).sort();
+  const shown = masks.map(({ column, with: kind }) => `${column}: ${kind}`).sort();
+  const terms = approval && [[...approval.from].sort(), approval.count, approval.ttl];
+  return JSON.stringify([verdict, reasons, shown, diagnostics, terms ?? null]);
+}
+
+/** Keys that only one has, or that differ. */
+export function differences(a: ReadonlyMap<string, string>, b: ReadonlyMap<string, string>): string[] {
+  return [...new Set([...a.keys(), ...b.keys()])].filter((key) => a.get(key) !== b.get(key)).sort();
 }
 
 /** The same of what `policy impact` found. */
