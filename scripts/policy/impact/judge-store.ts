@@ -23,9 +23,12 @@ export async function judgeStore(setup: Setup, report: Report, threads = availab
     new Promise<void>((resolve, reject) => {
       const post = (message: ToWorker) => worker.postMessage(message);
       worker.onerror = (event) => reject(new Error(event.message));
+      worker.addEventListener("close", () => reject(new Error("a thread ended before its time")));
       worker.onmessage = (event: MessageEvent<FromWorker>) => {
         const message = event.data;
         switch (message.type) {
+          case "ready":
+            return post({ type: "start", setup });
           case "progress":
             return report.progress(message.commands);
           case "changes":
@@ -40,7 +43,6 @@ export async function judgeStore(setup: Setup, report: Report, threads = availab
             }, reject);
         }
       };
-      post({ type: "start", setup });
     });
   try {
     await Promise.all(workers.map(serve));

@@ -10,6 +10,8 @@ export type ToWorker =
   | { readonly type: "judge"; readonly sessions: readonly string[] };
 
 export type FromWorker =
+  /** It listens: its modules load asynchronously, and what is said before is lost. */
+  | { readonly type: "ready" }
   | { readonly type: "progress"; readonly commands: number }
   | { readonly type: "changes"; readonly changes: readonly Change[] }
   /** All of a `judge`; none for `start`. */
@@ -43,3 +45,4 @@ async function handle(message: ToWorker): Promise<void> {
 self.onmessage = (event: MessageEvent<ToWorker>) => {
   handle(event.data).catch((error: Error) => post({ type: "failed", message: error.message }));
 };
+post({ type: "ready" });
