@@ -4,11 +4,12 @@ import { policiesFolder, writeDefaultBundle } from "./build.ts";
 import { optionsOfUrl, readLiveCatalog } from "./catalog/live.ts";
 import { writeSnapshot } from "./catalog/snapshot-file.ts";
 import { explain } from "./explain.ts";
+import { impact } from "./impact/impact.ts";
 import { mutate } from "./mutate/command.ts";
 import { test } from "./test/command.ts";
 import { resolveOpa } from "./toolchain.ts";
 
-const usage = "usage: bun run policy build|check|test|mutate|explain|catalog";
+const usage = "usage: bun run policy build|check|test|mutate|explain|impact|catalog";
 
 /** Runs OPA in the policies' folder; its output is the user's. */
 function opa(...args: string[]): number {
@@ -54,6 +55,9 @@ switch (command) {
   }
   case "explain":
     process.exit(await explain(rest));
+    break;
+  case "impact":
+    process.exit(await impact(rest));
     break;
   default:
     console.error(usage);
