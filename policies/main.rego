@@ -18,18 +18,39 @@ import data.sallyport.writes
 # description: The verdict on one command.
 # entrypoint: true
 command := {
-	"verdict": _verdict,
-	"rules": _rules,
-	"masks": _masks,
+	"verdict": "deny",
+	"rules": _sorted(_deny),
+	"masks": [],
 	"diagnostics": labels.diagnostics,
 } if {
-	_verdict != "approve"
+	_denied
 } else := {
-	"verdict": _verdict,
-	"rules": _rules,
+	"verdict": "deny",
+	"rules": [{"id": "access.none", "message": "no rule allows this command"}],
+	"masks": [],
+	"diagnostics": labels.diagnostics,
+} if {
+	count(access.allow) == 0
+} else := {
+	"verdict": "approve",
+	"rules": _sorted(agents.approve),
 	"masks": _masks,
 	"diagnostics": labels.diagnostics,
 	"approval": _approval,
+} if {
+	count(agents.approve) > 0
+} else := {
+	"verdict": "mask",
+	"rules": _sorted({{"id": mask.rule, "message": concat("", [mask.column, " is shown as: ", mask.with])} | some mask in labels.mask}),
+	"masks": _masks,
+	"diagnostics": labels.diagnostics,
+} if {
+	count(labels.mask) > 0
+} else := {
+	"verdict": "allow",
+	"rules": _sorted(access.allow),
+	"masks": [],
+	"diagnostics": labels.diagnostics,
 }
 
 # METADATA
@@ -40,56 +61,39 @@ session := {"verdict": "allow", "rules": _session_rules, "masks": [], "diagnosti
 	count(access.granted) > 0
 } else := {
 	"verdict": "deny",
-	"rules": [{"id": "access.target", "message": sprintf("no group of %s has access to %s", [access.who, input.target.name])}],
+	"rules": [{
+		"id": "access.target",
+		"message": concat("", ["no group of ", access.who, " has access to ", input.target.name]),
+	}],
 	"masks": [],
 	"diagnostics": "canonical",
 }
 
-_session_rules := [{"id": "access.target", "message": sprintf("granted: %s", [concat(", ", sort(access.granted))])}]
+_session_rules := [{
+	"id": "access.target",
+	"message": concat("", ["granted: ", concat(", ", sort(access.granted))]),
+}]
 
-_deny := union({access.deny, agents.deny, dangerous.deny, labels.deny, shape.deny, writes.deny})
+_denials := [access.deny, agents.deny, dangerous.deny, labels.deny, shape.deny, writes.deny]
 
-_approve := agents.approve
-
-_allow := access.allow
-
-_mask := labels.mask
-
-default _verdict := "deny"
-
-_verdict := "approve" if {
-	count(_deny) == 0
-	count(_allow) > 0
-	count(_approve) > 0
-} else := "mask" if {
-	count(_deny) == 0
-	count(_allow) > 0
-	count(_mask) > 0
-} else := "allow" if {
-	count(_deny) == 0
-	count(_allow) > 0
+# Joined only where one has something: most commands are not denied.
+_denied if {
+	some rules in _denials
+	count(rules) > 0
 }
 
-default _rules := [{"id": "access.none", "message": "no rule allows this command"}]
-
-_rules := _sorted(_deny) if {
-	count(_deny) > 0
-} else := _sorted(_approve) if {
-	_verdict == "approve"
-} else := _sorted({{"id": m.rule, "message": sprintf("%s is shown as: %s", [m.column, m.with])} | some m in _mask}) if {
-	_verdict == "mask"
-} else := _sorted(_allow) if {
-	_verdict == "allow"
-}
+_deny := {rule | some rules in _denials; some rule in rules}
 
 _sorted(rules) := [{"id": rule.id, "message": rule.message} | some rule in sort(rules)]
 
 _strength := {"redact": 0, "null": 1, "partial": 2, "hash": 3}
 
-_masks := [mask |
-	_verdict in {"mask", "approve"}
-	some column in sort({m.column | some m in _mask})
-	ranked := sort({[_strength[m.with], m.rule, m.with] | some m in _mask; m.column == column})
+# One mask a column, sorted by column: the strongest, and of equal ones the first by its rule's id.
+_masks := sort(labels.mask) if {
+	count({mask.column | some mask in labels.mask}) == count(labels.mask)
+} else := [mask |
+	some column in sort({m.column | some m in labels.mask})
+	ranked := sort({[_strength[m.with], m.rule, m.with] | some m in labels.mask; m.column == column})
 	mask := {"column": column, "with": ranked[0][2], "rule": ranked[0][1]}
 ]
 

@@ -14,6 +14,8 @@ import type { Revision } from "./decision.ts";
 import { parseVisiblePaths, type VisiblePaths } from "./visible-paths.ts";
 
 export const entrypoints = { session: "sallyport/session", command: "sallyport/command" } as const;
+/** A bundle need not have it. */
+export const preparedEntrypoint = "sallyport/prepared/document";
 
 export interface Bundle {
   readonly wasm: Uint8Array;
@@ -23,6 +25,8 @@ export interface Bundle {
   readonly contentDigest: string;
   /** What `sallyport/command` can see of its input, or undefined where nothing may be cached. */
   readonly commandPaths: VisiblePaths | undefined;
+  /** Set: evaluated without anything prepared, as an engine does that knows nothing of it. */
+  readonly unprepared?: true;
   readonly source: string;
 }
 

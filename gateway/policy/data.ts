@@ -4,6 +4,9 @@ import { z } from "zod";
 import { GatewayError } from "../errors.ts";
 import { maskKinds } from "./decision.ts";
 
+/** The gateway's own: what `policies/prepared` makes of the rest. Given by anyone else it could say another thing. */
+export const preparedData = "sallyport_prepared";
+
 const names = z.array(z.string());
 const json = z.record(z.string(), z.json());
 
@@ -23,6 +26,7 @@ const shape = z.looseObject({
     .optional(),
   agents: z.looseObject({ hold: names.optional(), deny: names.optional() }).optional(),
   approvers: names.optional(),
+  [preparedData]: z.never("is made by the gateway").optional(),
 });
 
 export type PolicyData = Readonly<Record<string, unknown>>;

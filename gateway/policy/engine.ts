@@ -6,9 +6,10 @@
 import * as opaModule from "@open-policy-agent/opa-wasm";
 import { GatewayError } from "../errors.ts";
 import { limits } from "../limits.ts";
-import { type Bundle, entrypoints } from "./bundle.ts";
+import { type Bundle, entrypoints, preparedEntrypoint } from "./bundle.ts";
+import { type PolicyData, preparedData } from "./data.ts";
 import { type Decision, decisionSchema, type Mask, maskKinds } from "./decision.ts";
-import type { CommandInput, SessionInput } from "./input.ts";
+import type { SessionInput } from "./input.ts";
 
 /** Told of each evaluation, so that one that never ends can be noticed from outside. */
 export interface EvaluationWatch {
@@ -37,9 +38,8 @@ function toWellFormed(value: unknown): unknown {
 /** JSON.stringify escapes surrogates only where they are alone; an escaped backslash before "ud800" costs a copy. */
 const maybeLoneSurrogate = /\\ud[89a-f][0-9a-f]{2}/i;
 
-function encodeInput(input: unknown): ArrayBuffer {
-  const text = JSON.stringify(input);
-  const wellFormed = maybeLoneSurrogate.test(text) ? JSON.stringify(toWellFormed(input)) : text;
+function encodeInput(text: string): ArrayBuffer {
+  const wellFormed = maybeLoneSurrogate.test(text) ? JSON.stringify(toWellFormed(JSON.parse(text))) : text;
   const bytes = new TextEncoder().encode(wellFormed);
   if (bytes.byteLength > limits.policyInputBytesMax) {
     throw new GatewayError("policy.input_too_large", "The command is too large for the policy to judge.", {
@@ -120,11 +120,26 @@ function compiled(wasm: Uint8Array): WebAssembly.Module {
   return module;
 }
 
+/**
+ * What a policy makes of its data alone, once (`policies/prepared`): it reads it back as `data.sallyport_prepared`, a
+ * name that no other data may have. Throws where its own data gives it nothing.
+ */
+function withPrepared(loaded: Loaded, { data, unprepared }: Bundle): PolicyData {
+  loaded.setData(data);
+  if (unprepared || !Object.hasOwn(loaded.entrypoints, preparedEntrypoint)) return data;
+  const results: unknown = loaded.evaluate({}, preparedEntrypoint);
+  const first: unknown = Array.isArray(results) ? results[0] : undefined;
+  if (typeof first !== "object" || first === null || !("result" in first))
+    throw new GatewayError("policy.bundle_invalid", "policy bundle: its data lacks a section that its rules read");
+  return { ...data, [preparedData]: first.result };
+}
+
 export class Engine {
   readonly #module: WebAssembly.Module;
   readonly #bundle: Bundle;
   readonly #watch: EvaluationWatch;
   readonly #ids: EntrypointIds;
+  #data: PolicyData | undefined;
   #loaded: Loaded | undefined;
 
   /** Throws `policy.bundle_invalid` where the module is not a policy with both entrypoints. */
@@ -145,8 +160,18 @@ export class Engine {
 
   #instantiate(): Loaded {
     const loaded = opa.loadPolicySync(this.#module, { initial: 16, maximum: limits.policyMemoryPagesMax });
-    loaded.setData(this.#bundle.data);
+    this.#data ??= this.#prepare(loaded);
+    loaded.setData(this.#data);
     return loaded;
+  }
+
+  #prepare(loaded: Loaded): PolicyData {
+    this.#watch.begin("");
+    try {
+      return withPrepared(loaded, this.#bundle);
+    } finally {
+      this.#watch.end();
+    }
   }
 
   get memoryBytes(): number {
@@ -154,14 +179,15 @@ export class Engine {
   }
 
   evaluateSession(input: SessionInput): Decision {
-    return this.#evaluate(this.#ids.session, input, "");
+    return this.#evaluate(this.#ids.session, JSON.stringify(input), "");
   }
 
-  evaluateCommand(input: CommandInput): Decision {
-    return this.#evaluate(this.#ids.command, input, input.command.digest);
+  /** @param input the JSON text of a `CommandInput`, or of the part of it that the policy can see. */
+  evaluateCommand(input: string, digest: string): Decision {
+    return this.#evaluate(this.#ids.command, input, digest);
   }
 
-  #evaluate(entrypoint: number, input: SessionInput, digest: string): Decision {
+  #evaluate(entrypoint: number, input: string, digest: string): Decision {
     return readDecision(this.#run(entrypoint, encodeInput(input), digest));
   }
 

@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { loadBundle } from "./bundle.ts";
 import { PolicyHost } from "./host.ts";
 import type { CommandAnalysis, NowInput } from "./input.ts";
-import { Policy, type SessionBase } from "./policy.ts";
+import { Policy } from "./policy.ts";
+import type { SessionBase } from "./visible-input.ts";
 
 const now: NowInput = { rfc3339: "2026-01-05T09:00:00Z", weekday: "Monday", hour: 9 };
 const rest = { digest: `sha256:${"ab".repeat(32)}`, novel: false, params: [] };
@@ -63,7 +64,7 @@ describe("evaluation", () => {
     expect(Object.isFrozen(decision.masks[0])).toBe(true);
   });
   test("an input over the limit is refused", async () => {
-    const judge = (await policy("sees-now")).forSession(session);
+    const judge = (await policy("unknown-paths")).forSession(session);
     const params = ["x".repeat(1_100_000)];
     expect(() => judge.judge(analysis(), { ...rest, params }, now)).toThrow(
       expect.objectContaining({ code: "policy.input_too_large" }),
@@ -92,15 +93,22 @@ describe("the decision cache", () => {
     const other = loaded.forSession({ ...session, identity: { ...session.identity, groups: ["others"] } });
     expect(other.judge(shared, rest, now)).toMatchObject({ cached: false, decision: { verdict: "deny" } });
   });
-  test("is not used where the policy sees the time, or the manifest says nothing", async () => {
-    for (const name of ["sees-now", "unknown-paths"]) {
-      const judge = (await policy(name)).forSession(session);
-      expect(judge.judge(analysis(), rest, now).decision.verdict).toBe("allow");
-      expect(judge.judge(analysis(), rest, { ...now, hour: 13 })).toMatchObject({
-        cached: false,
-        decision: { verdict: "deny" },
-      });
-    }
+  test("is not used where the manifest says nothing", async () => {
+    const judge = (await policy("unknown-paths")).forSession(session);
+    expect(judge.judge(analysis(), rest, now).decision.verdict).toBe("allow");
+    expect(judge.judge(analysis(), rest, now).cached).toBe(false);
+    expect(judge.judge(analysis(), rest, { ...now, hour: 13 }).decision.verdict).toBe("deny");
+  });
+  test("answers for the hour that the policy saw, and for no other", async () => {
+    const judge = (await policy("sees-now")).forSession(session);
+    expect(judge.judge(analysis(), rest, now).decision.verdict).toBe("allow");
+    const later = { ...now, rfc3339: "2026-01-05T09:59:59Z", weekday: "Tuesday" };
+    expect(judge.judge(analysis(), rest, later)).toMatchObject({ cached: true, decision: { verdict: "allow" } });
+    expect(judge.judge(analysis(), rest, { ...now, hour: 13 })).toMatchObject({
+      cached: false,
+      decision: { verdict: "deny" },
+    });
+    expect(judge.judge(analysis(), rest, now)).toMatchObject({ cached: true, decision: { verdict: "allow" } });
   });
 });
 

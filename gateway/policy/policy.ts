@@ -9,17 +9,16 @@ import { labelsOfTarget, type PolicyData } from "./data.ts";
 import type { Decision, Revision } from "./decision.ts";
 import { DecisionCache } from "./decision-cache.ts";
 import { Engine, type EvaluationWatch, unwatched } from "./engine.ts";
-import type { CommandAnalysis, CommandPart, NowInput, SessionInput } from "./input.ts";
-import { describeValues, type VisiblePaths } from "./visible-paths.ts";
-
-export type SessionBase = Omit<SessionInput, "now">;
-/** The part of a command that is its own, not its analysis's. */
-export type CommandRest = Pick<CommandPart, "digest" | "novel" | "params">;
+import type { CommandAnalysis, NowInput, SessionInput } from "./input.ts";
+import { type CommandRest, type SessionBase, VisibleInput, visibleText, wholeText } from "./visible-input.ts";
 
 export interface Judgement {
   readonly decision: Decision;
   readonly cached: boolean;
 }
+
+/** Longer texts take part in a key by their digest (44 characters). */
+const digestedCharsMin = 44;
 
 function digestText(text: string): string {
   return createHash("sha256").update(text).digest("base64");
@@ -28,6 +27,7 @@ function digestText(text: string): string {
 export class Policy {
   readonly bundle: Bundle;
   readonly #engine: Engine;
+  readonly #visible: VisibleInput | undefined;
   readonly #cache = new DecisionCache(limits.decisionCacheEntriesMax);
   readonly #analysisKeys = new WeakMap<CommandAnalysis, string>();
   readonly #labels = new Map<string, ReadonlyMap<string, string[]>>();
@@ -36,6 +36,7 @@ export class Policy {
   constructor(bundle: Bundle, watch: EvaluationWatch = unwatched) {
     this.bundle = bundle;
     this.#engine = new Engine(bundle, watch);
+    this.#visible = bundle.commandPaths && new VisibleInput(bundle.commandPaths);
   }
 
   get revision(): Revision {
@@ -70,62 +71,61 @@ export class Policy {
 
   /** @param base is copied: what the caller does to it afterwards changes nothing. */
   forSession(base: SessionBase): SessionJudge {
-    return new SessionJudge(this.#engine, this.bundle.commandPaths, this.#cache, this.#analysisKeys, base);
+    return new SessionJudge(this.#engine, this.#visible, this.#cache, this.#analysisKeys, base);
   }
 }
 
 /** Judges the commands of one session. */
 export class SessionJudge {
   readonly #engine: Engine;
-  readonly #paths: VisiblePaths | undefined;
+  readonly #visible: VisibleInput | undefined;
   readonly #cache: DecisionCache;
   readonly #analysisKeys: WeakMap<CommandAnalysis, string>;
   readonly #base: SessionBase;
+  readonly #sessionMembers: string;
   readonly #sessionKey: string;
 
   constructor(
     engine: Engine,
-    paths: VisiblePaths | undefined,
+    visible: VisibleInput | undefined,
     cache: DecisionCache,
     analysisKeys: WeakMap<CommandAnalysis, string>,
     base: SessionBase,
   ) {
     this.#engine = engine;
-    this.#paths = paths;
+    this.#visible = visible;
     this.#cache = cache;
     this.#analysisKeys = analysisKeys;
     this.#base = structuredClone({ identity: base.identity, target: base.target, session: base.session });
-    this.#sessionKey = paths === undefined ? "" : digestText(describeValues(this.#base, paths.session));
+    this.#sessionMembers = visible?.sessionMembers(this.#base) ?? "";
+    this.#sessionKey = digestText(this.#sessionMembers);
   }
 
   /** Throws a `policy.*` error where there is no valid decision; the caller denies. */
   judge(analysis: CommandAnalysis, rest: CommandRest, now: NowInput): Judgement {
-    const key = this.#paths === undefined ? undefined : this.#key(this.#paths, analysis, rest);
-    if (key !== undefined) {
-      const decision = this.#cache.get(key);
-      if (decision !== undefined) return { decision, cached: true };
+    const visible = this.#visible;
+    if (visible === undefined) {
+      const decision = this.#engine.evaluateCommand(wholeText(this.#base, analysis, rest, now), rest.digest);
+      return { decision, cached: false };
     }
-    const { digest, novel, params } = rest;
-    const command = { ...analysis, digest, novel, params };
-    const decision = this.#engine.evaluateCommand({ ...this.#base, command, now });
-    if (key !== undefined) this.#cache.set(key, decision);
+    const restMembers = visible.restMembers(rest);
+    const nowMembers = visible.nowMembers(now);
+    let analysisMembers: string | undefined;
+    let analysisKey = this.#analysisKeys.get(analysis);
+    if (analysisKey === undefined) {
+      analysisMembers = visible.analysisMembers(analysis);
+      analysisKey = digestText(analysisMembers);
+      // A frozen one is shared by all who run the same text; one that is not frozen could change under its key.
+      if (Object.isFrozen(analysis)) this.#analysisKeys.set(analysis, analysisKey);
+    }
+    const restKey = restMembers.length > digestedCharsMin ? digestText(restMembers) : restMembers;
+    const key = `${this.#sessionKey}${analysisKey}${restKey}\n${nowMembers}`;
+    const known = this.#cache.get(key);
+    if (known !== undefined) return { decision: known, cached: true };
+    analysisMembers ??= visible.analysisMembers(analysis);
+    const text = visibleText(this.#sessionMembers, analysisMembers, restMembers, nowMembers);
+    const decision = this.#engine.evaluateCommand(text, rest.digest);
+    this.#cache.set(key, decision);
     return { decision, cached: false };
-  }
-
-  #key(paths: VisiblePaths, analysis: CommandAnalysis, rest: CommandRest): string {
-    let key = this.#sessionKey + this.#analysisKey(paths, analysis);
-    if (paths.novel) key += rest.novel ? "1" : "0";
-    if (paths.digest) key += digestText(rest.digest);
-    if (paths.params) key += digestText(JSON.stringify(rest.params));
-    return key;
-  }
-
-  /** An analysis is frozen and shared by all who run the same text; one that is not frozen could change under its key. */
-  #analysisKey(paths: VisiblePaths, analysis: CommandAnalysis): string {
-    const known = this.#analysisKeys.get(analysis);
-    if (known !== undefined) return known;
-    const key = digestText(describeValues(analysis, paths.analysis));
-    if (Object.isFrozen(analysis)) this.#analysisKeys.set(analysis, key);
-    return key;
   }
 }

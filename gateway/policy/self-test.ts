@@ -3,7 +3,8 @@
  */
 import { GatewayError } from "../errors.ts";
 import type { CommandAnalysis, IdentityKind, NowInput, StatementClass, StatementInput } from "./input.ts";
-import type { Policy, SessionBase } from "./policy.ts";
+import type { Policy } from "./policy.ts";
+import type { SessionBase } from "./visible-input.ts";
 
 const now: NowInput = { rfc3339: "2026-01-05T12:00:00Z", weekday: "Monday", hour: 12 };
 const digest = `sha256:${"0".repeat(64)}`;

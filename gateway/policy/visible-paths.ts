@@ -10,6 +10,8 @@ export interface VisiblePaths {
   readonly digest: boolean;
   readonly novel: boolean;
   readonly params: boolean;
+  /** Of the time only what stays equal for long enough to be worth a cache; the second does not. */
+  readonly now: readonly ("weekday" | "hour")[];
 }
 
 const plainSegment = /^[A-Za-z_][A-Za-z0-9_]*$/;
@@ -23,18 +25,24 @@ function parsePath(value: unknown): string[] | undefined {
   return (end < 0 ? segments : segments.slice(0, end)).filter((s) => typeof s === "string");
 }
 
-/** Undefined where the paths are absent, unclear, or reach `input` whole or the time: then nothing may be cached. */
+/** Undefined where the paths are absent, unclear, or reach `input` or the time whole, or its second: then nothing may be cached. */
 export function parseVisiblePaths(inputPaths: unknown, entrypoint: "session" | "command"): VisiblePaths | undefined {
   if (typeof inputPaths !== "object" || inputPaths === null) return undefined;
   const listed: unknown = Object.entries(inputPaths).find(([key]) => key === entrypoint)?.[1];
   if (!Array.isArray(listed) || listed.length === 0) return undefined;
   const session = new Map<string, readonly string[]>();
   const analysis = new Map<string, readonly string[]>();
+  const now = new Set<"weekday" | "hour">();
   let [digest, novel, params] = [false, false, false];
   for (const item of listed) {
     const path = parsePath(item);
     const [top, field] = path ?? [];
-    if (path === undefined || top === undefined || top === "now") return undefined;
+    if (path === undefined || top === undefined) return undefined;
+    if (top === "now") {
+      if (field !== "weekday" && field !== "hour") return undefined;
+      now.add(field);
+      continue;
+    }
     if (top !== "command") {
       session.set(path.join("."), path);
       continue;
@@ -46,19 +54,6 @@ export function parseVisiblePaths(inputPaths: unknown, entrypoint: "session" | "
       analysis.set(path.join("."), path.slice(1));
     }
   }
-  return { session: [...session.values()], analysis: [...analysis.values()], digest, novel, params };
-}
-
-function valueAt(root: unknown, path: readonly string[]): unknown {
-  let value = root;
-  for (const segment of path) {
-    if (typeof value !== "object" || value === null || !Object.hasOwn(value, segment)) return undefined;
-    value = Reflect.get(value, segment);
-  }
-  return value;
-}
-
-/** One line a path. JSON has no raw line break and never reads "undefined", so no two sets of values share a text. */
-export function describeValues(root: unknown, paths: readonly (readonly string[])[]): string {
-  return paths.map((path) => JSON.stringify(valueAt(root, path)) ?? "undefined").join("\n");
+  const parts = { session: [...session.values()], analysis: [...analysis.values()], now: [...now] };
+  return { ...parts, digest, novel, params };
 }

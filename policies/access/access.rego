@@ -9,13 +9,11 @@ who := input.identity.email if {
 	input.identity.email != ""
 } else := input.identity.subject
 
-_target := object.get(data.targets, input.target.name, {})
-
 # METADATA
 # description: Classes granted to the caller on this target.
 granted contains class if {
 	some group in input.identity.groups
-	some class in object.get(_target, ["access", group], [])
+	some class in data.targets[input.target.name].access[group]
 }
 
 # Classes that touch no data of their own.
@@ -28,13 +26,20 @@ _permitted(class) if {
 	count(granted) > 0
 }
 
-# METADATA
-# description: Every statement is of a class that the caller was granted.
-allow contains {"id": "access.class", "message": sprintf("classes granted to %s on %s", [who, input.target.name])} if {
-	count(input.command.statements) > 0
+_all_permitted if {
 	every statement in input.command.statements {
 		_permitted(statement.class)
 	}
+}
+
+# METADATA
+# description: Every statement is of a class that the caller was granted.
+allow contains {
+	"id": "access.class",
+	"message": concat("", ["classes granted to ", who, " on ", input.target.name]),
+} if {
+	count(input.command.statements) > 0
+	_all_permitted
 }
 
 # METADATA
@@ -47,13 +52,20 @@ allow contains {"id": "access.empty", "message": "an empty command"} if {
 
 # METADATA
 # description: A class that was not granted.
-deny contains {"id": "access.class", "message": sprintf("%s has no %s access to %s", [who, statement.class, input.target.name])} if {
+deny contains {
+	"id": "access.class",
+	"message": concat("", [who, " has no ", statement.class, " access to ", input.target.name]),
+} if {
+	not _all_permitted
 	some statement in input.command.statements
 	not _permitted(statement.class)
 }
 
 # METADATA
 # description: What could not be accounted for is not run.
-deny contains {"id": "access.incomplete", "message": sprintf("the command could not be fully understood: %s", [concat("; ", input.command.incomplete)])} if {
+deny contains {
+	"id": "access.incomplete",
+	"message": concat("", ["the command could not be fully understood: ", concat("; ", input.command.incomplete)]),
+} if {
 	not input.command.complete
 }

@@ -3,14 +3,19 @@
 # description: What identities of kind agent are held for, or refused, from data.agents.
 package sallyport.agents
 
+import data.sallyport.prepared
+
 _agent if input.identity.kind == "agent"
 
 # METADATA
 # description: Classes that no agent may run.
-deny contains {"id": sprintf("agents.%s", [statement.class]), "message": sprintf("agents may not run %s statements", [statement.class])} if {
+deny contains {
+	"id": concat("", ["agents.", statement.class]),
+	"message": concat("", ["agents may not run ", statement.class, " statements"]),
+} if {
 	_agent
 	some statement in input.command.statements
-	statement.class in data.agents.deny
+	prepared.current.agents.deny[statement.class]
 }
 
 # METADATA
@@ -24,10 +29,13 @@ deny contains {"id": "agents.notify", "message": "agents may not use LISTEN or N
 
 # METADATA
 # description: Classes that a person has to approve.
-approve contains {"id": sprintf("agents.%s", [statement.class]), "message": sprintf("%s by an agent needs approval", [statement.class])} if {
+approve contains {
+	"id": concat("", ["agents.", statement.class]),
+	"message": concat("", [statement.class, " by an agent needs approval"]),
+} if {
 	_agent
 	some statement in input.command.statements
-	statement.class in data.agents.hold
+	prepared.current.agents.hold[statement.class]
 }
 
 # METADATA
@@ -35,7 +43,7 @@ approve contains {"id": sprintf("agents.%s", [statement.class]), "message": spri
 approve contains {"id": "agents.novel", "message": "this agent never ran this kind of command here"} if {
 	_agent
 	input.command.novel
-	"novel" in data.agents.hold
+	prepared.current.agents.hold.novel
 	some statement in input.command.statements
 	statement.class in {"read", "write", "ddl", "dcl"}
 }

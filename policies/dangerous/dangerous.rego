@@ -3,57 +3,57 @@
 # description: Statements, functions, settings and relations that act outside what policy can judge.
 package sallyport.dangerous
 
-_matches(name, patterns) if {
-	some pattern in patterns
-	glob.match(pattern, null, name)
-}
+import data.sallyport.prepared
 
 _dba if {
-	some group in data.dangerous.exempt
-	group in input.identity.groups
+	some group in input.identity.groups
+	prepared.current.exempt[group]
 }
 
 # METADATA
 # description: Features that are never allowed.
-deny contains {"id": "dangerous.feature", "message": sprintf("%s is not allowed", [feature])} if {
+deny contains {"id": "dangerous.feature", "message": concat("", [feature, " is not allowed"])} if {
 	some statement in input.command.statements
 	some feature in statement.features
-	feature in data.dangerous.features
+	prepared.current.features[feature]
 }
 
 # METADATA
 # description: Settings outside the list of harmless ones.
-deny contains {"id": "dangerous.setting", "message": sprintf("the setting %s may not be changed", [name])} if {
+deny contains {"id": "dangerous.setting", "message": concat("", ["the setting ", name, " may not be changed"])} if {
 	some statement in input.command.statements
 	some feature in statement.features
 	startswith(feature, "set:")
 	name := substring(feature, 4, -1)
-	not _matches(name, data.dangerous.settings_allowed)
+	not prepared.matches(name, prepared.current.settings)
 }
 
 # METADATA
 # description: Functions of PostgreSQL that reach files, the network, other sessions or settings.
-deny contains {"id": "dangerous.function", "message": sprintf("%s is not allowed", [name])} if {
+deny contains {"id": "dangerous.function", "message": concat("", [name, " is not allowed"])} if {
 	some statement in input.command.statements
 	some name in statement.functions
-	_matches(name, data.dangerous.functions)
+	prepared.matches(name, prepared.current.functions)
 }
 
 # METADATA
 # description: Functions of users run what the gateway cannot see, unless they are listed.
-deny contains {"id": "dangerous.user_function", "message": sprintf("%s is not on the list of allowed functions", [name])} if {
+deny contains {
+	"id": "dangerous.user_function",
+	"message": concat("", [name, " is not on the list of allowed functions"]),
+} if {
 	some statement in input.command.statements
 	some name in statement.functions
 	not startswith(name, "pg_catalog.")
-	not _matches(name, data.functions.allow)
+	not prepared.matches(name, prepared.current.functions_allowed)
 }
 
 # METADATA
 # description: System relations that hold secrets, statistics of values or other sessions' commands.
-deny contains {"id": "dangerous.relation", "message": sprintf("%s may not be read", [name])} if {
+deny contains {"id": "dangerous.relation", "message": concat("", [name, " may not be read"])} if {
 	not _dba
 	some statement in input.command.statements
 	some relation in statement.relations
-	name := sprintf("%s.%s", [relation.schema, relation.name])
-	_matches(name, data.dangerous.relations)
+	name := concat(".", [relation.schema, relation.name])
+	prepared.matches(name, prepared.current.relations)
 }

@@ -8,11 +8,15 @@ import { tmpdir } from "node:os";
 import { join, relative, resolve } from "node:path";
 import { parse as parseYaml } from "yaml";
 import { readArchive } from "../../gateway/policy/archive.ts";
+import { entrypoints, preparedEntrypoint } from "../../gateway/policy/bundle.ts";
 import { resolveOpa } from "./toolchain.ts";
 
 const root = resolve(import.meta.dir, "../..");
 export const policiesFolder = join(root, "policies");
 export const defaultBundle = join(policiesFolder, "dist/bundle.tar.gz");
+
+/** As a bundle of `policy build` has them. */
+export const entrypointNames = [entrypoints.command, preparedEntrypoint, entrypoints.session];
 
 /** Rego sources (tests left out) and data, relative to the folder, sorted. */
 export function policySources(folder: string): string[] {
@@ -52,7 +56,7 @@ export function buildBundle(folder: string): Uint8Array {
     const dataFile = join(work, "data.json");
     writeFileSync(dataFile, JSON.stringify(data));
     const built = join(work, "built.tar.gz");
-    const entrypoints = ["-e", "sallyport/session", "-e", "sallyport/command"];
+    const entrypoints = entrypointNames.flatMap((name) => ["-e", name]);
     const capabilities = join(policiesFolder, "capabilities.json");
     run(
       [opa, "build", "-t", "wasm", ...entrypoints, "--capabilities", capabilities, "-o", built, ...rego, dataFile],
@@ -92,10 +96,7 @@ export function buildBundle(folder: string): Uint8Array {
     const manifest = {
       revision: sourceRevision(folder),
       roots: [""],
-      wasm: [
-        { entrypoint: "sallyport/command", module: "/policy.wasm" },
-        { entrypoint: "sallyport/session", module: "/policy.wasm" },
-      ],
+      wasm: entrypointNames.map((entrypoint) => ({ entrypoint, module: "/policy.wasm" })),
       metadata: {
         sallyport: {
           input_paths: { command: paths("command"), session: paths("session") },

@@ -10,22 +10,37 @@ export interface RuleLocation {
   readonly set: string;
   readonly file: string;
   readonly line: number;
-  /** As the source has it: "agents.%s". */
+  /** As the source has it, with %v for what it does not say: "agents.%v". */
   readonly written: string;
   readonly id: RegExp;
   readonly message: RegExp;
 }
 
-const idField = /"(?:id|rule)":\s*(?:sprintf\(\s*)?"((?:[^"\\]|\\.)*)"/g;
-const messageField = /"message":\s*(?:sprintf\(\s*)?"((?:[^"\\]|\\.)*)"/;
+const string = String.raw`"(?:[^"\\]|\\.)*"`;
+/** A text as rules write it: a string, a format, or strings and values joined. */
+const text = String.raw`(?:sprintf\(\s*)?(${string})|concat\("",\s*\[((?:${string}|[^\]"])*)\]\)`;
+const idField = new RegExp(`"(?:id|rule)":\\s*(?:${text})`, "g");
+const messageField = new RegExp(`"message":\\s*(?:${text})`);
+const call = new RegExp(`[\\w.]+\\((?:${string}|[^()"])*\\)`, "g");
 const contribution = /^([a-z_]+) contains /;
 /** A rule begins at the first column; so does what only ends one. */
 const ruleStart = /^(?=[a-z_])/m;
 
+/** The text with `%v` for each value that is not in the source; undefined where it is not a text of these forms. */
+function formatOf(found: RegExpExecArray | null): string | undefined {
+  const [, format, joined] = found ?? [];
+  if (format !== undefined) return format.slice(1, -1).replace(/%[a-z]/g, "%v");
+  if (joined === undefined) return undefined;
+  let parts = joined;
+  for (let before = ""; before !== parts; ) [before, parts] = [parts, parts.replace(call, "value")];
+  const pieces = [...parts.matchAll(new RegExp(`(${string})|[^",\\s][^",]*`, "g"))];
+  return pieces.map(([, literal]) => literal?.slice(1, -1) ?? "%v").join("");
+}
+
 /** The values of a format are anything. */
 function pattern(format: string | undefined): RegExp {
   if (format === undefined) return /[\s\S]*/;
-  const literal = format.split(/%[a-z]/).map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
+  const literal = format.split("%v").map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
   return new RegExp(`^${literal.join("[\\s\\S]*")}$`);
 }
 
@@ -37,10 +52,12 @@ export function readRuleLocations(folder: string): RuleLocation[] {
     for (const rule of readFileSync(join(folder, file), "utf8").split(ruleStart)) {
       const code = rule.replace(/^\s*#.*$/gm, "");
       const set = contribution.exec(code)?.[1] ?? "";
-      for (const { 1: written = "", index } of code.matchAll(idField)) {
+      for (const one of code.matchAll(idField)) {
+        const { index } = one;
+        const written = formatOf(one) ?? "";
         // A set's contribution is its rule; elsewhere one rule may give several.
         const at = set === "" ? code.slice(0, index).split("\n").length - 1 : 0;
-        const message = messageField.exec(code.slice(index))?.[1];
+        const message = formatOf(messageField.exec(code.slice(index)));
         found.push({ set, file, line: line + at, written, id: pattern(written), message: pattern(message) });
       }
       line += rule.split("\n").length - 1;

@@ -2,7 +2,8 @@
 import { limits } from "../../../gateway/limits.ts";
 import type { Decision } from "../../../gateway/policy/decision.ts";
 import type { CommandAnalysis, SessionContext } from "../../../gateway/policy/input.ts";
-import type { CommandRest, SessionBase, SessionJudge } from "../../../gateway/policy/policy.ts";
+import type { SessionJudge } from "../../../gateway/policy/policy.ts";
+import type { CommandRest, SessionBase } from "../../../gateway/policy/visible-input.ts";
 import type { Intent, RecordedEvent, SessionOpened } from "../../../gateway/recording/events.ts";
 import { policyNow } from "../../../gateway/session/clock.ts";
 import { digestOf } from "../../../gateway/session/session.ts";

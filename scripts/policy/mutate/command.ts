@@ -8,7 +8,7 @@ import { z } from "zod";
 import { type Bundle, loadBundle } from "../../../gateway/policy/bundle.ts";
 import { checkData } from "../../../gateway/policy/data.ts";
 import { Policy } from "../../../gateway/policy/policy.ts";
-import { policiesFolder, policySources } from "../build.ts";
+import { entrypointNames, policiesFolder, policySources } from "../build.ts";
 import { type Fixture, fixturePaths, readFixture } from "../test/fixture-file.ts";
 import { firstFailure, type NamedSession } from "../test/fixture-sessions.ts";
 import { runRegoTests } from "../test/rego-tests.ts";
@@ -198,7 +198,7 @@ async function compile(folder: string, compiled?: Bundle): Promise<Policy> {
 async function build(folder: string): Promise<Bundle> {
   const bundle = join(dirname(folder), `${folder.slice(dirname(folder).length + 1)}.tar.gz`);
   const rego = policySources(folder).filter((name) => name.endsWith(".rego"));
-  const entrypoints = ["-e", "sallyport/session", "-e", "sallyport/command"];
+  const entrypoints = entrypointNames.flatMap((name) => ["-e", name]);
   const capabilities = join(policiesFolder, "capabilities.json");
   const command = [opa(), "build", "-t", "wasm", ...entrypoints, "--capabilities", capabilities, "-o", bundle, ...rego];
   const run = Bun.spawn(command, { cwd: folder, stdout: "pipe", stderr: "pipe" });

@@ -43,6 +43,8 @@ const session = z.strictObject({
   catalog: z.union([z.string(), z.array(z.string()).min(1)]).default("demo"),
   /** A deployment's data, merged over the bundle's; null takes a key away. */
   data: z.record(z.string(), z.json()).optional(),
+  /** false: the gateway refuses to load this data; its steps are what rules say of it in an engine that did. */
+  loads: z.boolean().default(true),
   context: z
     .strictObject({ reason: z.string(), prompt: z.string(), ticket: z.string(), trace: z.string() })
     .partial()

@@ -1,5 +1,6 @@
 /** Runs fixture sessions: each command as in the gateway, and where what policy says of it is not what was expected. */
 import { dirname } from "node:path";
+import { GatewayError } from "../../../gateway/errors.ts";
 import { checkData, mergeData } from "../../../gateway/policy/data.ts";
 import { Policy } from "../../../gateway/policy/policy.ts";
 import type { Intent, SessionOpened } from "../../../gateway/recording/events.ts";
@@ -71,7 +72,7 @@ async function open(policy: Policy, folder: string, one: FixtureSession): Promis
   const catalog = catalogOf(first, folder);
   for (const ddl of more) catalog.apply(ddl);
   return openDryRun({
-    policy: one.data === undefined ? policy : withData(policy, one.data),
+    policy,
     identity: identityOf(one.as),
     target: {
       kind: "postgres",
@@ -87,9 +88,17 @@ function compact<T extends object>(given: T): { [K in keyof T]?: Exclude<T[K], u
   return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) as never;
 }
 
-function withData({ bundle }: Policy, over: Record<string, unknown>): Policy {
-  const merged = withoutNulls(mergeData(bundle.data, over));
-  return new Policy({ ...bundle, data: checkData(merged, "data of a fixture") });
+/** The policy with a fixture's data, and whether the gateway would load it. */
+function withData(policy: Policy, over: Record<string, unknown> | undefined): { loads: boolean; policy: Policy } {
+  if (over === undefined) return { loads: true, policy };
+  const merged = withoutNulls(mergeData(policy.bundle.data, over));
+  const bundle = { ...policy.bundle, data: checkData(merged, "data of a fixture") };
+  try {
+    return { loads: true, policy: new Policy(bundle) };
+  } catch (refused) {
+    if (!(refused instanceof GatewayError)) throw refused;
+    return { loads: false, policy: new Policy({ ...bundle, unprepared: true }) };
+  }
 }
 
 /** In a fixture's data, null takes a key away. */
@@ -100,8 +109,9 @@ function withoutNulls(value: unknown): unknown {
 }
 
 async function* steps(policy: Policy, { path, line }: Fixture, one: FixtureSession & { name: string }) {
-  const run = await open(policy, dirname(path), one);
-  const opening = compareVerdict(one.opens, run.opened);
+  const { loads, policy: given } = withData(policy, one.data);
+  const run = await open(given, dirname(path), one);
+  const opening = [...compareVerdict(one.opens, run.opened), ...compare("loads", one.loads, loads)];
   yield {
     number: 0,
     line: line(one.name),
