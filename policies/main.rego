@@ -30,25 +30,25 @@ command := {
 	"masks": [],
 	"diagnostics": labels.diagnostics,
 } if {
-	count(access.allow) == 0
+	count(_allow) == 0
 } else := {
 	"verdict": "approve",
-	"rules": _sorted(agents.approve),
+	"rules": _sorted(_approve),
 	"masks": _masks,
 	"diagnostics": labels.diagnostics,
 	"approval": _approval,
 } if {
-	count(agents.approve) > 0
+	count(_approve) > 0
 } else := {
 	"verdict": "mask",
-	"rules": _sorted({{"id": mask.rule, "message": concat("", [mask.column, " is shown as: ", mask.with])} | some mask in labels.mask}),
+	"rules": _sorted({{"id": mask.rule, "message": concat("", [mask.column, " is shown as: ", mask.with])} | some mask in _mask}),
 	"masks": _masks,
 	"diagnostics": labels.diagnostics,
 } if {
-	count(labels.mask) > 0
+	count(_mask) > 0
 } else := {
 	"verdict": "allow",
-	"rules": _sorted(access.allow),
+	"rules": _sorted(_allow),
 	"masks": [],
 	"diagnostics": labels.diagnostics,
 }
@@ -74,7 +74,14 @@ _session_rules := [{
 	"message": concat("", ["granted: ", concat(", ", sort(access.granted))]),
 }]
 
+# What the packages contribute: a new one is added to these lists.
 _denials := [access.deny, agents.deny, dangerous.deny, labels.deny, shape.deny, writes.deny]
+
+_approvals := [agents.approve]
+
+_maskings := [labels.mask]
+
+_allowances := [access.allow]
 
 # Joined only where one has something: most commands are not denied.
 _denied if {
@@ -84,16 +91,20 @@ _denied if {
 
 _deny := {rule | some rules in _denials; some rule in rules}
 
+_approve := {rule | some rules in _approvals; some rule in rules}
+
+_mask := {mask | some masks in _maskings; some mask in masks}
+
+_allow := {rule | some rules in _allowances; some rule in rules}
+
 _sorted(rules) := [{"id": rule.id, "message": rule.message} | some rule in sort(rules)]
 
 _strength := {"redact": 0, "null": 1, "partial": 2, "hash": 3}
 
 # One mask a column, sorted by column: the strongest, and of equal ones the first by its rule's id.
-_masks := sort(labels.mask) if {
-	count({mask.column | some mask in labels.mask}) == count(labels.mask)
-} else := [mask |
-	some column in sort({m.column | some m in labels.mask})
-	ranked := sort({[_strength[m.with], m.rule, m.with] | some m in labels.mask; m.column == column})
+_masks := [mask |
+	some column in sort({m.column | some m in _mask})
+	ranked := sort({[_strength[m.with], m.rule, m.with] | some m in _mask; m.column == column})
 	mask := {"column": column, "with": ranked[0][2], "rule": ranked[0][1]}
 ]
 

@@ -2,7 +2,7 @@
  * One loaded policy: judges sessions and commands. A command's decision is cached by exactly the values that the
  * policy can see; the cache belongs to the policy object, so that another revision never reads it.
  */
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import { limits } from "../limits.ts";
 import type { Bundle } from "./bundle.ts";
 import { labelsOfTarget, type PolicyData } from "./data.ts";
@@ -21,7 +21,7 @@ export interface Judgement {
 const digestedCharsMin = 44;
 
 function digestText(text: string): string {
-  return createHash("sha256").update(text).digest("base64");
+  return hash("sha256", text, "base64");
 }
 
 export class Policy {

@@ -45,8 +45,8 @@ function membersOf(value: unknown): string {
   return JSON.stringify(value).slice(1, -1);
 }
 
-function objectOf(members: readonly string[]): string {
-  return `{${members.filter((member) => member !== "").join(",")}}`;
+function joined(members: string, more: string): string {
+  return members === "" || more === "" ? members + more : `${members},${more}`;
 }
 
 export class VisibleInput {
@@ -84,7 +84,8 @@ export class VisibleInput {
 
 /** @param members of each part, as `VisibleInput` gives them. */
 export function visibleText(session: string, analysis: string, rest: string, now: string): string {
-  return objectOf([session, `"command":${objectOf([analysis, rest])}`, now === "" ? "" : `"now":{${now}}`]);
+  const command = joined(session, `"command":{${joined(analysis, rest)}}`);
+  return now === "" ? `{${command}}` : `{${command},"now":{${now}}}`;
 }
 
 /** Where it is not known what a policy can see. */

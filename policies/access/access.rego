@@ -56,7 +56,6 @@ deny contains {
 	"id": "access.class",
 	"message": concat("", [who, " has no ", statement.class, " access to ", input.target.name]),
 } if {
-	not _all_permitted
 	some statement in input.command.statements
 	not _permitted(statement.class)
 }

@@ -1,4 +1,4 @@
-/** `bun run bench postgres|impact [options]`. */
+/** `bun run bench postgres|impact|policy [options]`. */
 const [name] = process.argv.slice(2);
 switch (name) {
   case "postgres":
@@ -7,9 +7,12 @@ switch (name) {
   case "impact":
     await import("./impact.ts");
     break;
+  case "policy":
+    await import("./policy.ts");
+    break;
   default:
     console.error(
-      "usage: bun run bench postgres [--rounds N] [--seconds N] [--rows N] [--only …]\n       bun run bench impact [--commands N] [--statements N] [--rounds N] [--threads N] [--check]",
+      "usage: bun run bench postgres [--rounds N] [--seconds N] [--rows N] [--only …]\n       bun run bench impact [--commands N] [--statements N] [--rounds N] [--threads N] [--check]\n       bun run bench policy [--evaluations N] [--rules N]",
     );
     process.exit(2);
 }

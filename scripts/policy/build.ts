@@ -44,6 +44,14 @@ export function sourceRevision(folder: string): string {
   return `sha256:${revision.digest("hex")}`;
 }
 
+/** What OPA alone makes of a folder's sources. @param bundle the path that is written */
+export function opaBuild(folder: string, bundle: string, dataFile = "data.yaml"): void {
+  const rego = policySources(folder).filter((name) => name.endsWith(".rego"));
+  const names = entrypointNames.flatMap((name) => ["-e", name]);
+  const capabilities = ["--capabilities", join(policiesFolder, "capabilities.json")];
+  run([resolveOpa(), "build", "-t", "wasm", ...names, ...capabilities, "-o", bundle, ...rego, dataFile], folder);
+}
+
 /** @param folder of Rego sources, data.yaml and capabilities.json. @returns the bundle's bytes */
 export function buildBundle(folder: string): Uint8Array {
   const opa = resolveOpa();
@@ -56,12 +64,7 @@ export function buildBundle(folder: string): Uint8Array {
     const dataFile = join(work, "data.json");
     writeFileSync(dataFile, JSON.stringify(data));
     const built = join(work, "built.tar.gz");
-    const entrypoints = entrypointNames.flatMap((name) => ["-e", name]);
-    const capabilities = join(policiesFolder, "capabilities.json");
-    run(
-      [opa, "build", "-t", "wasm", ...entrypoints, "--capabilities", capabilities, "-o", built, ...rego, dataFile],
-      folder,
-    );
+    opaBuild(folder, built, dataFile);
     const archive = readArchive(readFileSync(built));
     const wasm = archive.get("policy.wasm");
     if (wasm === undefined) throw new Error("opa build gave no policy.wasm");
