@@ -41,7 +41,7 @@ command := {
 	count(_approve) > 0
 } else := {
 	"verdict": "mask",
-	"rules": _sorted({{"id": mask.rule, "message": concat("", [mask.column, " is shown as: ", mask.with])} | some mask in _mask}),
+	"rules": _sorted(_shown_as),
 	"masks": _masks,
 	"diagnostics": labels.diagnostics,
 } if {
@@ -89,13 +89,25 @@ _denied if {
 	count(rules) > 0
 }
 
-_deny := {rule | some rules in _denials; some rule in rules}
+_deny contains rule if {
+	some rules in _denials
+	some rule in rules
+}
 
-_approve := {rule | some rules in _approvals; some rule in rules}
+_approve contains rule if {
+	some rules in _approvals
+	some rule in rules
+}
 
-_mask := {mask | some masks in _maskings; some mask in masks}
+_mask contains mask if {
+	some masks in _maskings
+	some mask in masks
+}
 
-_allow := {rule | some rules in _allowances; some rule in rules}
+_allow contains rule if {
+	some rules in _allowances
+	some rule in rules
+}
 
 _sorted(rules) := [{"id": rule.id, "message": rule.message} | some rule in sort(rules)]
 
@@ -107,6 +119,10 @@ _masks := [mask |
 	ranked := sort({[_strength[m.with], m.rule, m.with] | some m in _mask; m.column == column})
 	mask := {"column": column, "with": ranked[0][2], "rule": ranked[0][1]}
 ]
+
+_shown_as contains {"id": mask.rule, "message": concat("", [mask.column, " is shown as: ", mask.with])} if {
+	some mask in _mask
+}
 
 _approval := {
 	"from": sort(data.approvers),

@@ -1,6 +1,7 @@
 # METADATA
 # title: Labels
-# description: Labelled columns are masked as bare result columns and denied in any other use, for those who may not see them.
+# description: |
+#   Labelled columns are masked as bare result columns and denied in any other use, for those who may not see them.
 package sallyport.labels
 
 import data.sallyport.prepared
@@ -60,10 +61,11 @@ deny contains {
 	not hidden.use in {"output", "write"}
 }
 
-default diagnostics := "canonical"
-
 # METADATA
 # description: Errors are shown in full where they cannot show a hidden value.
+# scope: document
+default diagnostics := "canonical"
+
 diagnostics := "full" if {
 	input.command.complete
 	every statement in input.command.statements {

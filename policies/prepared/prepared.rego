@@ -2,8 +2,8 @@
 # title: Prepared data
 # description: |
 #   What the rules need of data, in a form that is looked up instead of searched. The gateway evaluates `document` once,
-#   when it loads the bundle, and gives it back as `data.sallyport_prepared`; where that is absent (opa test, other engines) it is
-#   made of the same data on the way, so that a decision never depends on it.
+#   when it loads the bundle, and gives it back as `data.sallyport_prepared`; where that is absent (opa test, other
+#   engines) it is made of the same data on the way, so that a decision never depends on it.
 package sallyport.prepared
 
 # METADATA

@@ -53,8 +53,14 @@ _input if {
 
 # METADATA
 # description: A field that the rules read is missing or of another type.
-deny contains {"id": "shape.input", "message": "the command's description is not of the form that the rules read"} if not _input
+deny contains {
+	"id": "shape.input",
+	"message": "the command's description is not of the form that the rules read",
+} if not _input
 
 # METADATA
 # description: A section of data that the rules read is missing or of another type.
-deny contains {"id": "shape.data", "message": "the policy's data lacks a section that the rules read"} if not prepared.current.complete
+deny contains {
+	"id": "shape.data",
+	"message": "the policy's data lacks a section that the rules read",
+} if not prepared.current.complete

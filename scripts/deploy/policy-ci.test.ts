@@ -117,7 +117,12 @@ test("the pre-commit hook passes what is right, and stops a broken rule and a st
     const settings = ["-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "core.hooksPath=.git/hooks"];
     const run = Bun.spawnSync(["git", ...settings, ...line], {
       cwd: folder,
-      env: { ...process.env, PATH: `${join(folder, "bin")}:${process.env.PATH}`, OPA_BIN: checkout.opa },
+      env: {
+        ...process.env,
+        PATH: `${join(folder, "bin")}:${process.env.PATH}`,
+        OPA_BIN: checkout.opa,
+        REGAL_BIN: checkout.regal,
+      },
       stdout: "pipe",
       stderr: "pipe",
     });

@@ -9,6 +9,7 @@ import { join, relative, resolve } from "node:path";
 import { parse as parseYaml } from "yaml";
 import { readArchive } from "../../gateway/policy/archive.ts";
 import { entrypoints, preparedEntrypoint } from "../../gateway/policy/bundle.ts";
+import { writeInputSchema } from "./input-schema.ts";
 import { resolveOpa } from "./toolchain.ts";
 
 const root = resolve(import.meta.dir, "../..");
@@ -143,9 +144,10 @@ function tarball(files: readonly (readonly [name: string, content: Buffer])[]): 
   return bytes;
 }
 
-/** Compiles the sources into the committed default bundle. */
+/** Compiles the sources into the committed default bundle, and writes the schema that they are checked by. */
 export function writeDefaultBundle(): string {
   mkdirSync(join(policiesFolder, "dist"), { recursive: true });
+  writeInputSchema(policiesFolder);
   writeFileSync(defaultBundle, buildBundle(policiesFolder));
   return relative(root, defaultBundle);
 }

@@ -1,36 +1,14 @@
 /** `bun run policy build|check|test`: what policy authors run. */
-import { resolve } from "node:path";
 import { policiesFolder, writeDefaultBundle } from "./build.ts";
 import { optionsOfUrl, readLiveCatalog } from "./catalog/live.ts";
 import { writeSnapshot } from "./catalog/snapshot-file.ts";
+import { check } from "./check.ts";
 import { explain } from "./explain.ts";
 import { impact } from "./impact/impact.ts";
 import { mutate } from "./mutate/command.ts";
 import { test } from "./test/command.ts";
-import { resolveOpa } from "./toolchain.ts";
 
 const usage = "usage: bun run policy build|check|test|mutate|explain|impact|catalog";
-
-/** Runs OPA in the policies' folder; its output is the user's. */
-function opa(...args: string[]): number {
-  const run = Bun.spawnSync([resolveOpa(), ...args], { cwd: policiesFolder, stdout: "inherit", stderr: "inherit" });
-  return run.exitCode;
-}
-
-function check(): number {
-  const formatted = opa("fmt", "--fail", "--list", ".");
-  if (formatted !== 0) console.error("not formatted: run `opa fmt -w policies`");
-  const checked = opa(
-    "check",
-    "--strict",
-    "--capabilities",
-    resolve(policiesFolder, "capabilities.json"),
-    "--ignore",
-    "dist",
-    ".",
-  );
-  return formatted || checked;
-}
 
 const [command, ...rest] = process.argv.slice(2);
 switch (command) {
@@ -38,7 +16,7 @@ switch (command) {
     console.log(`built ${writeDefaultBundle()}`);
     break;
   case "check":
-    process.exit(check());
+    process.exit(check(policiesFolder));
     break;
   case "test":
     process.exit(await test(rest));

@@ -2,13 +2,14 @@
 import { cpSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { resolveOpa } from "../toolchain.ts";
+import { resolveOpa, resolveRegal } from "../toolchain.ts";
 
 const root = resolve(import.meta.dir, "../../..");
 
 export interface Checkout {
   readonly folder: string;
   readonly opa: string;
+  readonly regal: string;
   /** `bun run policy …` in it. */
   policy(...line: string[]): Promise<{ readonly code: number; readonly out: string }>;
   start(...line: string[]): Bun.Subprocess<"ignore", "pipe", "pipe">;
@@ -22,7 +23,8 @@ export function copyCheckout(): Checkout {
   }
   symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
   const opa = resolveOpa();
-  const env = { ...process.env, OPA_BIN: opa };
+  const regal = resolveRegal();
+  const env = { ...process.env, OPA_BIN: opa, REGAL_BIN: regal };
   const start = (...line: string[]) =>
     Bun.spawn([process.execPath, "scripts/policy/main.ts", ...line], {
       ...{ cwd: folder, env },
@@ -31,6 +33,7 @@ export function copyCheckout(): Checkout {
   return {
     folder,
     opa,
+    regal,
     start,
     async policy(...line) {
       const run = start(...line);
