@@ -26,6 +26,8 @@ export interface AnalysedStatement {
 
 export interface AnalysedCommand {
   readonly command: CommandAnalysis;
+  /** No statement of it uses or changes a name, a setting, a transaction or a copy: only its rows matter. */
+  readonly plain: boolean;
   readonly statements: readonly AnalysedStatement[];
   readonly error?: { readonly message: string; readonly position?: number };
 }

@@ -50,6 +50,7 @@ beforeAll(async () => {
     context: {},
     analyse: (text) => ({
       command: { kind: "sql", fingerprint: text, complete: true, incomplete: [], statements: [] },
+      plain: false,
       statements: [{ outputColumns: null, changesCatalog: false, changesSession: false }],
     }),
     labelsOf: () => undefined,

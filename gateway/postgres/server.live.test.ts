@@ -59,7 +59,11 @@ function analyse(text: string): AnalysedCommand {
       ]
     : null;
   const copy = /^copy .* from stdin/i.test(text) ? { copy: { direction: "in" as const } } : {};
-  return { command, statements: [{ outputColumns, changesCatalog: false, changesSession: false, ...copy }] };
+  return {
+    command,
+    plain: false,
+    statements: [{ outputColumns, changesCatalog: false, changesSession: false, ...copy }],
+  };
 }
 
 const analyser: SessionAnalyser = {
