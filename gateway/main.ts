@@ -9,6 +9,7 @@ import { GatewayError } from "./errors.ts";
 import { createVerifier } from "./identity/verifier.ts";
 import { createLogger } from "./log.ts";
 import { PolicyHost } from "./policy/host.ts";
+import { observePolicies } from "./policy-reports.ts";
 import { Catalogs } from "./postgres/catalogs.ts";
 import { PostgresServer } from "./postgres/server.ts";
 import { readEvents, verifySession } from "./recording/reader.ts";
@@ -80,6 +81,7 @@ async function main(): Promise<void> {
   });
 
   const metrics = createMetrics();
+  observePolicies(policies, log, metrics);
   const { http, postgres } = config.listen;
   const api = http
     ? serveApi(
@@ -97,9 +99,16 @@ async function main(): Promise<void> {
           metrics,
           ready: () => ({
             ok: !draining && recording.failure === undefined,
-            checks: { store: recording.failure ? "failed" : "ok", policy: "ok", draining: draining ? "yes" : "no" },
+            checks: {
+              store: recording.failure ? "failed" : "ok",
+              policy:
+                policies.status().lastError === undefined
+                  ? "ok"
+                  : "the latest reload failed; the policy before it is in force",
+              draining: draining ? "yes" : "no",
+            },
           }),
-          policyStatus: () => ({ revision: policies.current().revision }),
+          policyStatus: () => policies.status(),
           policyData: () => policies.current().data,
           verifySession: (id) => verifySession(store, id, recording.publicKey),
           approvalDecided: (id) => approvals.wake(id),
@@ -113,6 +122,8 @@ async function main(): Promise<void> {
     log.info("listening", { protocol: "postgres", host: postgres.host, port });
   }
   if (api) log.info("listening", { protocol: "http", host: api.host, port: api.port });
+  await policies.watch();
+  process.on("SIGHUP", () => void policies.reload().catch(() => undefined));
   process.on("SIGTERM", () => void stop("SIGTERM", 0));
   process.on("SIGINT", () => void stop("SIGINT", 0));
 }

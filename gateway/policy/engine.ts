@@ -116,12 +116,16 @@ export class Engine {
   readonly #ids: EntrypointIds;
   #loaded: Loaded | undefined;
 
-  /** Throws `policy.bundle_invalid` where the module is not a policy with both entrypoints. */
-  constructor(bundle: Bundle, watch: EvaluationWatch = unwatched) {
+  /**
+   * Throws `policy.bundle_invalid` where the module is not a policy with both entrypoints.
+   *
+   * @param compiled of `bundle.wasm`, where that was done aside.
+   */
+  constructor(bundle: Bundle, watch: EvaluationWatch = unwatched, compiled?: WebAssembly.Module) {
     this.#bundle = bundle;
     this.#watch = watch;
     try {
-      this.#module = new WebAssembly.Module(new Uint8Array(bundle.wasm));
+      this.#module = compiled ?? new WebAssembly.Module(new Uint8Array(bundle.wasm));
       this.#loaded = this.#instantiate();
       this.#ids = entrypointIds(this.#loaded);
     } catch (thrown) {
