@@ -199,7 +199,10 @@ test("a broken bundle, data that is no YAML and a missing file change nothing, a
   }
   rmSync(join(folder, "data.yaml"));
   await until("a missing file", async () => (await policyStatus()).lastError?.includes("cannot be read") === true);
-  expect(await (await fetch(`${gateway.api}/readyz`)).json()).toMatchObject({ ok: true, checks: { policy: expect.stringContaining("failed") } });
+  expect(await (await fetch(`${gateway.api}/readyz`)).json()).toMatchObject({
+    ok: true,
+    checks: { policy: expect.stringContaining("failed") },
+  });
   const metrics = await (await fetch(`${gateway.api}/metrics`)).text();
   expect(metrics).toContain("sallyport_policy_reload_failing 1\n");
   expect(metrics).toMatch(/sallyport_policy_reloads_total\{result="refused"\} [1-9]/);
