@@ -4,6 +4,7 @@
  */
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "bun:test";
 import { copyFileSync, mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { connect as connectSocket } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import postgres from "postgres";
@@ -11,6 +12,11 @@ import { stringify } from "yaml";
 import { libpqEnvironment, type RunningGateway, startGateway } from "../scripts/bench/postgres-processes.ts";
 import { startIdentityProvider } from "../scripts/demo/identity-provider.ts";
 import { type RunningPostgres, startPostgres } from "../scripts/postgres/server.ts";
+import { decodeBackendMessage } from "./postgres/backend-decoder.ts";
+import { encodeFrontendMessage, encodeStartupMessage } from "./postgres/frontend-encoder.ts";
+import type { BackendMessage, FrontendMessage, PasswordMessage } from "./postgres/messages.ts";
+import { FrameReader } from "./postgres/reader.ts";
+import { MessageWriter } from "./postgres/writer.ts";
 import { readEvents } from "./recording/reader.ts";
 import { Recording } from "./recording/writer.ts";
 
@@ -93,6 +99,60 @@ function connect(user: string): postgres.Sql & { lost: number } {
     ...{ fetch_types: false, onnotice: () => undefined, onclose: () => counted.lost++ },
   });
   return Object.defineProperty(sql, "lost", { get: () => counted.lost }) as postgres.Sql & { lost: number };
+}
+
+const labelled = { targets: { demo: { ...open.targets.demo, labels: { "public.contacts.email": ["pii"] } } } };
+
+/** @returns a connection without the gateway, to a target whose column has no label yet. */
+async function withContacts(): Promise<postgres.Sql> {
+  const { host, port, user: username, password, database } = target;
+  const direct = postgres({ host, port, username, password, database, max: 1, onnotice: () => undefined });
+  await direct.unsafe("drop table if exists contacts; create table contacts (id int, email text)").simple();
+  await direct.unsafe("insert into contacts values (1, 'bob@example.com')");
+  return direct;
+}
+
+async function pendingApproval(): Promise<string> {
+  let id: string | undefined;
+  await until("a hold", async () => {
+    const headers = { Authorization: `Bearer ${tokens.dora}` };
+    const answer = await fetch(`${gateway.api}/v1/approvals?state=pending`, { headers });
+    ({ id } = ((await answer.json()) as { approvals?: { id: string }[] }).approvals?.[0] ?? {});
+    return id !== undefined;
+  });
+  return id ?? "";
+}
+
+/** A client that says exactly what it is told to. */
+async function openRawClient(user: string) {
+  const socket = connectSocket(gateway.endpoint.port, "127.0.0.1");
+  const chunks: AsyncIterator<Buffer> = socket[Symbol.asyncIterator]();
+  const reader = new FrameReader({ messageBytesMax: 1_048_576 });
+  const client = {
+    send: (message: FrontendMessage | PasswordMessage) =>
+      void socket.write(encodeFrontendMessage(new MessageWriter(), message).take()),
+    async until(type: BackendMessage["type"]): Promise<BackendMessage> {
+      for (;;) {
+        const frame = reader.next();
+        if (frame === undefined) {
+          const chunk = await chunks.next();
+          if (chunk.done) throw new Error("the connection ended");
+          reader.push(chunk.value);
+          continue;
+        }
+        const message = decodeBackendMessage(frame);
+        if (message.type === type) return message;
+        if (message.type === "ErrorResponse") throw new Error(JSON.stringify(message.fields));
+      }
+    },
+    close: () => socket.destroy(),
+  };
+  const startup = { user: `${user}@example.com`, database: gateway.endpoint.database };
+  socket.write(encodeStartupMessage(new MessageWriter(), 0, startup).take());
+  await client.until("AuthenticationCleartextPassword");
+  client.send({ type: "PasswordMessage", password: tokens[user] ?? "" });
+  await client.until("ReadyForQuery");
+  return client;
 }
 
 /** 32 connections that send until they are told to stop. */
@@ -266,6 +326,55 @@ test("a command that is held is judged again by the revision in force when it is
   expect(await held).toMatch(/^42501 .*access\.class/s);
   expect(await direct`select id from held`).toHaveLength(0);
   await sql.end();
+  await direct.end();
+}, 60_000);
+
+test("a held command does not run by labels that changed meanwhile", async () => {
+  const direct = await withContacts();
+  const sql = connect("robot");
+  const held = sql.unsafe("update contacts set id = id where id = 1 returning email").then(
+    (rows) => JSON.stringify(rows),
+    (error) => `${error.code} ${error.message}`,
+  );
+  const id = await pendingApproval();
+  const { revision } = await policyStatus();
+  // Nothing is held any more, and the column has a label now.
+  replace("data.yaml", stringify({ ...labelled, agents: { hold: [], deny: [] } }));
+  await until("another revision", async () => (await policyStatus()).revision.digest !== revision.digest);
+  const decided = await fetch(`${gateway.api}/v1/approvals/${id}/approve`, {
+    ...{ method: "POST", body: "{}" },
+    headers: { Authorization: `Bearer ${tokens.dora}`, "Content-Type": "application/json" },
+  });
+  expect(decided.status).toBe(200);
+  expect(await held).toMatch(/^42501 .*sallyport\.labels_changed/);
+  const [again] = await sql.unsafe("update contacts set id = id where id = 1 returning email");
+  expect(again?.email).toBe("b****@example.com");
+  await sql.end();
+  await direct.end();
+}, 60_000);
+
+test("a batch that never ends with Sync is judged by labels that changed meanwhile", async () => {
+  const direct = await withContacts();
+  const client = await openRawClient("ann");
+  const select = async () => {
+    client.send({ type: "Parse", statement: "", query: "select email from contacts", parameterTypeOids: [] });
+    const nothing = { parameterFormats: [], parameters: [], resultFormats: [] };
+    client.send({ type: "Bind", portal: "", statement: "", ...nothing });
+    client.send({ type: "Execute", portal: "", rowsMax: 0 });
+    client.send({ type: "Flush" });
+    const row = await client.until("DataRow");
+    await client.until("CommandComplete");
+    return row.type === "DataRow" ? String(row.fields[0]) : row.type;
+  };
+  expect(await select()).toBe("bob@example.com");
+  const { revision } = await policyStatus();
+  replace("data.yaml", stringify(labelled));
+  await until("another revision", async () => (await policyStatus()).revision.digest !== revision.digest);
+  expect(await select()).toBe("b****@example.com");
+  client.send({ type: "Sync" });
+  await client.until("ReadyForQuery");
+  expect(await select()).toBe("b****@example.com");
+  client.close();
   await direct.end();
 }, 60_000);
 
