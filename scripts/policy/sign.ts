@@ -46,8 +46,7 @@ export async function signBundle(bundle: Uint8Array, options: SigningOptions): P
     .setProtectedHeader({ alg: algorithm, kid: keyId })
     .sign(key);
   const signature = Buffer.from(JSON.stringify({ signatures: [token] }));
-  return tarball([
-    ...files.map(([name, content]) => [name, Buffer.from(content)] as const),
-    [signaturesFile, signature],
-  ]);
+  // OPA looks for the module under the name that the manifest gives it, which starts with a slash.
+  const rooted = files.map(([name, content]) => [`/${name}`, Buffer.from(content)] as const);
+  return tarball([...rooted, [`/${signaturesFile}`, signature]]);
 }

@@ -4,6 +4,7 @@
 export function tarball(files: readonly (readonly [name: string, content: Buffer])[]): Uint8Array {
   const blocks: Buffer[] = [];
   for (const [name, content] of files) {
+    if (Buffer.byteLength(name) > 100) throw new Error(`${name}: a bundle's names have 100 bytes at most`);
     const header = Buffer.alloc(512);
     header.write(name, 0);
     header.write("0000644\u00000000000\u00000000000\u0000", 100);
