@@ -82,6 +82,7 @@ async function main(): Promise<void> {
 
   const metrics = createMetrics();
   observePolicies(policies, log, metrics);
+  process.on("SIGHUP", () => void policies.reload().catch(() => undefined));
   const { http, postgres } = config.listen;
   const api = http
     ? serveApi(
@@ -123,7 +124,6 @@ async function main(): Promise<void> {
   }
   if (api) log.info("listening", { protocol: "http", host: api.host, port: api.port });
   await policies.watch();
-  process.on("SIGHUP", () => void policies.reload().catch(() => undefined));
   process.on("SIGTERM", () => void stop("SIGTERM", 0));
   process.on("SIGINT", () => void stop("SIGINT", 0));
 }

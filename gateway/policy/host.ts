@@ -51,6 +51,18 @@ function messageOf(error: unknown): string {
   return error instanceof GatewayError ? error.message : "the policy could not be loaded: a fault, see the log";
 }
 
+/** What a gateway starts with: what its source has, or else what it had. Throws `policy.*`. */
+async function readFirst(source: PolicySource, verification: Verification | undefined) {
+  try {
+    const { material } = await source.read();
+    return { material, tried: await tryMaterial(material, verification), problem: undefined };
+  } catch (problem) {
+    const material = await source.readKept();
+    if (material === undefined) throw problem;
+    return { material, tried: await tryMaterial(material, verification), problem };
+  }
+}
+
 interface InForce {
   readonly policy: Policy;
   readonly material: PolicyMaterial;
@@ -86,13 +98,13 @@ export class PolicyHost {
   /** Throws `policy.*`: a gateway without a policy that proved itself does not start. */
   static async load(settings: PolicySettings): Promise<PolicyHost> {
     const source = openSource(settings);
-    const { material, problem } = await source.read();
     const verification = await readVerification(settings.verify);
-    const tried = await tryMaterial(material, verification);
+    const { material, tried, problem } = await readFirst(source, verification);
     const watchdog = await Watchdog.start();
     try {
       const host = new PolicyHost(settings, source, watchdog, await build(material, verification, tried, watchdog));
-      const error = problem ?? (await host.#keep(material));
+      const unkept = await host.#keep(material);
+      const error = problem ?? unkept;
       if (error !== undefined) host.#lastError = messageOf(error);
       return host;
     } catch (error) {
@@ -147,7 +159,8 @@ export class PolicyHost {
     try {
       const { material, problem } = await this.#source.read();
       const changed = await this.#take(material);
-      const error = problem ?? (await this.#keep(material));
+      const unkept = await this.#keep(material);
+      const error = problem ?? unkept;
       this.#ended(changed ? "accepted" : problem === undefined ? "unchanged" : "stale", error);
       return this.#inForce.policy;
     } catch (error) {
@@ -206,8 +219,10 @@ export class PolicyHost {
   /** From here on reloads by itself: when files change, when a bundle server is due, and again after a failure. */
   async watch(): Promise<void> {
     this.#watching = true;
-    if (this.#settings.watch !== false && this.#source.files.length > 0) {
-      this.#files = new FileWatch(this.#source.files, () => void this.reload().catch(() => undefined));
+    const keys = Object.values(this.#settings.verify?.keys ?? {}).map(({ key }) => key);
+    const files = [...this.#source.files, ...keys];
+    if (this.#settings.watch !== false && files.length > 0) {
+      this.#files = new FileWatch(files, () => void this.reload().catch(() => undefined));
       await this.#files.ready;
     }
     // What changed between the first reading and now.

@@ -1,23 +1,19 @@
 /**
  * A bundle server: one address that answers a bundle, asked with the ETag of the bundle in force. The latest bundle
- * that was taken up is kept on disk, and stands in where the server cannot be reached.
+ * that was taken up is kept on disk, for a start while the server cannot be reached or has no good one.
  */
 import { readFile } from "node:fs/promises";
-import type { PoliciesConfig } from "../config.ts";
+import type { PoliciesConfig, SecretRef } from "../config.ts";
 import { readSecret } from "../config.ts";
 import { GatewayError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import { BundleCopy, type KeptBundle } from "./bundle-copy.ts";
 import { type PolicyMaterial, readDeploymentData } from "./material.ts";
+import type { PolicySource, Reading } from "./source.ts";
 
 export interface ServerSettings
   extends Pick<PoliciesConfig, "bundle">,
     Partial<Pick<PoliciesConfig, "data" | "token" | "ca" | "keep">> {}
-
-interface Reading {
-  readonly material: PolicyMaterial;
-  readonly problem?: unknown;
-}
 
 const etagCharactersMax = 1_024;
 
@@ -29,18 +25,28 @@ function unavailable(message: string, cause?: unknown): GatewayError {
   return new GatewayError("policy.unavailable", `bundle server: ${message}`, cause === undefined ? {} : { cause });
 }
 
-export class ServerSource {
+function readToken(reference: SecretRef): string {
+  const token = readSecret(reference, "policies.token");
+  // An error of `Headers` would repeat it.
+  if (!/^[\x21-\x7e]+$/.test(token)) throw unavailable("policies.token has a character that no header may have");
+  return token;
+}
+
+export class ServerSource implements PolicySource {
   readonly files: readonly string[];
   readonly #settings: ServerSettings;
   /** Without its query, which may hold a key. */
   readonly #shown: string;
   readonly #copy: BundleCopy | undefined;
+  readonly #timeoutMs: number;
   /** What is in force; its ETag is the one asked with. */
   #accepted: KeptBundle | undefined;
-  /** What was read last. */
+  /** What was read last, and what is on disk. */
   #read: KeptBundle | undefined;
+  #kept: KeptBundle | undefined;
 
-  constructor(settings: ServerSettings) {
+  constructor(settings: ServerSettings, timeoutMs: number = limits.policyFetchTimeoutMs) {
+    this.#timeoutMs = timeoutMs;
     this.#settings = settings;
     this.files = settings.data === undefined ? [] : [settings.data];
     const { origin, pathname } = new URL(settings.bundle);
@@ -49,29 +55,33 @@ export class ServerSource {
   }
 
   async read(): Promise<Reading> {
-    let problem: unknown;
-    let found: KeptBundle | undefined;
     try {
-      found = await this.#fetch();
-    } catch (error) {
-      problem = error;
-      found = this.#accepted ?? (await this.#copy?.read());
-      if (found === undefined) throw error;
+      this.#read = await this.#fetch();
+    } catch (problem) {
+      if (this.#accepted === undefined) throw problem;
+      // The deployment's data may be other.
+      this.#read = this.#accepted;
+      return { material: await this.#materialOf(this.#read), problem };
     }
-    this.#read = found;
-    const data = await readDeploymentData(this.#settings.data);
-    return {
-      material: { bundle: found.bundle, source: this.#shown, ...data },
-      ...(problem !== undefined && { problem }),
-    };
+    return { material: await this.#materialOf(this.#read) };
+  }
+
+  async readKept(): Promise<PolicyMaterial | undefined> {
+    this.#read = this.#kept = await this.#copy?.read();
+    return this.#read && this.#materialOf(this.#read);
+  }
+
+  async #materialOf(found: KeptBundle): Promise<PolicyMaterial> {
+    return { bundle: found.bundle, source: this.#shown, ...(await readDeploymentData(this.#settings.data)) };
   }
 
   async accepted(material: PolicyMaterial): Promise<void> {
     const read = this.#read;
     if (read === undefined || read.bundle !== material.bundle) return;
-    const before = this.#accepted;
     this.#accepted = read;
-    if (before?.bundle !== read.bundle || before.etag !== read.etag) await this.#copy?.write(read);
+    if (this.#kept === read) return;
+    await this.#copy?.write(read);
+    this.#kept = read;
   }
 
   async #fetch(): Promise<KeptBundle> {
@@ -79,9 +89,9 @@ export class ServerSource {
     const accepted = this.#accepted;
     const headers = new Headers({ Accept: "application/gzip, application/octet-stream", "User-Agent": "sallyport" });
     headers.set("Accept-Encoding", "identity");
-    if (token !== undefined) headers.set("Authorization", `Bearer ${readSecret(token, "policies.token")}`);
+    if (token !== undefined) headers.set("Authorization", `Bearer ${readToken(token)}`);
     if (accepted?.etag !== undefined) headers.set("If-None-Match", accepted.etag);
-    const signal = AbortSignal.timeout(limits.policyFetchTimeoutMs);
+    const signal = AbortSignal.timeout(this.#timeoutMs);
     try {
       const response = await fetch(address, {
         headers,
@@ -90,7 +100,8 @@ export class ServerSource {
         redirect: "manual",
         // Where a server takes the .gz of the name for an encoding, the archive would be unpacked on the way.
         decompress: false,
-        ...(ca !== undefined && { tls: { ca: await readFile(ca, "utf8") } }),
+        // Whatever the environment says.
+        tls: { rejectUnauthorized: true, ...(ca !== undefined && { ca: await readFile(ca, "utf8") }) },
       });
       if (response.status === 304 && accepted !== undefined) {
         await response.body?.cancel();

@@ -8,13 +8,15 @@ export type PolicySettings = Pick<PoliciesConfig, "bundle"> & Partial<PoliciesCo
 
 export interface Reading {
   readonly material: PolicyMaterial;
-  /** Why it is only the latest good copy of what was asked for. */
+  /** Why it is only what is in force already, and not what was asked for. */
   readonly problem?: unknown;
 }
 
 export interface PolicySource {
   /** Throws `policy.*` where there is nothing to try. */
   read(): Promise<Reading>;
+  /** For a start where what was read is no good: the latest that was. Undefined where none is kept. */
+  readKept(): Promise<PolicyMaterial | undefined>;
   /** What was read was found good and is in force. */
   accepted(material: PolicyMaterial): Promise<void>;
   /** Whose change is a reason to read again. */
@@ -26,6 +28,7 @@ export function openSource(settings: PolicySettings): PolicySource {
   if (isServer(bundle)) return new ServerSource(settings);
   return {
     read: async () => ({ material: await readMaterial({ bundle, data }) }),
+    readKept: async () => undefined,
     accepted: async () => undefined,
     files: data === undefined ? [bundle] : [bundle, data],
   };
