@@ -1,5 +1,6 @@
 /** The only wiring: configuration, store, policy, listeners, signals. `--check` validates all of it and exits. */
 import { randomBytes } from "node:crypto";
+import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { createApi } from "./api/app.ts";
 import { createMetrics } from "./api/metrics.ts";
@@ -23,9 +24,15 @@ const log = createLogger();
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
-    options: { config: { type: "string", default: "gateway.yaml" }, check: { type: "boolean", default: false } },
+    options: {
+      config: { type: "string", default: "gateway.yaml" },
+      check: { type: "boolean", default: false },
+      /** Instead of `policies.bundle`. */
+      bundle: { type: "string" },
+    },
   });
   const config = loadConfig(values.config);
+  if (values.bundle !== undefined) config.policies.bundle = resolve(values.bundle);
   const policies = await PolicyHost.load(config.policies);
   const recording = await Recording.open({
     url: config.store.url,
