@@ -438,7 +438,7 @@ export class Machine {
   ): Ruling | Promise<Ruling> {
     let controller: AbortController | undefined;
     const ruling = this.session.authorise(
-      { text, analysis, params, via },
+      { text, analysis, labels: this.#analyser.labels, params, via },
       {
         notify: (notice) => this.#ports.notice(holdFields(notice)),
         // Few commands are held: who is not needs none.
@@ -496,9 +496,10 @@ export class Machine {
     }
   }
 
-  /** Inside a batch only what the session itself changed counts: names are read again between batches. */
+  /** Inside a batch only what the session itself changed counts, and other labels: names are read again between batches. */
   #stale(): boolean {
-    return this.transactionStatus !== "E" && (this.#batchOpen ? this.#analyser.changed : this.#analyser.stale);
+    if (this.transactionStatus === "E") return false;
+    return this.#batchOpen ? this.#analyser.changed || this.#analyser.labelsOutdated : this.#analyser.stale;
   }
 
   /** Waits until the target owes nothing, then brings names up to date where they may have changed. */
@@ -508,8 +509,8 @@ export class Machine {
     }
     this.flush();
     while (this.expected.length > 0) await new Promise<void>((resolve) => this.#settled.push(resolve));
-    if (!this.#analyser.stale || this.transactionStatus === "E") return;
-    if (this.#batchOpen) {
+    if (!this.#stale()) return;
+    if (this.#batchOpen && this.#analyser.changed) {
       throw new GatewayError(
         "protocol.unsupported",
         "a statement that changes what names mean must be followed by Sync",
@@ -518,7 +519,11 @@ export class Machine {
         },
       );
     }
-    await this.#analyser.refresh((sql) => this.internalQuery(sql), this.transactionStatus !== "I");
+    // Another policy may come in force meanwhile.
+    do {
+      if (this.#batchOpen) await this.#analyser.relabel();
+      else await this.#analyser.refresh((sql) => this.internalQuery(sql), this.transactionStatus !== "I");
+    } while (this.#analyser.labelsOutdated);
   }
 
   /** A query of the gateway's own on the session's connection; only while the target owes nothing. */

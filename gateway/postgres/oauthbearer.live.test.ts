@@ -57,8 +57,11 @@ beforeAll(async () => {
     isDerived: () => false,
     changed: false,
     stale: false,
+    labelsOutdated: false,
+    labels: new Map(),
     noteForwarded: () => undefined,
     refresh: async () => undefined,
+    relabel: async () => undefined,
   };
   const ready = async () => undefined;
   ({ server, port } = await startServerUnderTest({

@@ -73,8 +73,11 @@ const analyser: SessionAnalyser = {
   isDerived: () => false,
   changed: false,
   stale: false,
+  labelsOutdated: false,
+  labels: new Map(),
   noteForwarded: () => undefined,
   refresh: async () => undefined,
+  relabel: async () => undefined,
 };
 
 beforeAll(async () => {

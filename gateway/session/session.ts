@@ -7,6 +7,7 @@ import { randomUUID } from "node:crypto";
 import { GatewayError } from "../errors.ts";
 import type { Authenticated } from "../identity/verifier.ts";
 import { limits } from "../limits.ts";
+import { sameLabels } from "../policy/data.ts";
 import type { Decision, Rule } from "../policy/decision.ts";
 import type { CommandAnalysis, SessionContext, SessionInput, TargetInput } from "../policy/input.ts";
 import type { Outcome, RecordedEvent } from "../recording/events.ts";
@@ -14,6 +15,15 @@ import type { Approvals, HoldNotice } from "./approvals.ts";
 import { policyNow } from "./clock.ts";
 import type { PolicyRevision, SessionDependencies, SessionJudge, SessionRecorder } from "./dependencies.ts";
 import type { Novelty } from "./novelty.ts";
+
+type Labels = ReadonlyMap<string, readonly string[]>;
+
+const outdated: Decision = {
+  verdict: "deny",
+  rules: [{ id: "sallyport.labels_changed", message: "the policy's labels changed while this command waited" }],
+  masks: [],
+  diagnostics: "canonical",
+};
 
 /** Proof that a command was judged, approved where needed, and its intent recorded. */
 export interface Permit {
@@ -69,6 +79,8 @@ export type Ruling =
 export interface CommandRequest {
   readonly text: string;
   readonly analysis: CommandAnalysis;
+  /** The policy's labels of the target that the analysis was made with. */
+  readonly labels: Labels;
   /** Text form of each parameter; SQL NULL is null, binary values are \x hex. */
   readonly params: readonly (string | null)[];
   readonly via: string;
@@ -235,7 +247,9 @@ export class Session {
     const digest = digestOf(request.text, request.params);
     const { policy } = this;
     const startedAtMs = Date.now();
-    const decision = this.#decide(request.analysis, digest, novel, request.params, startedAtMs);
+    const decision = this.#isOutdated(request)
+      ? outdated
+      : this.#decide(request.analysis, digest, novel, request.params, startedAtMs);
     const command = ++this.#commands;
     const judged: Judged = { command, startedAtMs, judgedAtMs: startedAtMs, digest, novel, decision, policy };
     this.#recordIntent(request, judged, decision.verdict === "allow" || decision.verdict === "mask");
@@ -302,6 +316,10 @@ export class Session {
     }
     // The revision may have changed while people were deciding: the new one judges, and its own approval is needed.
     if (this.policy !== policy) {
+      if (this.#isOutdated(request)) {
+        this.#outcome(command, "denied", startedAtMs);
+        return { kind: "denied", denial: { ...this.#deniedBy(outdated, command), hint: "Run it again." } };
+      }
       const judgedAtMs = Date.now();
       const again = this.#decide(request.analysis, digest, judged.novel, request.params, judgedAtMs);
       if (again.verdict !== "allow" && again.verdict !== "mask") {
@@ -318,6 +336,11 @@ export class Session {
       return this.#forward(request, { ...judged, judgedAtMs, decision: again, policy: this.policy });
     }
     return this.#forward(request, judged);
+  }
+
+  /** Another policy with other labels came in force since the analysis: it cannot judge what it sees there. */
+  #isOutdated({ labels }: CommandRequest): boolean {
+    return !sameLabels(labels, this.policy.labelsOf(this.target.name));
   }
 
   /** After an approval: the intent is recorded again, now as forwarded. */

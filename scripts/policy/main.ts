@@ -1,6 +1,7 @@
 /** `bun run policy build|check|test`: what policy authors run. */
 import { resolve } from "node:path";
-import { policiesFolder, writeDefaultBundle } from "./build.ts";
+import { policiesFolder } from "./build.ts";
+import { build } from "./build-command.ts";
 import { optionsOfUrl, readLiveCatalog } from "./catalog/live.ts";
 import { writeSnapshot } from "./catalog/snapshot-file.ts";
 import { explain } from "./explain.ts";
@@ -35,7 +36,7 @@ function check(): number {
 const [command, ...rest] = process.argv.slice(2);
 switch (command) {
   case "build":
-    console.log(`built ${writeDefaultBundle()}`);
+    console.log(`built ${await build(rest)}`);
     break;
   case "check":
     process.exit(check());
