@@ -142,12 +142,16 @@ export class Engine {
   #data: PolicyData | undefined;
   #loaded: Loaded | undefined;
 
-  /** Throws `policy.bundle_invalid` where the module is not a policy with both entrypoints. */
-  constructor(bundle: Bundle, watch: EvaluationWatch = unwatched) {
+  /**
+   * Throws `policy.bundle_invalid` where the module is not a policy with both entrypoints.
+   *
+   * @param module of `bundle.wasm`, where it was compiled aside.
+   */
+  constructor(bundle: Bundle, watch: EvaluationWatch = unwatched, module?: WebAssembly.Module) {
     this.#bundle = bundle;
     this.#watch = watch;
     try {
-      this.#module = compiled(bundle.wasm);
+      this.#module = module ?? compiled(bundle.wasm);
       this.#loaded = this.#instantiate();
       this.#ids = entrypointIds(this.#loaded);
     } catch (thrown) {

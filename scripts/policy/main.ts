@@ -1,5 +1,6 @@
 /** `bun run policy build|check|test`: what policy authors run. */
-import { policiesFolder, writeDefaultBundle } from "./build.ts";
+import { policiesFolder } from "./build.ts";
+import { build } from "./build-command.ts";
 import { optionsOfUrl, readLiveCatalog } from "./catalog/live.ts";
 import { writeSnapshot } from "./catalog/snapshot-file.ts";
 import { check } from "./check.ts";
@@ -13,7 +14,7 @@ const usage = "usage: bun run policy build|check|test|mutate|explain|impact|cata
 const [command, ...rest] = process.argv.slice(2);
 switch (command) {
   case "build":
-    console.log(`built ${writeDefaultBundle()}`);
+    console.log(`built ${await build(rest)}`);
     break;
   case "check":
     process.exit(check(policiesFolder));

@@ -120,7 +120,10 @@ export async function generateStore(options: GeneratedStore): Promise<number> {
       const { command: analysis } = analyser.analyse(text);
       analyses.add(analysis);
       const hold = { notify: () => undefined, signal: new AbortController().signal };
-      const ruling = await session.authorise({ text, analysis, params: [], via: "query" }, hold);
+      const ruling = await session.authorise(
+        { text, analysis, labels: analyser.labels, params: [], via: "query" },
+        hold,
+      );
       if (ruling.kind !== "permitted") continue;
       const { permit } = ruling;
       const { command } = permit;
