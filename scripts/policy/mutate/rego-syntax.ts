@@ -103,8 +103,10 @@ function nameOf(head: Node, text: string): string {
   const name = flat(head.ref)
     .map(({ value }) => String(value))
     .join(".");
-  const id = /"id":\s*(?:sprintf\(\s*)?"([^"]*)"/.exec(text.split(/\bif\b/, 1)[0] ?? "")?.[1];
-  return id === undefined ? name || String(head.name) : `${name || head.name} ${id}`;
+  const [, put, id] = /"id":\s*(sprintf\(|concat\("", \[)?\s*"([^"]*)"/.exec(text.split(/\bif\b/, 1)[0] ?? "") ?? [];
+  if (id === undefined) return name || String(head.name);
+  // What is put together is named as its template would be.
+  return `${name || head.name} ${id}${put?.startsWith("concat") ? "%s" : ""}`;
 }
 
 /** An expression that binds nothing: taken away, the rest still means something. */
