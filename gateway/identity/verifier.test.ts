@@ -10,6 +10,7 @@ import {
   type JWTHeaderParameters,
   SignJWT,
 } from "jose";
+import { loweredLimits } from "../../scripts/postgres/lowered-limits.ts";
 import type { IssuerConfig } from "../config.ts";
 import { type ErrorCode, GatewayError } from "../errors.ts";
 import { limits } from "../limits.ts";
@@ -353,6 +354,19 @@ test("refuses when the issuer is down or does not answer in time", async () => {
   await expectRefusal(token, "identity.keys_unavailable", hanging);
   await server.stop(true);
   await expectRefusal(token, "identity.keys_unavailable");
+});
+
+test("gives up an issuer that does not answer in time", async () => {
+  using _ = loweredLimits({ identityFetchTimeoutMs: 100 });
+  const token = await sign();
+  const silent = createVerifier([configure()], {
+    now: () => nowMs,
+    fetch: (_url, { signal }) =>
+      new Promise((_resolve, reject) => signal?.addEventListener("abort", () => reject(signal.reason))),
+  });
+  const from = performance.now();
+  await expectRefusal(token, "identity.keys_unavailable", silent);
+  expect(performance.now() - from).toBeWithin(90, 2_000);
 });
 
 test("reads keys from jwks_uri without discovery where it is configured", async () => {
