@@ -3,6 +3,7 @@
  * gateway as a process, under a policy that allows everything.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
+import { connect } from "node:net";
 import { join } from "node:path";
 import { startGateway } from "../../scripts/bench/postgres-processes.ts";
 import { startIdentityProvider } from "../../scripts/demo/identity-provider.ts";
@@ -16,6 +17,8 @@ import {
   sync,
   type WireClientOptions,
 } from "../../scripts/postgres/wire-client.ts";
+import { encodeCancelRequest } from "./frontend-encoder.ts";
+import { MessageWriter } from "./writer.ts";
 
 const email = "ann@example.com";
 let target: RunningPostgres;
@@ -59,6 +62,18 @@ test("a message beyond the limit is refused in words, however much of it is stil
   const ours = await open();
   const answers = await ours.exchange(query(`select '${"x".repeat(60_000_000)}'`));
   expect(answers).toEqual(["FATAL 54000"]);
+});
+
+test("a cancel request with another key than the session's own cancels nothing", async () => {
+  const ours = await open();
+  const sleeping = ours.exchange(query("select pg_sleep(0.5)"));
+  await Bun.sleep(100);
+  const request = { processId: ours.processId ?? 0, secretKey: Buffer.from([1, 2, 3, 4]) };
+  const socket = connect(gateway.endpoint.port, "127.0.0.1", () =>
+    socket.end(encodeCancelRequest(new MessageWriter(), request).take()),
+  );
+  expect(await sleeping).toContain("SELECT 1");
+  ours.end();
 });
 
 test("a notification bears the process id that its sender was given, also after that session ended", async () => {
