@@ -10,6 +10,7 @@ import { LineCounter, parseDocument } from "yaml";
 import { z } from "zod";
 import { GatewayError } from "./errors.ts";
 import { limits } from "./limits.ts";
+import { signingAlgorithms } from "./policy/signing-algorithms.ts";
 
 const duration = z
   .string()
@@ -64,6 +65,55 @@ const issuer = z.strictObject({
   login_client: z.string().min(1).optional(),
   /** Overrides discovery. */
   jwks_uri: issuerUrl.optional(),
+});
+
+const verificationKey = z.strictObject({
+  /** A public key or certificate in PEM. */
+  key: z.string().min(1),
+  /** The one algorithm that this key verifies with: RS256, the curve's own or EdDSA, as the key is, when not given. */
+  algorithm: z.enum(signingAlgorithms).optional(),
+});
+
+const isRemote = (value: string) => /^https?:\/\//i.test(value);
+const policies = z.strictObject({
+  /** A path, or the https:// address of a bundle server (http:// on loopback only). */
+  bundle: z
+    .string()
+    .min(1)
+    .refine((text) => isRemote(text) || !/^[a-z][a-z0-9+.-]*:\/\//i.test(text), "a path, or an https:// address")
+    .refine((text) => {
+      if (!isRemote(text)) return true;
+      const url = URL.parse(text);
+      if (url === null || url.username !== "" || url.password !== "") return false;
+      return url.protocol === "https:" || loopbackHosts.includes(url.hostname);
+    }, "an https:// address without a user (http:// is accepted on loopback only); see `token`"),
+  /** This deployment's roles and labels, merged over the bundle's data; a path. */
+  data: z.string().min(1).optional(),
+  /** Files (bundle and data) are watched, and what changed is taken up when it proved itself; SIGHUP does so at any time. */
+  watch: z.boolean().default(true),
+  /** How often a bundle server is asked, give or take the share `jitter`; less often while it fails. */
+  poll: z
+    .strictObject({
+      interval: duration.refine((ms) => ms >= 1_000, "at least 1s").default(30_000),
+      jitter: z.number().min(0).max(0.5).default(0.1),
+    })
+    .prefault({}),
+  /** Bearer token for the bundle server, read anew at each request. */
+  token: secret.optional(),
+  /** Certificates (PEM) that the bundle server's must come from, where the system's do not have it. */
+  ca: z.string().min(1).optional(),
+  /** Folder for the last bundle of a bundle server that was taken up, so that a start does not need the server. */
+  keep: z.string().min(1).default("./data/policies"),
+  /** Only bundles that are signed (as OPA signs them) by one of these keys are taken up, from files too. */
+  verify: z
+    .strictObject({
+      keys: z
+        .record(z.string().min(1).max(100), verificationKey)
+        .refine((keys) => Object.keys(keys).length > 0, "at least one key, by its id"),
+      /** The scope that the signature must be for. */
+      scope: z.string().default(""),
+    })
+    .optional(),
 });
 
 const postgresTarget = z.strictObject({
@@ -124,7 +174,7 @@ const schema = z.strictObject({
         .prefault({}),
     })
     .prefault({}),
-  policies: z.strictObject({ bundle: z.string().min(1), data: z.string().min(1).optional() }),
+  policies,
   /** Key of `hash` masks, at least 16 bytes; a random one a start when not given, so hashes are stable only until then. */
   masking: z.strictObject({ hash_key: secret.optional() }).prefault({}),
   shutdown: z.strictObject({ drain: duration.default(limits.drainMs) }).prefault({}),
@@ -134,6 +184,7 @@ const schema = z.strictObject({
 export type Config = z.infer<typeof schema>;
 export type IssuerConfig = z.infer<typeof issuer>;
 export type PostgresTarget = z.infer<typeof postgresTarget>;
+export type PoliciesConfig = Config["policies"];
 export type SecretRef = z.infer<typeof secret>;
 
 /** Reads and checks a file. @throws GatewayError config.invalid, its message naming file, line, path and expectation. */
@@ -192,8 +243,8 @@ export function parseConfig(text: string, path: string): Config {
   const from = dirname(path);
   const local = (value: string) => (isAbsolute(value) ? value : resolve(from, value));
   const localSecret = (value: SecretRef): SecretRef => ("file" in value ? { file: local(value.file) } : value);
-  const isRemote = (value: string) => /^https?:\/\//.test(value);
   const { url, recording } = config.store;
+  const { bundle, data, token, ca, keep, verify } = config.policies;
   return {
     ...config,
     ...(config.tls && { tls: { cert: local(config.tls.cert), key: local(config.tls.key) } }),
@@ -206,8 +257,20 @@ export function parseConfig(text: string, path: string): Config {
       recording: { ...recording, ...(recording.signing_key && { signing_key: local(recording.signing_key) }) },
     },
     policies: {
-      bundle: isRemote(config.policies.bundle) ? config.policies.bundle : local(config.policies.bundle),
-      ...(config.policies.data && { data: local(config.policies.data) }),
+      ...config.policies,
+      bundle: isRemote(bundle) ? bundle : local(bundle),
+      keep: local(keep),
+      ...(data && { data: local(data) }),
+      ...(token && { token: localSecret(token) }),
+      ...(ca && { ca: local(ca) }),
+      ...(verify && {
+        verify: {
+          ...verify,
+          keys: Object.fromEntries(
+            Object.entries(verify.keys).map(([id, one]) => [id, { ...one, key: local(one.key) }]),
+          ),
+        },
+      }),
     },
     masking: config.masking.hash_key ? { hash_key: localSecret(config.masking.hash_key) } : {},
     targets: config.targets.map((target) => ({

@@ -18,6 +18,8 @@ export type ErrorCode =
   | "identity.keys_unavailable"
   | "identity.user_mismatch"
   | "policy.bundle_invalid"
+  | "policy.signature_invalid"
+  | "policy.unavailable"
   | "policy.input_too_large"
   | "policy.evaluation_failed"
   | "policy.decision_invalid"
@@ -88,6 +90,8 @@ export const renderings: Readonly<Record<ErrorCode, Rendering>> = {
   "identity.keys_unavailable": { sqlstate: "58000", http: 503 },
   "identity.user_mismatch": { sqlstate: "28000", http: 403 },
   "policy.bundle_invalid": { sqlstate: "F0000", http: 500 },
+  "policy.signature_invalid": { sqlstate: "F0000", http: 500 },
+  "policy.unavailable": { sqlstate: "F0000", http: 503 },
   "policy.input_too_large": { sqlstate: "54000", http: 413 },
   "policy.evaluation_failed": { sqlstate: "42501", http: 500 },
   "policy.decision_invalid": { sqlstate: "42501", http: 500 },

@@ -71,6 +71,19 @@ export const limits = {
   policyEvaluationMs: 2_000,
   decisionCacheEntriesMax: 50_000,
   bundleBytesMax: 32 * 1_024 * 1_024,
+  /** A new policy must have shown itself good after this long, in a process of its own. */
+  policyTrialMs: 15_000,
+  /** Files must be unchanged this long before they are read: who writes them may not be done. */
+  policySettleMs: 150,
+  /** Files that never settle are read all the same after this long. */
+  policySettleMsMax: 2_000,
+  /** Files are looked at this often, where their folder does not tell of changes. */
+  policyLookMs: 500,
+  /** One request to a bundle server, from connecting to the last byte. */
+  policyFetchTimeoutMs: 30_000,
+  /** The first wait after a refused policy or a failing bundle server; it doubles up to the second. */
+  policyRetryMs: 5_000,
+  policyRetryMsMax: 600_000,
 
   // --- approvals ---
   approvalsPendingPerIdentityMax: 20,

@@ -1,5 +1,6 @@
 /** The only wiring: configuration, store, policy, listeners, signals. `--check` validates all of it and exits. */
 import { randomBytes } from "node:crypto";
+import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { createApi } from "./api/app.ts";
 import { createMetrics } from "./api/metrics.ts";
@@ -9,6 +10,7 @@ import { GatewayError } from "./errors.ts";
 import { createVerifier } from "./identity/verifier.ts";
 import { createLogger } from "./log.ts";
 import { PolicyHost } from "./policy/host.ts";
+import { observePolicies } from "./policy-reports.ts";
 import { Catalogs } from "./postgres/catalogs.ts";
 import { PostgresServer } from "./postgres/server.ts";
 import { readEvents, verifySession } from "./recording/reader.ts";
@@ -22,9 +24,15 @@ const log = createLogger();
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
-    options: { config: { type: "string", default: "gateway.yaml" }, check: { type: "boolean", default: false } },
+    options: {
+      config: { type: "string", default: "gateway.yaml" },
+      check: { type: "boolean", default: false },
+      /** Instead of `policies.bundle`. */
+      bundle: { type: "string" },
+    },
   });
   const config = loadConfig(values.config);
+  if (values.bundle !== undefined) config.policies.bundle = resolve(values.bundle);
   const policies = await PolicyHost.load(config.policies);
   const recording = await Recording.open({
     url: config.store.url,
@@ -80,6 +88,8 @@ async function main(): Promise<void> {
   });
 
   const metrics = createMetrics();
+  observePolicies(policies, log, metrics);
+  process.on("SIGHUP", () => void policies.reload().catch(() => undefined));
   const { http, postgres } = config.listen;
   const api = http
     ? serveApi(
@@ -97,9 +107,16 @@ async function main(): Promise<void> {
           metrics,
           ready: () => ({
             ok: !draining && recording.failure === undefined,
-            checks: { store: recording.failure ? "failed" : "ok", policy: "ok", draining: draining ? "yes" : "no" },
+            checks: {
+              store: recording.failure ? "failed" : "ok",
+              policy:
+                policies.status().lastError === undefined
+                  ? "ok"
+                  : "the latest reload failed; the policy before it is in force",
+              draining: draining ? "yes" : "no",
+            },
           }),
-          policyStatus: () => ({ revision: policies.current().revision }),
+          policyStatus: () => policies.status(),
           policyData: () => policies.current().data,
           verifySession: (id) => verifySession(store, id, recording.publicKey),
           approvalDecided: (id) => approvals.wake(id),
@@ -113,6 +130,7 @@ async function main(): Promise<void> {
     log.info("listening", { protocol: "postgres", host: postgres.host, port });
   }
   if (api) log.info("listening", { protocol: "http", host: api.host, port: api.port });
+  await policies.watch();
   process.on("SIGTERM", () => void stop("SIGTERM", 0));
   process.on("SIGINT", () => void stop("SIGINT", 0));
 }

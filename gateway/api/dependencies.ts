@@ -13,11 +13,15 @@ export interface Readiness {
 }
 
 export interface PolicyStatus {
-  readonly revision: Revision | undefined;
-  /** Milliseconds since the epoch. */
+  readonly revision: Revision;
+  readonly source?: string;
+  /** Id of the key that signed the bundle, where signatures are verified. */
+  readonly signedBy?: string | undefined;
+  /** Milliseconds since the epoch: since when it is in force, and when another was last looked for. */
   readonly loadedAt?: number;
-  /** Why the latest reload was refused; undefined when it was taken. */
-  readonly lastError?: string;
+  readonly attemptedAt?: number;
+  /** Why the latest reload failed; undefined when it did not. */
+  readonly lastError?: string | undefined;
 }
 
 export interface ApiDependencies {

@@ -22,14 +22,18 @@ export function addStatusRoutes(app: Hono<ApiEnv>, deps: ApiDependencies): void 
 
   app.get("/v1/status", async (context) => {
     const { ok, checks } = await deps.ready();
-    const { revision, loadedAt, lastError } = deps.policyStatus();
+    const { revision, source, signedBy, loadedAt, attemptedAt, lastError } = deps.policyStatus();
+    const iso = (ms: number | undefined) => (ms === undefined ? null : new Date(ms).toISOString());
     return context.json({
       gateway: deps.name ?? "",
       ready: ok,
       checks,
       policy: {
-        revision: revision ?? null,
-        loadedAt: loadedAt === undefined ? null : new Date(loadedAt).toISOString(),
+        revision,
+        source: source ?? null,
+        signedBy: signedBy ?? null,
+        loadedAt: iso(loadedAt),
+        attemptedAt: iso(attemptedAt),
         lastError: lastError ?? null,
       },
     });

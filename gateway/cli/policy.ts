@@ -7,7 +7,7 @@ import { runForeground } from "./run-foreground.ts";
 export const policyCommand: Command = {
   name: "policy",
   summary: "Builds, tests, checks and explains policies, and measures the effect of a change.",
-  synopsis: "build|test|check|impact|explain …",
+  synopsis: "build|test|check|mutate|impact|explain …",
   options: {},
   positionals: { min: 0, max: Number.POSITIVE_INFINITY },
   passThrough: "all",

@@ -10,7 +10,10 @@ const statusSchema = z.looseObject({
   checks: z.record(z.string(), z.string()),
   policy: z.looseObject({
     revision: z.looseObject({ digest: z.string(), commit: z.string().optional() }).nullable(),
+    source: z.string().nullish(),
+    signedBy: z.string().nullish(),
     loadedAt: z.string().nullable(),
+    attemptedAt: z.string().nullish(),
     lastError: z.string().nullable(),
   }),
 });
@@ -37,7 +40,7 @@ export const statusCommand: Command = {
       printJson(terminal, { ...status, caller: whoami });
       return status.ready ? exitCodes.ok : exitCodes.failed;
     }
-    const { revision, loadedAt, lastError } = status.policy;
+    const { revision, source, signedBy, loadedAt, attemptedAt, lastError } = status.policy;
     const ready = status.ready ? paint(terminal, "green", "ready") : paint(terminal, "red", "not ready");
     const line = (title: string, text: string) => terminal.out(`${paint(terminal, "dim", title.padEnd(8))} ${text}\n`);
     line("gateway", `${escapeControls(status.gateway)} at ${gatewayAddress(invocation).origin}: ${ready}`);
@@ -51,10 +54,11 @@ export const statusCommand: Command = {
       "policy",
       revision === null
         ? "none"
-        : escapeControls(`${revision.digest.slice(0, 19)}${commit}, loaded ${loadedAt ?? "?"}`),
+        : escapeControls(`${revision.digest.slice(0, 19)}${commit}, in force since ${loadedAt ?? "?"}`),
     );
-    if (lastError !== null)
-      line("", paint(terminal, "red", `the latest reload was refused: ${escapeControls(lastError)}`));
+    if (source) line("", escapeControls(`from ${source}${signedBy ? `, signed by key ${signedBy}` : ""}`));
+    if (attemptedAt) line("", `last looked for another ${escapeControls(attemptedAt)}`);
+    if (lastError !== null) line("", paint(terminal, "red", `the latest reload failed: ${escapeControls(lastError)}`));
     const groups = whoami.groups.length === 0 ? "no groups" : whoami.groups.join(", ");
     line("you", escapeControls(`${whoami.email || whoami.subject}, ${whoami.kind}, ${groups}`));
     return status.ready ? exitCodes.ok : exitCodes.failed;

@@ -3,14 +3,13 @@
  * manifest says of the inputs it can see, and the revision by which every verdict names it.
  */
 import { createHash } from "node:crypto";
-import { readFile, stat } from "node:fs/promises";
-import { dirname, resolve } from "node:path";
 import { z } from "zod";
 import { GatewayError } from "../errors.ts";
-import { limits } from "../limits.ts";
 import { readArchive } from "./archive.ts";
+import { commitForm } from "./commit.ts";
 import { canonicalJson, checkData, mergeData, type PolicyData, parseDeploymentData } from "./data.ts";
 import type { Revision } from "./decision.ts";
+import { type BundleFiles, type PolicyMaterial, readMaterial } from "./material.ts";
 import { parseVisiblePaths, type VisiblePaths } from "./visible-paths.ts";
 
 export const entrypoints = { session: "sallyport/session", command: "sallyport/command" } as const;
@@ -24,13 +23,6 @@ export interface Bundle {
   /** What `sallyport/command` can see of its input, or undefined where nothing may be cached. */
   readonly commandPaths: VisiblePaths | undefined;
   readonly source: string;
-}
-
-export interface BundleFiles {
-  /** A path to bundle.tar.gz. */
-  readonly bundle: string;
-  /** A path to the deployment's data.yaml. */
-  readonly data?: string;
 }
 
 const manifestSchema = z.looseObject({
@@ -50,7 +42,6 @@ const manifestSchema = z.looseObject({
 });
 
 const digestForm = /^sha256:[0-9a-f]{64}$/;
-const commitForm = /^[0-9a-f]{40}([0-9a-f]{24})?$/;
 
 function sha256(content: Uint8Array | string): string {
   return `sha256:${createHash("sha256").update(content).digest("hex")}`;
@@ -60,43 +51,12 @@ function invalid(message: string, cause?: unknown): GatewayError {
   return new GatewayError("policy.bundle_invalid", `policy bundle: ${message}`, cause === undefined ? {} : { cause });
 }
 
-async function readBounded(path: string): Promise<Uint8Array> {
-  if (/^[a-z][a-z0-9+.-]*:\/\//i.test(path)) throw invalid("is read from a file path only");
-  try {
-    if ((await stat(path)).size > limits.bundleBytesMax)
-      throw invalid(`${path} exceeds ${limits.bundleBytesMax} bytes`);
-    return await readFile(path);
-  } catch (cause) {
-    if (cause instanceof GatewayError) throw cause;
-    throw invalid(`${path} cannot be read`, cause);
-  }
-}
-
 function parseJson(bytes: Uint8Array, name: string): unknown {
   try {
     return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
   } catch (cause) {
     throw invalid(`${name} is not JSON`, cause);
   }
-}
-
-function git(directory: string, ...args: string[]): string | undefined {
-  try {
-    const command = ["git", "-c", "core.fsmonitor=false", "-C", directory, ...args];
-    const run = Bun.spawnSync(command, { stdout: "pipe", stderr: "ignore", stdin: "ignore", timeout: 2_000 });
-    return run.exitCode === 0 ? run.stdout.toString().trim() : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-/** The last commit that touched the policies, if the bundle is a committed file and they are as that commit left them. */
-function findCommit(path: string): string | undefined {
-  const directory = dirname(resolve(path));
-  if (git(directory, "ls-files", "--error-unmatch", "--", resolve(path)) === undefined) return undefined;
-  if (git(directory, "status", "--porcelain", "--", ":/policies") !== "") return undefined;
-  const commit = git(directory, "log", "-1", "--format=%H", "--", ":/policies");
-  return commit !== undefined && commitForm.test(commit) ? commit : undefined;
 }
 
 type Manifest = z.infer<typeof manifestSchema>;
@@ -123,8 +83,8 @@ function findModule(files: ReadonlyMap<string, Uint8Array>, manifest: Manifest):
 }
 
 /** Throws `policy.bundle_invalid` with what is wrong; nothing is half loaded. */
-export async function loadBundle(from: BundleFiles): Promise<Bundle> {
-  const content = await readBounded(from.bundle);
+export function parseBundle(material: PolicyMaterial): Bundle {
+  const content = material.bundle;
   const files = readArchive(content);
   const manifest = readManifest(files);
   const wasm = findModule(files, manifest);
@@ -133,16 +93,15 @@ export async function loadBundle(from: BundleFiles): Promise<Bundle> {
   const metadata = manifest.metadata?.sallyport;
   let digest = manifest.revision && digestForm.test(manifest.revision) ? manifest.revision : sha256(content);
   let contentDigest = sha256(content);
-  if (from.data !== undefined) {
-    const text = new TextDecoder().decode(await readBounded(from.data));
-    const deployment = parseDeploymentData(text, from.data);
-    data = checkData(mergeData(data, deployment), from.data);
+  if (material.data !== undefined) {
+    const deployment = parseDeploymentData(material.data.text, material.data.name);
+    data = checkData(mergeData(data, deployment), material.data.name);
     const dataDigest = sha256(canonicalJson(deployment));
     digest = sha256(`${digest}\n${dataDigest}`);
     contentDigest = sha256(`${contentDigest}\n${dataDigest}`);
   }
   const stated = metadata?.commit;
-  const commit = stated !== undefined && commitForm.test(stated) ? stated : findCommit(from.bundle);
+  const commit = stated !== undefined && commitForm.test(stated) ? stated : material.commit;
   const paths = parseVisiblePaths(metadata?.input_paths, "command");
   return {
     wasm,
@@ -150,6 +109,11 @@ export async function loadBundle(from: BundleFiles): Promise<Bundle> {
     revision: Object.freeze({ digest, ...(commit !== undefined && { commit }) }),
     contentDigest,
     commandPaths: metadata?.nondeterministic === false ? paths : undefined,
-    source: from.bundle,
+    source: material.source,
   };
+}
+
+/** Throws `policy.bundle_invalid`. */
+export async function loadBundle(from: BundleFiles): Promise<Bundle> {
+  return parseBundle(await readMaterial(from));
 }

@@ -75,3 +75,20 @@ export function labelsOfTarget(data: PolicyData, targetName: string): ReadonlyMa
   const target = targets && Object.hasOwn(targets, targetName) ? targets[targetName] : undefined;
   return new Map(Object.entries(target?.labels ?? {}));
 }
+
+type Labels = ReadonlyMap<string, readonly string[]>;
+
+const labelTexts = new WeakMap<Labels, string>();
+
+function textOf(labels: Labels): string {
+  const known = labelTexts.get(labels);
+  if (known !== undefined) return known;
+  const text = JSON.stringify([...labels].sort(([a], [b]) => (a < b ? -1 : 1)));
+  labelTexts.set(labels, text);
+  return text;
+}
+
+/** Whether two policies label one target alike. */
+export function sameLabels(a: Labels, b: Labels): boolean {
+  return a === b || (a.size === b.size && textOf(a) === textOf(b));
+}

@@ -109,6 +109,17 @@ function entrypointIds(loaded: Loaded): EntrypointIds {
   return { session: id(entrypoints.session), command: id(entrypoints.command) };
 }
 
+/** Policies that differ in their data only share what was compiled. */
+const modules = new WeakMap<Uint8Array, WebAssembly.Module>();
+
+function compiled(wasm: Uint8Array): WebAssembly.Module {
+  const known = modules.get(wasm);
+  if (known !== undefined) return known;
+  const module = new WebAssembly.Module(new Uint8Array(wasm));
+  modules.set(wasm, module);
+  return module;
+}
+
 export class Engine {
   readonly #module: WebAssembly.Module;
   readonly #bundle: Bundle;
@@ -116,12 +127,16 @@ export class Engine {
   readonly #ids: EntrypointIds;
   #loaded: Loaded | undefined;
 
-  /** Throws `policy.bundle_invalid` where the module is not a policy with both entrypoints. */
-  constructor(bundle: Bundle, watch: EvaluationWatch = unwatched) {
+  /**
+   * Throws `policy.bundle_invalid` where the module is not a policy with both entrypoints.
+   *
+   * @param module of `bundle.wasm`, where it was compiled aside.
+   */
+  constructor(bundle: Bundle, watch: EvaluationWatch = unwatched, module?: WebAssembly.Module) {
     this.#bundle = bundle;
     this.#watch = watch;
     try {
-      this.#module = new WebAssembly.Module(new Uint8Array(bundle.wasm));
+      this.#module = module ?? compiled(bundle.wasm);
       this.#loaded = this.#instantiate();
       this.#ids = entrypointIds(this.#loaded);
     } catch (thrown) {

@@ -3,13 +3,15 @@
  * policy can see; the cache belongs to the policy object, so that another revision never reads it.
  */
 import { createHash } from "node:crypto";
+import { GatewayError } from "../errors.ts";
 import { limits } from "../limits.ts";
-import type { Bundle } from "./bundle.ts";
+import { type Bundle, parseBundle } from "./bundle.ts";
 import { labelsOfTarget, type PolicyData } from "./data.ts";
 import type { Decision, Revision } from "./decision.ts";
 import { DecisionCache } from "./decision-cache.ts";
 import { Engine, type EvaluationWatch, unwatched } from "./engine.ts";
 import type { CommandAnalysis, CommandPart, NowInput, SessionInput } from "./input.ts";
+import type { PolicyMaterial } from "./material.ts";
 import { describeValues, type VisiblePaths } from "./visible-paths.ts";
 
 export type SessionBase = Omit<SessionInput, "now">;
@@ -25,17 +27,46 @@ function digestText(text: string): string {
   return createHash("sha256").update(text).digest("base64");
 }
 
+async function compile(wasm: Uint8Array): Promise<WebAssembly.Module> {
+  try {
+    return await WebAssembly.compile(new Uint8Array(wasm));
+  } catch (cause) {
+    throw new GatewayError("policy.bundle_invalid", "policy bundle: its module is not WebAssembly", { cause });
+  }
+}
+
 export class Policy {
   readonly bundle: Bundle;
+  /** What it was built of, where it was built of bytes. */
+  readonly material: PolicyMaterial | undefined;
   readonly #engine: Engine;
   readonly #cache = new DecisionCache(limits.decisionCacheEntriesMax);
   readonly #analysisKeys = new WeakMap<CommandAnalysis, string>();
   readonly #labels = new Map<string, ReadonlyMap<string, string[]>>();
 
   /** Throws `policy.bundle_invalid`. */
-  constructor(bundle: Bundle, watch: EvaluationWatch = unwatched) {
+  constructor(
+    bundle: Bundle,
+    watch: EvaluationWatch = unwatched,
+    made: { readonly module?: WebAssembly.Module; readonly material?: PolicyMaterial } = {},
+  ) {
     this.bundle = bundle;
-    this.#engine = new Engine(bundle, watch);
+    this.material = made.material;
+    this.#engine = new Engine(bundle, watch, made.module);
+  }
+
+  /**
+   * Equal material gives an equal policy, in any thread. Whether it is signed and answers well was found out when the
+   * material was accepted (`trial.ts`). Throws `policy.bundle_invalid`.
+   *
+   * @param parsed of the material, where that was done aside.
+   */
+  static async from(
+    material: PolicyMaterial,
+    watch: EvaluationWatch = unwatched,
+    parsed: Bundle = parseBundle(material),
+  ): Promise<Policy> {
+    return new Policy(parsed, watch, { module: await compile(parsed.wasm), material });
   }
 
   get revision(): Revision {

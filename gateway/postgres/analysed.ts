@@ -26,6 +26,8 @@ export interface AnalysedStatement {
 
 export interface AnalysedCommand {
   readonly command: CommandAnalysis;
+  /** No statement of it uses or changes a name, a setting, a transaction or a copy: only its rows matter. */
+  readonly plain: boolean;
   readonly statements: readonly AnalysedStatement[];
   readonly error?: { readonly message: string; readonly position?: number };
 }
@@ -46,7 +48,13 @@ export interface SessionAnalyser {
   readonly changed: boolean;
   /** Names may be outdated for any reason: `changed`, another session, other labels, age. */
   readonly stale: boolean;
+  /** The policy in force has other labels than those that `analyse` works with. */
+  readonly labelsOutdated: boolean;
+  /** The policy's labels that `analyse` works with. */
+  readonly labels: ReadonlyMap<string, readonly string[]>;
   noteForwarded(statement: AnalysedStatement): void;
   /** @param inTransaction what is read may be older or newer than what others see: it stays this session's own */
   refresh(run: InternalQuery, inTransaction: boolean): Promise<void>;
+  /** Takes the labels of the policy in force for the names as they were read; asks nothing of the target. */
+  relabel(): Promise<void>;
 }

@@ -11,17 +11,18 @@ import {
   type RowDescription,
   type TransactionStatus,
 } from "./messages.ts";
-import { type Frame, PayloadReader } from "./reader.ts";
+import { type Frame, int32At, PayloadReader, uint16At } from "./reader.ts";
 
-const bare = new Map([
-  [backendType.EmptyQueryResponse, "EmptyQueryResponse"],
-  [backendType.ParseComplete, "ParseComplete"],
-  [backendType.BindComplete, "BindComplete"],
-  [backendType.CloseComplete, "CloseComplete"],
-  [backendType.NoData, "NoData"],
-  [backendType.PortalSuspended, "PortalSuspended"],
-  [backendType.CopyDone, "CopyDone"],
-] as const);
+/** Of messages without fields: nothing of them differs from one to the next. */
+const bare = Object.freeze({
+  EmptyQueryResponse: Object.freeze({ type: "EmptyQueryResponse" }),
+  ParseComplete: Object.freeze({ type: "ParseComplete" }),
+  BindComplete: Object.freeze({ type: "BindComplete" }),
+  CloseComplete: Object.freeze({ type: "CloseComplete" }),
+  NoData: Object.freeze({ type: "NoData" }),
+  PortalSuspended: Object.freeze({ type: "PortalSuspended" }),
+  CopyDone: Object.freeze({ type: "CopyDone" }),
+});
 const copyResponses = new Map([
   [backendType.CopyInResponse, "CopyInResponse"],
   [backendType.CopyOutResponse, "CopyOutResponse"],
@@ -40,38 +41,38 @@ export function decodeBackendMessage(frame: Frame): BackendMessage {
   }
 }
 
-function decode({ type, payload }: Frame): BackendMessage {
-  switch (type) {
+function decode(frame: Frame): BackendMessage {
+  switch (frame.type) {
     case backendType.DataRow:
-      return { type: "DataRow", fields: decodeDataRow(payload) };
+      return { type: "DataRow", fields: decodeDataRow(frame) };
     case backendType.RowDescription:
-      return decodeRowDescription(payload);
+      return decodeRowDescription(frame);
     case backendType.CommandComplete: {
-      const reader = new PayloadReader(payload, "CommandComplete");
+      const reader = new PayloadReader(frame, "CommandComplete");
       const tag = reader.string();
       reader.end();
       return { type: "CommandComplete", tag };
     }
     case backendType.ReadyForQuery: {
-      const reader = new PayloadReader(payload, "ReadyForQuery");
+      const reader = new PayloadReader(frame, "ReadyForQuery");
       const status = String.fromCharCode(reader.byte());
       if (status !== "I" && status !== "T" && status !== "E") reader.malformed("an unknown transaction status");
       reader.end();
       return { type: "ReadyForQuery", status: status as TransactionStatus };
     }
     case backendType.ErrorResponse:
-      return { type: "ErrorResponse", fields: decodeNoticeFields(payload, "ErrorResponse") };
+      return { type: "ErrorResponse", fields: decodeNoticeFields(frame, "ErrorResponse") };
     case backendType.NoticeResponse:
-      return { type: "NoticeResponse", fields: decodeNoticeFields(payload, "NoticeResponse") };
+      return { type: "NoticeResponse", fields: decodeNoticeFields(frame, "NoticeResponse") };
     case backendType.ParameterStatus: {
-      const reader = new PayloadReader(payload, "ParameterStatus");
+      const reader = new PayloadReader(frame, "ParameterStatus");
       const name = reader.string();
       const value = reader.string();
       reader.end();
       return { type: "ParameterStatus", name, value };
     }
     case backendType.ParameterDescription: {
-      const reader = new PayloadReader(payload, "ParameterDescription");
+      const reader = new PayloadReader(frame, "ParameterDescription");
       const count = reader.uint16();
       const typeOids: number[] = [];
       for (let index = 0; index < count; index++) typeOids.push(reader.uint32());
@@ -79,17 +80,17 @@ function decode({ type, payload }: Frame): BackendMessage {
       return { type: "ParameterDescription", typeOids };
     }
     case backendType.CopyData:
-      return { type: "CopyData", data: payload };
+      return { type: "CopyData", data: frame.payload };
     case backendType.Authentication:
-      return decodeAuthentication(payload);
+      return decodeAuthentication(frame);
     case backendType.BackendKeyData: {
-      const reader = new PayloadReader(payload, "BackendKeyData");
+      const reader = new PayloadReader(frame, "BackendKeyData");
       const processId = reader.int32();
       if (reader.remaining < 4 || reader.remaining > 256) reader.malformed(`a key of ${reader.remaining} bytes`);
       return { type: "BackendKeyData", processId, secretKey: reader.rest() };
     }
     case backendType.NotificationResponse: {
-      const reader = new PayloadReader(payload, "NotificationResponse");
+      const reader = new PayloadReader(frame, "NotificationResponse");
       const processId = reader.int32();
       const channel = reader.string();
       const text = reader.string();
@@ -97,7 +98,7 @@ function decode({ type, payload }: Frame): BackendMessage {
       return { type: "NotificationResponse", processId, channel, payload: text };
     }
     case backendType.NegotiateProtocolVersion: {
-      const reader = new PayloadReader(payload, "NegotiateProtocolVersion");
+      const reader = new PayloadReader(frame, "NegotiateProtocolVersion");
       const minor = reader.int32() & 0xffff;
       const count = reader.int32();
       const unrecognized: string[] = [];
@@ -106,27 +107,41 @@ function decode({ type, payload }: Frame): BackendMessage {
       return { type: "NegotiateProtocolVersion", minor, unrecognized };
     }
     case backendType.FunctionCallResponse: {
-      const reader = new PayloadReader(payload, "FunctionCallResponse");
+      const reader = new PayloadReader(frame, "FunctionCallResponse");
       const result = reader.value();
       reader.end();
       return { type: "FunctionCallResponse", result };
     }
+    case backendType.EmptyQueryResponse:
+      return decodeBare(frame, bare.EmptyQueryResponse);
+    case backendType.ParseComplete:
+      return decodeBare(frame, bare.ParseComplete);
+    case backendType.BindComplete:
+      return decodeBare(frame, bare.BindComplete);
+    case backendType.CloseComplete:
+      return decodeBare(frame, bare.CloseComplete);
+    case backendType.NoData:
+      return decodeBare(frame, bare.NoData);
+    case backendType.PortalSuspended:
+      return decodeBare(frame, bare.PortalSuspended);
+    case backendType.CopyDone:
+      return decodeBare(frame, bare.CopyDone);
     default: {
-      const copyType = copyResponses.get(type as never);
-      if (copyType !== undefined) return decodeCopyResponse(payload, copyType);
-      const bareType = bare.get(type as never);
-      if (bareType === undefined) {
-        throw new GatewayError("protocol.malformed", `invalid backend message type ${type}`);
-      }
-      new PayloadReader(payload, bareType).end();
-      return { type: bareType };
+      const copyType = copyResponses.get(frame.type as never);
+      if (copyType !== undefined) return decodeCopyResponse(frame, copyType);
+      throw new GatewayError("protocol.malformed", `invalid backend message type ${frame.type}`);
     }
   }
 }
 
+function decodeBare<Message extends { readonly type: string }>(frame: Frame, message: Message): Message {
+  if (frame.payloadBytes > 0) new PayloadReader(frame, message.type).end();
+  return message;
+}
+
 /** Int16 n | n * (String name, Int32 table, Int16 attnum, Int32 type, Int16 size, Int32 modifier, Int16 format) */
-function decodeRowDescription(payload: Buffer): RowDescription {
-  const reader = new PayloadReader(payload, "RowDescription");
+export function decodeRowDescription(frame: Frame): RowDescription {
+  const reader = new PayloadReader(frame, "RowDescription");
   const count = reader.uint16();
   if (count > limits.columnsMax) reader.tooMany("columns", count, limits.columnsMax);
   const fields: FieldDescription[] = [];
@@ -149,37 +164,37 @@ function decodeRowDescription(payload: Buffer): RowDescription {
  * Int16 n | n * (Int32 length, or -1 for NULL | bytes). The fields are views.
  * @throws GatewayError protocol.malformed (`decodeBackendMessage` turns it into upstream.protocol)
  */
-export function decodeDataRow(payload: Buffer): (Buffer | null)[] {
+export function decodeDataRow(frame: Frame): (Buffer | null)[] {
   const fields: (Buffer | null)[] = [];
-  forEachField(payload, (start, end) => {
-    fields.push(start < 0 ? null : payload.subarray(start, end));
+  forEachField(frame, (start, end) => {
+    fields.push(start < 0 ? null : frame.bytes.subarray(start, end));
   });
   return fields;
 }
 
 /**
- * Calls back with each field's offsets in `payload`, start -1 for NULL, without making a view of it.
+ * Calls back with where each field lies in `frame.bytes`, start -1 for NULL, without making a view of it.
  * @returns the number of fields
  */
-export function forEachField(payload: Buffer, visit: (start: number, end: number, index: number) => void): number {
-  const size = payload.length;
-  if (size < 2) return rowMalformed();
-  const count = payload.readUInt16BE(0);
+export function forEachField(frame: Frame, visit: (start: number, end: number, index: number) => void): number {
+  const { bytes, start, end } = frame;
+  if (end - start < 2) return rowMalformed();
+  const count = uint16At(bytes, start);
   if (count > limits.columnsMax) return rowMalformed();
-  let at = 2;
+  let at = start + 2;
   for (let index = 0; index < count; index++) {
-    if (at + 4 > size) return rowMalformed();
-    const length = payload.readInt32BE(at);
+    if (at + 4 > end) return rowMalformed();
+    const length = int32At(bytes, at);
     at += 4;
     if (length === -1) {
       visit(-1, -1, index);
       continue;
     }
-    if (length < 0 || length > size - at) return rowMalformed();
+    if (length < 0 || length > end - at) return rowMalformed();
     visit(at, at + length, index);
     at += length;
   }
-  if (at !== size) return rowMalformed();
+  if (at !== end) return rowMalformed();
   return count;
 }
 
@@ -188,8 +203,8 @@ function rowMalformed(): never {
 }
 
 /** Int8 format | formats of the columns */
-function decodeCopyResponse(payload: Buffer, type: CopyResponse["type"]): CopyResponse {
-  const reader = new PayloadReader(payload, type);
+function decodeCopyResponse(frame: Frame, type: CopyResponse["type"]): CopyResponse {
+  const reader = new PayloadReader(frame, type);
   const format = reader.byte();
   if (format !== 0 && format !== 1) reader.malformed(`format ${format}`);
   const columnFormats = reader.formats(limits.columnsMax);
@@ -201,8 +216,8 @@ function decodeCopyResponse(payload: Buffer, type: CopyResponse["type"]): CopyRe
  * n * (Int8 letter | String) | Int8 0. Text longer than `limits.errorFieldBytesMax` is cut; before the session's
  * encoding is set a server may write in another one, so bytes that are not UTF-8 become U+FFFD.
  */
-function decodeNoticeFields(payload: Buffer, message: string): NoticeFields {
-  const reader = new PayloadReader(payload, message);
+function decodeNoticeFields(frame: Frame, message: string): NoticeFields {
+  const reader = new PayloadReader(frame, message);
   const fields: Record<string, string> = {};
   for (let letter = reader.byte(); letter !== 0; letter = reader.byte()) {
     if (letter < 0x41 || letter > 0x7a) reader.malformed(`field type ${letter}`);
@@ -214,8 +229,8 @@ function decodeNoticeFields(payload: Buffer, message: string): NoticeFields {
 }
 
 /** Int32 kind | what belongs to it */
-function decodeAuthentication(payload: Buffer): Authentication {
-  const reader = new PayloadReader(payload, "Authentication");
+function decodeAuthentication(frame: Frame): Authentication {
+  const reader = new PayloadReader(frame, "Authentication");
   const code = reader.int32();
   switch (code) {
     case 0:

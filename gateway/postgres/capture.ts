@@ -6,12 +6,31 @@ import type { CryptoHasher } from "bun";
 import type { RecordedColumn, RecordedEvent } from "../recording/events.ts";
 import { forEachField } from "./backend-decoder.ts";
 import type { FieldDescription } from "./messages.ts";
+import type { Frame } from "./reader.ts";
 
 const rowsPerEvent = 500;
 
 /** A value as recordings spell it: text as it is, binary (and what is not UTF-8) as \x hex. */
 export function recordedValue(value: Buffer, format: 0 | 1): string {
   return format === 1 ? `\\x${value.toString("hex")}` : value.toString("utf8");
+}
+
+/** @param masks the kind of mask of each column that has one */
+export function recordedColumns(
+  fields: readonly FieldDescription[],
+  masks: readonly (string | undefined)[],
+): RecordedColumn[] {
+  return fields.map((field, index) => {
+    const mask = masks[index];
+    return {
+      name: field.name,
+      table: field.tableOid,
+      attnum: field.attnum,
+      type: field.typeOid,
+      format: field.format,
+      ...(mask !== undefined && { mask }),
+    };
+  });
 }
 
 /** Budget of one command, shared by its results. */
@@ -27,7 +46,7 @@ export class ResultCapture {
   readonly #budget: CaptureBudget;
   readonly #record: (event: RecordedEvent) => void;
   #columns: readonly RecordedColumn[] | undefined;
-  #formats: readonly (0 | 1)[] = [];
+  #fields: readonly FieldDescription[] = [];
   #pending: (readonly (string | null)[])[] = [];
   #copy: Buffer[] = [];
   #copyDirection: "in" | "out" = "out";
@@ -43,33 +62,27 @@ export class ResultCapture {
     this.#record = record;
   }
 
-  describe(fields: readonly FieldDescription[], masks: readonly (string | undefined)[]): void {
-    this.#formats = fields.map((field) => field.format);
-    this.#columns = fields.map((field, index) => {
-      const mask = masks[index];
-      return {
-        name: field.name,
-        table: field.tableOid,
-        attnum: field.attnum,
-        type: field.typeOid,
-        format: field.format,
-        ...(mask !== undefined && { mask }),
-      };
-    });
+  /** @param columns of the same fields, as `recordedColumns` gives them */
+  describe(fields: readonly FieldDescription[], columns: readonly RecordedColumn[]): void {
+    this.#fields = fields;
+    this.#columns = columns;
   }
 
-  /** @param payload of a DataRow as the caller gets it. */
-  row(payload: Buffer): void {
+  /** @param row a DataRow as the caller gets it. */
+  row(row: Frame): void {
+    const size = row.payloadBytes;
     this.#rows += 1;
-    this.#bytes += payload.length;
-    if (this.#hasher !== undefined || payload.length > this.#budget.bytesLeft) {
-      this.#beyond(payload);
+    this.#bytes += size;
+    if (this.#hasher !== undefined || size > this.#budget.bytesLeft) {
+      this.#beyond(row.payload);
       return;
     }
-    this.#budget.bytesLeft -= payload.length;
+    this.#budget.bytesLeft -= size;
     const values: (string | null)[] = [];
-    forEachField(payload, (start, end, index) => {
-      values.push(start < 0 ? null : recordedValue(payload.subarray(start, end), this.#formats[index] ?? 0));
+    forEachField(row, (start, end, index) => {
+      if (start < 0) values.push(null);
+      else if (this.#fields[index]?.format === 1) values.push(`\\x${row.bytes.toString("hex", start, end)}`);
+      else values.push(row.bytes.toString("utf8", start, end));
     });
     this.#pending.push(values);
     if (this.#pending.length >= rowsPerEvent) this.#flushRows();
@@ -99,7 +112,7 @@ export class ResultCapture {
     this.#record({
       type: "rows",
       command: this.#command,
-      ...(this.#columns && { columns: this.#columns }),
+      columns: this.#columns,
       rows: this.#pending,
     });
     this.#columns = undefined;
@@ -122,14 +135,12 @@ export class ResultCapture {
       tag,
       rows: this.#rows,
       bytes: this.#bytes,
-      ...(this.#hasher && {
-        unrecorded: {
-          rows: this.#beyondRows,
-          bytes: this.#beyondBytes,
-          digest: `sha256:${this.#hasher.digest("hex")}`,
-        },
-      }),
-      ...(error && { error }),
+      unrecorded: this.#hasher && {
+        rows: this.#beyondRows,
+        bytes: this.#beyondBytes,
+        digest: `sha256:${this.#hasher.digest("hex")}`,
+      },
+      error,
     });
   }
 }

@@ -5,6 +5,7 @@
  */
 import type { PostgresTarget } from "../config.ts";
 import { limits } from "../limits.ts";
+import { sameLabels } from "../policy/data.ts";
 import type { PolicyRevision, PolicySource } from "../session/dependencies.ts";
 import type { LabelBinding } from "../store/queries.ts";
 import type { AnalysedStatement, InternalQuery, SessionAnalyser } from "./analysed.ts";
@@ -67,6 +68,7 @@ class CatalogAnalyser implements SessionAnalyser {
   #epoch = -1;
   #readAt = 0;
   #policy: PolicyRevision | undefined;
+  #labels: ReadonlyMap<string, readonly string[]> = new Map();
   #ownChange = false;
   /** Something the end of a transaction may undo was forwarded: SET LOCAL, or anything in one that fails. */
   #undoable = false;
@@ -92,6 +94,14 @@ class CatalogAnalyser implements SessionAnalyser {
       this.#policy !== this.#parts.policies.current() ||
       Date.now() - this.#readAt > limits.catalogRefreshMs
     );
+  }
+
+  get labels(): ReadonlyMap<string, readonly string[]> {
+    return this.#labels;
+  }
+
+  get labelsOutdated(): boolean {
+    return !sameLabels(this.#labels, this.#parts.policies.current().labelsOf(this.#parts.target));
   }
 
   analyse(text: string) {
@@ -148,7 +158,24 @@ class CatalogAnalyser implements SessionAnalyser {
     this.#ownChange = false;
     this.#epoch = epoch;
     this.#policy = policy;
+    this.#labels = policy.labelsOf(this.#parts.target);
     this.#readAt = now;
+  }
+
+  async relabel(): Promise<void> {
+    const { policies, target } = this.#parts;
+    const wanted = policies.current().labelsOf(target);
+    const { labels } = bindLabels(this.context.catalog, wanted, await this.#bindings());
+    this.#labels = wanted;
+    this.#context = { ...this.context, labels };
+    this.#cache = new AnalysisCache();
+  }
+
+  /** Where labelled names were when they were last looked up: a label follows its column through a rename. */
+  async #bindings(): Promise<Map<string, { oid: number; attnum: number }>> {
+    const { store, target, database } = this.#parts;
+    const rows = await store.labelBindings(target, database);
+    return new Map(rows.map((row) => [row.name, { oid: row.oid, attnum: row.attnum }]));
   }
 
   async #load(run: InternalQuery, policy: PolicyRevision, epoch: number, inTransaction: boolean): Promise<NameContext> {
@@ -162,9 +189,7 @@ class CatalogAnalyser implements SessionAnalyser {
       if (!isOwn) shared.loaded = { ...known, epoch, at: Date.now() };
       return known.context;
     }
-    const previous = new Map(
-      (await store.labelBindings(target, database)).map((row) => [row.name, { oid: row.oid, attnum: row.attnum }]),
-    );
+    const previous = await this.#bindings();
     const { labels, bindings } = bindLabels(catalog, policy.labelsOf(target), previous);
     const rows = [...bindings].map(([name, { oid, attnum }]) => ({ name, oid, attnum }));
     const changed =

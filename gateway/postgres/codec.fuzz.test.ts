@@ -7,7 +7,7 @@ import { encodeBackendMessage } from "./backend-encoder.ts";
 import { decodeFrontendMessage } from "./frontend-decoder.ts";
 import { encodeFrontendMessage } from "./frontend-encoder.ts";
 import { backendType, type FrontendMessage, frontendType } from "./messages.ts";
-import { type Frame, FrameReader } from "./reader.ts";
+import { Frame, FrameReader } from "./reader.ts";
 import { decodeStartupPacket, readStartupMessage } from "./startup.ts";
 import { MessageWriter } from "./writer.ts";
 
@@ -36,7 +36,7 @@ test("whatever a client's bytes decode to encodes to the same meaning", () => {
   const types = fc.constantFrom(...Object.values(frontendType), 0, 255);
   fc.assert(
     fc.property(types, bytes, (type, payload) => {
-      const message = attempt(() => decodeFrontendMessage({ type, payload }));
+      const message = attempt(() => decodeFrontendMessage(new Frame(type, payload)));
       if (!message) return;
       expect(decodeFrontendMessage(only(encodeFrontendMessage(new MessageWriter(), message).take()))).toEqual(message);
     }),
@@ -48,7 +48,7 @@ test("whatever a target's bytes decode to encodes to the same meaning", () => {
   const types = fc.constantFrom(...Object.values(backendType), 0, 255);
   fc.assert(
     fc.property(types, bytes, (type, payload) => {
-      const message = attempt(() => decodeBackendMessage({ type, payload }));
+      const message = attempt(() => decodeBackendMessage(new Frame(type, payload)));
       if (!message || message.type === "AuthenticationUnsupported") return;
       expect(decodeBackendMessage(only(encodeBackendMessage(new MessageWriter(), message).take()))).toEqual(message);
     }),
@@ -61,7 +61,7 @@ test("a startup packet of any bytes is read or refused", () => {
   fc.assert(
     fc.property(codes, bytes, (code, rest) => {
       const payload = Buffer.concat([Buffer.from(code, "hex"), rest]);
-      const packet = attempt(() => decodeStartupPacket({ type: 0, payload }));
+      const packet = attempt(() => decodeStartupPacket(new Frame(0, payload)));
       if (packet?.type === "StartupMessage") attempt(() => readStartupMessage(packet));
     }),
     runs,

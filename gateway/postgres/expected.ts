@@ -1,10 +1,13 @@
 /** What the target still owes an answer to, in order: one entry a forwarded message. */
+import type { AnalysedCommand } from "./analysed.ts";
 import type { NoticeFields } from "./messages.ts";
 import type { Proposal } from "./registry.ts";
 import type { Run } from "./run.ts";
 
 export interface PreparedEntry {
   readonly text: string;
+  /** What `text` was analysed as last, and under which names: every Bind asks. */
+  analysed?: { readonly context: object; readonly command: AnalysedCommand };
 }
 export interface PortalEntry {
   run: Run;
@@ -28,7 +31,8 @@ export type Expected =
   | { readonly kind: "parse"; readonly change: NameChange }
   | { readonly kind: "bind"; readonly change: NameChange }
   | { readonly kind: "describeStatement" }
-  | { readonly kind: "describePortal"; readonly run: Run; readonly internal: boolean }
+  /** The gateway asks at each Bind; `asked` says that the client did, too, and one answer serves both. */
+  | { readonly kind: "describePortal"; readonly run: Run; asked: boolean }
   | { readonly kind: "execute"; readonly run: Run; readonly change: NameChange | undefined }
   | { readonly kind: "close"; readonly change: NameChange }
   | { readonly kind: "copyEnd" }

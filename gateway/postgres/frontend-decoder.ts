@@ -18,20 +18,19 @@ import { type Frame, PayloadReader } from "./reader.ts";
  * below, since their meaning depends on what was asked. @throws GatewayError protocol.malformed, protocol.too_large
  */
 export function decodeFrontendMessage(frame: Frame): FrontendMessage {
-  const { type, payload } = frame;
-  switch (type) {
+  switch (frame.type) {
     case frontendType.Query: {
-      const reader = new PayloadReader(payload, "Query");
+      const reader = new PayloadReader(frame, "Query");
       const query = reader.string();
       reader.end();
       return { type: "Query", query };
     }
     case frontendType.Parse:
-      return decodeParse(payload);
+      return decodeParse(frame);
     case frontendType.Bind:
-      return decodeBind(payload);
+      return decodeBind(frame);
     case frontendType.Execute: {
-      const reader = new PayloadReader(payload, "Execute");
+      const reader = new PayloadReader(frame, "Execute");
       const portal = reader.string();
       const rowsMax = reader.int32();
       reader.end();
@@ -39,52 +38,60 @@ export function decodeFrontendMessage(frame: Frame): FrontendMessage {
       return { type: "Execute", portal, rowsMax: Math.max(0, rowsMax) };
     }
     case frontendType.Describe:
-      return { type: "Describe", ...decodeNamed(payload, "Describe") };
+      return decodeNamed(frame, "Describe");
     case frontendType.Close:
-      return { type: "Close", ...decodeNamed(payload, "Close") };
+      return decodeNamed(frame, "Close");
     case frontendType.Sync:
-      return decodeEmpty(payload, "Sync");
+      return decodeEmpty(frame, sync);
     case frontendType.Flush:
-      return decodeEmpty(payload, "Flush");
+      return decodeEmpty(frame, flush);
     case frontendType.Terminate:
-      return decodeEmpty(payload, "Terminate");
+      return decodeEmpty(frame, terminate);
     case frontendType.CopyDone:
-      return decodeEmpty(payload, "CopyDone");
+      return decodeEmpty(frame, copyDone);
     case frontendType.CopyData:
-      return { type: "CopyData", data: payload };
+      return { type: "CopyData", data: frame.payload };
     case frontendType.CopyFail: {
-      const reader = new PayloadReader(payload, "CopyFail");
+      const reader = new PayloadReader(frame, "CopyFail");
       const message = reader.string();
       reader.end();
       return { type: "CopyFail", message };
     }
     case frontendType.FunctionCall:
-      return decodeFunctionCall(payload);
+      return decodeFunctionCall(frame);
     case frontendType.PasswordMessage:
       throw new GatewayError("protocol.malformed", "a password message outside of authentication");
     default:
-      throw new GatewayError("protocol.malformed", `invalid frontend message type ${type}`);
+      throw new GatewayError("protocol.malformed", `invalid frontend message type ${frame.type}`);
   }
 }
 
-function decodeEmpty<Type extends "Sync" | "Flush" | "Terminate" | "CopyDone">(payload: Buffer, type: Type) {
-  new PayloadReader(payload, type).end();
-  return { type };
+const sync = Object.freeze({ type: "Sync" });
+const flush = Object.freeze({ type: "Flush" });
+const terminate = Object.freeze({ type: "Terminate" });
+const copyDone = Object.freeze({ type: "CopyDone" });
+
+function decodeEmpty<Message extends { readonly type: string }>(frame: Frame, message: Message): Message {
+  if (frame.payloadBytes > 0) new PayloadReader(frame, message.type).end();
+  return message;
 }
 
 /** Int8 'S' or 'P' | String name */
-function decodeNamed(payload: Buffer, message: string): { kind: "statement" | "portal"; name: string } {
-  const reader = new PayloadReader(payload, message);
+function decodeNamed<Type extends "Describe" | "Close">(
+  frame: Frame,
+  type: Type,
+): { type: Type; kind: "statement" | "portal"; name: string } {
+  const reader = new PayloadReader(frame, type);
   const kind = reader.byte();
   if (kind !== 0x53 && kind !== 0x50) reader.malformed(`subtype ${kind}`);
   const name = reader.string();
   reader.end();
-  return { kind: kind === 0x53 ? "statement" : "portal", name };
+  return { type, kind: kind === 0x53 ? "statement" : "portal", name };
 }
 
 /** String statement | String query | Int16 n | n * Int32 type OID */
-function decodeParse(payload: Buffer): Parse {
-  const reader = new PayloadReader(payload, "Parse");
+function decodeParse(frame: Frame): Parse {
+  const reader = new PayloadReader(frame, "Parse");
   const statement = reader.string();
   const query = reader.string();
   const count = reader.uint16();
@@ -96,8 +103,8 @@ function decodeParse(payload: Buffer): Parse {
 }
 
 /** String portal | String statement | formats | Int16 n | n * (Int32 length | bytes) | formats */
-function decodeBind(payload: Buffer): Bind {
-  const reader = new PayloadReader(payload, "Bind");
+function decodeBind(frame: Frame): Bind {
+  const reader = new PayloadReader(frame, "Bind");
   const portal = reader.string();
   const statement = reader.string();
   const parameterFormats = reader.formats(limits.parametersMax);
@@ -108,8 +115,8 @@ function decodeBind(payload: Buffer): Bind {
 }
 
 /** Int32 OID | formats | Int16 n | n * (Int32 length | bytes) | Int16 format */
-function decodeFunctionCall(payload: Buffer): FunctionCall {
-  const reader = new PayloadReader(payload, "FunctionCall");
+function decodeFunctionCall(frame: Frame): FunctionCall {
+  const reader = new PayloadReader(frame, "FunctionCall");
   const functionOid = reader.uint32();
   const argumentFormats = reader.formats(limits.parametersMax);
   const values = decodeValues(reader, argumentFormats.length);
@@ -154,11 +161,8 @@ function authenticationReader(frame: Frame, message: string): PayloadReader {
   }
   // Base64url tokens and a little around them: a larger one is not an answer to anything we asked.
   const max = limits.tokenBytesMax + 1_024;
-  if (frame.payload.length > max) {
-    throw new GatewayError(
-      "protocol.malformed",
-      `${message} of ${frame.payload.length} bytes, at most ${max} accepted`,
-    );
+  if (frame.payloadBytes > max) {
+    throw new GatewayError("protocol.malformed", `${message} of ${frame.payloadBytes} bytes, at most ${max} accepted`);
   }
-  return new PayloadReader(frame.payload, message);
+  return new PayloadReader(frame, message);
 }

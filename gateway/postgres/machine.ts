@@ -26,6 +26,13 @@ const refusedStatement = "sallyport: refused by policy";
 
 const noChanges: ReadonlyMap<number, NameChange> = new Map();
 
+/** A command as it is judged: what its names stand for put in their place. */
+interface Resolved extends Pick<AnalysedCommand, "statements" | "plain"> {
+  readonly analysis: CommandAnalysis;
+  /** The texts of those names; "" where it has none. */
+  readonly standsFor: string;
+}
+
 export interface MachinePorts {
   /** Bytes for the target, once what was recorded may be acted upon. */
   forward(bytes: Buffer): void;
@@ -80,6 +87,7 @@ export class Machine {
 
   /** An answer settled something: whoever waits for the target looks again. */
   answered(): void {
+    if (this.#settled.length === 0) return;
     for (const wake of this.#settled.splice(0)) wake();
   }
 
@@ -147,23 +155,19 @@ export class Machine {
     if (resolved === "unsettled") return this.#settle().then(() => this.#judgedQuery(message));
     return then(this.#authorise(message.query, resolved.analysis, [], "query"), (ruling) => {
       if (ruling.kind === "denied") return this.#refuse(ruling, analysed, true);
-      if (this.#refuseSetting(ruling.permit, resolved.statements, true)) return;
-      this.#takeContext(resolved.statements);
-      const run = new Run(ruling.permit, resolved.statements, this.#options);
-      this.expected.push({ kind: "query", run, changes: this.#nameChanges(resolved.statements, run) });
-      this.#noteForwarded(resolved.statements);
+      if (this.#refuseSetting(ruling.permit, resolved, true)) return;
+      const run = new Run(ruling.permit, resolved, this.#options);
+      this.expected.push({ kind: "query", run, changes: this.#takeEffects(run) });
       this.#send(message);
       return this.flush();
     });
   }
 
   /** EXECUTE and FETCH are judged as what their names stand for. */
-  #resolve(
-    analysed: AnalysedCommand,
-    text: string,
-  ): { analysis: CommandAnalysis; statements: readonly AnalysedStatement[]; standsFor: string } | "unsettled" {
-    if (!analysed.statements.some((statement) => statement.execute || statement.fetch)) {
-      return { analysis: analysed.command, statements: analysed.statements, standsFor: "" };
+  #resolve(analysed: AnalysedCommand, text: string): Resolved | "unsettled" {
+    const { plain } = analysed;
+    if (plain || !analysed.statements.some((statement) => statement.execute || statement.fetch)) {
+      return { analysis: analysed.command, statements: analysed.statements, plain, standsFor: "" };
     }
     const made = new Map<string, string>();
     const statements: AnalysedStatement[] = [];
@@ -195,7 +199,7 @@ export class Machine {
     const standsFor = JSON.stringify(bodies);
     const key = `${text}\u0000${standsFor}`;
     const known = this.#combined.get(key);
-    if (known?.context === this.#analyser.context) return { analysis: known.analysis, statements, standsFor };
+    if (known?.context === this.#analyser.context) return { analysis: known.analysis, statements, plain, standsFor };
     const analysis: CommandAnalysis = Object.freeze({
       kind: "sql",
       fingerprint: fingerprints.length === 1 ? analysed.command.fingerprint : combine(fingerprints),
@@ -205,7 +209,7 @@ export class Machine {
     });
     if (this.#combined.size >= 1_000) this.#combined.clear();
     this.#combined.set(key, { context: this.#analyser.context, analysis });
-    return { analysis, statements, standsFor };
+    return { analysis, statements, plain, standsFor };
   }
 
   /** The statement that EXECUTE or FETCH stands for. @param made PREPAREd earlier in the same text */
@@ -221,7 +225,24 @@ export class Machine {
     return lookup.kind === "found" ? lookup.value.statement : lookup.kind === "absent" ? undefined : "unsettled";
   }
 
+  #analysisOf(entry: PreparedEntry): AnalysedCommand {
+    const { context } = this.#analyser;
+    if (entry.analysed?.context === context) return entry.analysed.command;
+    const command = this.#analyser.analyse(entry.text);
+    entry.analysed = { context, command };
+    return command;
+  }
+
   readonly #combined = new Map<string, { context: object; analysis: CommandAnalysis }>();
+
+  /** A command is about to be forwarded: what it does to the session. @returns its changes of names, by statement */
+  #takeEffects(run: Run): ReadonlyMap<number, NameChange> {
+    if (run.plain) return noChanges;
+    this.#takeContext(run.statements);
+    const changes = this.#nameChanges(run.statements, run);
+    for (const statement of run.statements) this.#analyser.noteForwarded(statement);
+    return changes;
+  }
 
   /** What names will mean once each statement of a simple query has succeeded. */
   #nameChanges(statements: readonly AnalysedStatement[], run: Run): ReadonlyMap<number, NameChange> {
@@ -302,7 +323,7 @@ export class Machine {
       const format = formats.length === 0 ? 0 : formats.length === 1 ? formats[0] : formats[index];
       return value === null ? null : recordedValue(value, format ?? 0);
     });
-    const analysed = this.#analyser.analyse(entry.text);
+    const analysed = this.#analysisOf(entry);
     const resolved = this.#resolve(analysed, entry.text);
     if (resolved === "unsettled") return this.#settle().then(() => this.#bind(message));
     const authorised = this.#authorise(entry.text, resolved.analysis, params, "bind");
@@ -310,8 +331,8 @@ export class Machine {
     const bind = authorised instanceof Promise ? detached(message) : message;
     return then(authorised, (ruling) => {
       if (ruling.kind === "denied") return this.#refuse(ruling, analysed, false);
-      if (this.#refuseSetting(ruling.permit, resolved.statements, false)) return;
-      const run = new Run(ruling.permit, resolved.statements, this.#options);
+      if (this.#refuseSetting(ruling.permit, resolved, false)) return;
+      const run = new Run(ruling.permit, resolved, this.#options);
       const { standsFor } = resolved;
       const { context } = this.#analyser;
       const portal: PortalEntry = { run, statement: entry, params, standsFor, context, hold: false };
@@ -320,7 +341,7 @@ export class Machine {
       this.#send(bind);
       // Rows are masked by what the portal itself will send, asked of the target and not of the client.
       this.#send({ type: "Describe", kind: "portal", name: message.portal });
-      this.expected.push({ kind: "describePortal", run, internal: true });
+      this.expected.push({ kind: "describePortal", run, asked: false });
     });
   }
 
@@ -333,16 +354,12 @@ export class Machine {
     const portal = lookup.value;
     const { run } = portal;
     const forward = () => {
-      this.#takeContext(portal.run.statements);
-      const [statement] = portal.run.statements;
-      const changes = this.#nameChanges(portal.run.statements, portal.run);
-      this.expected.push({ kind: "execute", run: portal.run, change: changes.get(0) });
-      if (statement) this.#noteForwarded([statement]);
+      this.expected.push({ kind: "execute", run: portal.run, change: this.#takeEffects(portal.run).get(0) });
       this.#send(message);
     };
     const isAsJudged = this.session.policy === run.permit.policy && portal.context === this.#analyser.context;
     if (isAsJudged && portal.standsFor === "") return forward();
-    const analysed = this.#analyser.analyse(portal.statement.text);
+    const analysed = this.#analysisOf(portal.statement);
     const resolved = this.#resolve(analysed, portal.statement.text);
     if (resolved === "unsettled") return this.#settle().then(() => this.#execute(message));
     if (isAsJudged && portal.standsFor === resolved.standsFor) return forward();
@@ -350,11 +367,11 @@ export class Machine {
     return then(this.#authorise(portal.statement.text, resolved.analysis, portal.params, "execute"), (ruling) => {
       if (ruling.kind === "denied") return this.#refuse(ruling, analysed, false);
       run.finish("skipped");
-      portal.run = new Run(ruling.permit, resolved.statements, this.#options);
+      portal.run = new Run(ruling.permit, resolved, this.#options);
       portal.context = this.#analyser.context;
       portal.standsFor = resolved.standsFor;
       this.#send({ type: "Describe", kind: "portal", name: message.portal });
-      this.expected.push({ kind: "describePortal", run: portal.run, internal: true });
+      this.expected.push({ kind: "describePortal", run: portal.run, asked: false });
       return forward();
     });
   }
@@ -368,7 +385,14 @@ export class Machine {
       if (lookup.kind === "unsettled") return this.#settle().then(() => this.#describe(message));
       if (lookup.kind === "absent")
         return this.#refuseWith(nativeError("34000", `portal "${message.name}" does not exist`));
-      this.expected.push({ kind: "describePortal", run: lookup.value.run, internal: false });
+      const { run } = lookup.value;
+      const last = this.expected.at(-1);
+      // The gateway's own question right before it is the same one: its answer goes to the client as well.
+      if (last?.kind === "describePortal" && last.run === run && !last.asked) {
+        last.asked = true;
+        return;
+      }
+      this.expected.push({ kind: "describePortal", run, asked: true });
     }
     this.#send(message);
   }
@@ -414,7 +438,7 @@ export class Machine {
   ): Ruling | Promise<Ruling> {
     let controller: AbortController | undefined;
     const ruling = this.session.authorise(
-      { text, analysis, params, via },
+      { text, analysis, labels: this.#analyser.labels, params, via },
       {
         notify: (notice) => this.#ports.notice(holdFields(notice)),
         // Few commands are held: who is not needs none.
@@ -442,8 +466,8 @@ export class Machine {
   }
 
   /** Whatever policy says: the session could not go on after such a setting. */
-  #refuseSetting(permit: Permit, statements: readonly AnalysedStatement[], simple: boolean): boolean {
-    const fields = refusedSetting(statements);
+  #refuseSetting(permit: Permit, { plain, statements }: Resolved, simple: boolean): boolean {
+    const fields = plain ? undefined : refusedSetting(statements);
     if (fields === undefined) return false;
     this.session.finish(permit, "error", fields.C);
     this.#refuseWith(fields, simple);
@@ -472,13 +496,10 @@ export class Machine {
     }
   }
 
-  #noteForwarded(statements: readonly AnalysedStatement[]): void {
-    for (const statement of statements) this.#analyser.noteForwarded(statement);
-  }
-
-  /** Inside a batch only what the session itself changed counts: names are read again between batches. */
+  /** Inside a batch only what the session itself changed counts, and other labels: names are read again between batches. */
   #stale(): boolean {
-    return this.transactionStatus !== "E" && (this.#batchOpen ? this.#analyser.changed : this.#analyser.stale);
+    if (this.transactionStatus === "E") return false;
+    return this.#batchOpen ? this.#analyser.changed || this.#analyser.labelsOutdated : this.#analyser.stale;
   }
 
   /** Waits until the target owes nothing, then brings names up to date where they may have changed. */
@@ -488,8 +509,8 @@ export class Machine {
     }
     this.flush();
     while (this.expected.length > 0) await new Promise<void>((resolve) => this.#settled.push(resolve));
-    if (!this.#analyser.stale || this.transactionStatus === "E") return;
-    if (this.#batchOpen) {
+    if (!this.#stale()) return;
+    if (this.#batchOpen && this.#analyser.changed) {
       throw new GatewayError(
         "protocol.unsupported",
         "a statement that changes what names mean must be followed by Sync",
@@ -498,7 +519,11 @@ export class Machine {
         },
       );
     }
-    await this.#analyser.refresh((sql) => this.internalQuery(sql), this.transactionStatus !== "I");
+    // Another policy may come in force meanwhile.
+    do {
+      if (this.#batchOpen) await this.#analyser.relabel();
+      else await this.#analyser.refresh((sql) => this.internalQuery(sql), this.transactionStatus !== "I");
+    } while (this.#analyser.labelsOutdated);
   }
 
   /** A query of the gateway's own on the session's connection; only while the target owes nothing. */

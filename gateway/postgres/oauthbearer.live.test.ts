@@ -50,14 +50,18 @@ beforeAll(async () => {
     context: {},
     analyse: (text) => ({
       command: { kind: "sql", fingerprint: text, complete: true, incomplete: [], statements: [] },
+      plain: false,
       statements: [{ outputColumns: null, changesCatalog: false, changesSession: false }],
     }),
     labelsOf: () => undefined,
     isDerived: () => false,
     changed: false,
     stale: false,
+    labelsOutdated: false,
+    labels: new Map(),
     noteForwarded: () => undefined,
     refresh: async () => undefined,
+    relabel: async () => undefined,
   };
   const ready = async () => undefined;
   ({ server, port } = await startServerUnderTest({

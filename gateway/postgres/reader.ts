@@ -10,11 +10,29 @@
 import { GatewayError } from "../errors.ts";
 import type { FormatCode } from "./messages.ts";
 
-export interface Frame {
+export class Frame {
   /** 0 for a startup packet, which has no type byte. */
   readonly type: number;
-  /** What follows the length. A view: copy what must outlive the handling of this frame. */
-  readonly payload: Buffer;
+  /** What was received: the payload lies in it from `start` to `end`. Copy what must outlive the handling of this frame. */
+  readonly bytes: Buffer;
+  readonly start: number;
+  readonly end: number;
+
+  constructor(type: number, bytes: Buffer, start = 0, end = bytes.length) {
+    this.type = type;
+    this.bytes = bytes;
+    this.start = start;
+    this.end = end;
+  }
+
+  /** What follows the length, as a view. A view costs more than reading a small message: most frames never need one. */
+  get payload(): Buffer {
+    return this.bytes.subarray(this.start, this.end);
+  }
+
+  get payloadBytes(): number {
+    return this.end - this.start;
+  }
 }
 
 export class FrameReader {
@@ -115,8 +133,8 @@ export class FrameReader {
   }
 
   #frame(buffer: Buffer, start: number, end: number): Frame {
-    if (this.#startup) return { type: 0, payload: buffer.subarray(start + 4, end) };
-    return { type: buffer[start] ?? 0, payload: buffer.subarray(start + 5, end) };
+    if (this.#startup) return new Frame(0, buffer, start + 4, end);
+    return new Frame(buffer[start] ?? 0, buffer, start + 5, end);
   }
 
   #consume(count: number): void {
@@ -130,7 +148,7 @@ export class FrameReader {
 
   /** Length of the whole frame at `start`, type byte included. */
   #frameLength(buffer: Buffer, start: number): number {
-    const length = buffer.readInt32BE(this.#startup ? start : start + 1);
+    const length = int32At(buffer, this.#startup ? start : start + 1);
     const max = this.#startup ? this.#startupBytesMax : this.messageBytesMax;
     if (length < 4) this.#fail(new GatewayError("protocol.malformed", `invalid message length ${length}`));
     if (length > max) {
@@ -153,19 +171,37 @@ export class FrameReader {
 // A byte-order mark is text like any other here: stripping it would judge another text than the target gets.
 const strictText = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
+const scannedBytesMax = 512;
+
+/** Of bytes that are there: a `DataView`, which the methods of a Buffer make, costs more than the four bytes. */
+export function int32At(bytes: Uint8Array, at: number): number {
+  return (
+    ((bytes[at] as number) << 24) |
+    ((bytes[at + 1] as number) << 16) |
+    ((bytes[at + 2] as number) << 8) |
+    (bytes[at + 3] as number)
+  );
+}
+export function uint16At(bytes: Uint8Array, at: number): number {
+  return ((bytes[at] as number) << 8) | (bytes[at + 1] as number);
+}
+
 /** Reads one payload from left to right; every read past its end is protocol.malformed. */
 export class PayloadReader {
-  readonly #payload: Buffer;
+  readonly #bytes: Buffer;
+  readonly #end: number;
   readonly #message: string;
-  #at = 0;
+  #at: number;
 
-  constructor(payload: Buffer, message: string) {
-    this.#payload = payload;
+  constructor(frame: Frame, message: string) {
+    this.#bytes = frame.bytes;
+    this.#at = frame.start;
+    this.#end = frame.end;
     this.#message = message;
   }
 
   get remaining(): number {
-    return this.#payload.length - this.#at;
+    return this.#end - this.#at;
   }
 
   malformed(what: string): never {
@@ -181,32 +217,32 @@ export class PayloadReader {
 
   #advance(count: number): number {
     const at = this.#at;
-    if (count > this.#payload.length - at) this.malformed("it ends too early");
+    if (count > this.#end - at) this.malformed("it ends too early");
     this.#at = at + count;
     return at;
   }
 
   byte(): number {
-    return this.#payload[this.#advance(1)] as number;
+    return this.#bytes[this.#advance(1)] as number;
   }
   int16(): number {
-    return this.#payload.readInt16BE(this.#advance(2));
+    return (uint16At(this.#bytes, this.#advance(2)) << 16) >> 16;
   }
   /** A count: Int16 on the wire, used unsigned for parameters. */
   uint16(): number {
-    return this.#payload.readUInt16BE(this.#advance(2));
+    return uint16At(this.#bytes, this.#advance(2));
   }
   int32(): number {
-    return this.#payload.readInt32BE(this.#advance(4));
+    return int32At(this.#bytes, this.#advance(4));
   }
   /** An OID. */
   uint32(): number {
-    return this.#payload.readUInt32BE(this.#advance(4));
+    return int32At(this.#bytes, this.#advance(4)) >>> 0;
   }
   bytes(count: number): Buffer {
     if (count < 0) this.malformed(`a length of ${count}`);
     const at = this.#advance(count);
-    return this.#payload.subarray(at, at + count);
+    return this.#bytes.subarray(at, at + count);
   }
   /** Int32 length, then so many bytes; -1 is NULL. */
   value(): Buffer | null {
@@ -217,20 +253,35 @@ export class PayloadReader {
     return this.bytes(this.remaining);
   }
   rawString(): Buffer {
-    const end = this.#payload.indexOf(0, this.#at);
-    if (end < 0) this.malformed("a string is not terminated");
-    const bytes = this.#payload.subarray(this.#at, end);
-    this.#at = end + 1;
-    return bytes;
+    const start = this.#at;
+    return this.#bytes.subarray(start, this.#stringEnd());
   }
   string(): string {
-    const bytes = this.rawString();
-    if (bytes.length === 0) return "";
+    const bytes = this.#bytes;
+    const start = this.#at;
+    const scanEnd = Math.min(this.#end, start + scannedBytesMax);
+    // Names and most statements are short and plain ASCII: one pass finds the end and says so.
+    for (let at = start; at < scanEnd; at++) {
+      const byte = bytes[at] as number;
+      if (byte === 0) {
+        this.#at = at + 1;
+        return at === start ? "" : bytes.toString("latin1", start, at);
+      }
+      if (byte >= 0x80) break;
+    }
+    const end = this.#stringEnd();
     try {
-      return strictText.decode(bytes);
+      return strictText.decode(bytes.subarray(start, end));
     } catch {
       this.malformed("a string is not valid UTF-8");
     }
+  }
+  /** Goes behind the terminator. @returns where it is */
+  #stringEnd(): number {
+    const end = this.#bytes.indexOf(0, this.#at);
+    if (end < 0 || end >= this.#end) this.malformed("a string is not terminated");
+    this.#at = end + 1;
+    return end;
   }
   format(): FormatCode {
     const code = this.int16();

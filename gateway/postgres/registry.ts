@@ -65,8 +65,8 @@ export class NameRegistry<T> {
     const list = this.#pending.get(name);
     const at = list?.indexOf(proposal) ?? -1;
     if (list === undefined || at < 0) return;
-    list.splice(at, 1);
-    if (list.length === 0) this.#pending.delete(name);
+    if (list.length === 1) this.#pending.delete(name);
+    else list.splice(at, 1);
     if (!accepted) return this.#forget(proposal.value);
     this.#forget(this.#confirmed.get(name));
     if (proposal.value === undefined) this.#confirmed.delete(name);

@@ -5,12 +5,12 @@
  */
 import { GatewayError } from "../errors.ts";
 import { limits } from "../limits.ts";
-import { decodeBackendMessage, decodeDataRow } from "./backend-decoder.ts";
+import { decodeBackendMessage, decodeDataRow, decodeRowDescription } from "./backend-decoder.ts";
 import { encodeBackendMessage } from "./backend-encoder.ts";
 import { canonicalFields } from "./diagnostics.ts";
 import type { Expected, NameChange } from "./expected.ts";
 import type { Machine } from "./machine.ts";
-import { type BackendMessage, backendType, type NoticeFields, type RowDescription } from "./messages.ts";
+import { type BackendMessage, backendType, type NoticeFields } from "./messages.ts";
 import type { Frame } from "./reader.ts";
 import type { Run } from "./run.ts";
 import { checkReportedSetting } from "./text-settings.ts";
@@ -70,14 +70,19 @@ export class Responses {
 
   handle(frame: Frame): void {
     const [head] = this.#machine.expected;
-    if (frame.type === backendType.DataRow && (head?.kind === "query" || head?.kind === "execute")) {
-      head.run.row(this.#out, frame.payload);
-      return;
-    }
-    if (frame.type === backendType.CopyData && (head?.kind === "query" || head?.kind === "execute")) {
-      head.run.copy("out", frame.payload);
-      this.#out.message(backendType.CopyData, frame.payload);
-      return;
+    if (head !== undefined && head.kind !== "internal") {
+      switch (frame.type) {
+        case backendType.DataRow:
+          if (head.kind !== "query" && head.kind !== "execute") break;
+          return head.run.row(this.#out, frame);
+        case backendType.CopyData:
+          if (head.kind !== "query" && head.kind !== "execute") break;
+          head.run.copy("out", frame.payload);
+          this.#out.message(backendType.CopyData, frame.bytes, frame.start, frame.end);
+          return;
+        case backendType.RowDescription:
+          return this.#description(head, frame);
+      }
     }
     const message = decodeBackendMessage(frame);
     switch (message.type) {
@@ -109,12 +114,10 @@ export class Responses {
       case "ParameterDescription":
         if (head.kind !== "describeStatement") throw unexpected(message);
         return this.#pass(message);
-      case "RowDescription":
-        return this.#description(head, message);
       case "NoData":
         if (head.kind !== "describeStatement" && head.kind !== "describePortal") throw unexpected(message);
         this.#shift();
-        if (head.kind === "describeStatement" || !head.internal) this.#pass(message);
+        if (head.kind === "describeStatement" || head.asked) this.#pass(message);
         return;
       case "CommandComplete":
       case "EmptyQueryResponse":
@@ -154,22 +157,25 @@ export class Responses {
     else this.#machine.portals.settle(change.name, change.proposal, accepted);
   }
 
-  #description(head: Expected, message: RowDescription): void {
+  #description(head: Expected, frame: Frame): void {
     switch (head.kind) {
       case "query":
-        head.run.describe(message.fields);
-        return this.#pass(message);
+        head.run.describe(frame);
+        break;
       case "describeStatement":
+        decodeRowDescription(frame);
         this.#shift();
-        return this.#pass(message);
+        break;
       case "describePortal":
-        if (head.internal) head.run.describe(message.fields);
+        head.run.describe(frame);
         this.#shift();
-        if (!head.internal) this.#pass(message);
-        return;
+        if (!head.asked) return;
+        break;
       default:
-        throw unexpected(message);
+        throw unexpected({ type: "RowDescription" });
     }
+    // Decoded, or equal to one that was: encoding it again would give these bytes.
+    this.#out.message(backendType.RowDescription, frame.bytes, frame.start, frame.end);
   }
 
   #complete(head: Expected, tag: string, message: BackendMessage): void {
@@ -287,7 +293,7 @@ export class Responses {
     }
     switch (message.type) {
       case "DataRow":
-        head.rows.push(decodeDataRow(frame.payload).map((value) => value?.toString("utf8") ?? null));
+        head.rows.push(decodeDataRow(frame).map((value) => value?.toString("utf8") ?? null));
         return;
       case "ParseComplete":
       case "BindComplete":
@@ -307,6 +313,6 @@ export class Responses {
   }
 }
 
-function unexpected(message: BackendMessage): GatewayError {
+function unexpected(message: Pick<BackendMessage, "type">): GatewayError {
   return new GatewayError("upstream.protocol", `the target broke the protocol: unexpected ${message.type}`);
 }

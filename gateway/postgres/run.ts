@@ -6,11 +6,13 @@ import { GatewayError } from "../errors.ts";
 import { type Masker, maskerFor } from "../masking/mask.ts";
 import type { MaskKind } from "../policy/decision.ts";
 import { type Permit, requirePermit, type Session } from "../session/session.ts";
-import type { AnalysedStatement, SessionAnalyser } from "./analysed.ts";
-import { decodeDataRow } from "./backend-decoder.ts";
+import type { AnalysedCommand, AnalysedStatement, SessionAnalyser } from "./analysed.ts";
+import { decodeDataRow, decodeRowDescription } from "./backend-decoder.ts";
 import { encodeDataRow } from "./backend-encoder.ts";
-import { CaptureBudget, ResultCapture } from "./capture.ts";
+import { CaptureBudget, ResultCapture, recordedColumns } from "./capture.ts";
+import type { Description, Descriptions } from "./descriptions.ts";
 import { backendType, type FieldDescription, type NoticeFields } from "./messages.ts";
+import { Frame } from "./reader.ts";
 import type { MessageWriter } from "./writer.ts";
 
 export interface RunOptions {
@@ -18,29 +20,33 @@ export interface RunOptions {
   readonly analyser: SessionAnalyser;
   readonly hashKey: Uint8Array;
   readonly rowBytesMax: number;
+  readonly descriptions: Descriptions;
 }
 
 export class Run {
   readonly permit: Permit;
   readonly statements: readonly AnalysedStatement[];
+  /** Nothing but its rows matters: see `AnalysedCommand`. */
+  readonly plain: boolean;
   readonly #options: RunOptions;
   readonly #budget: CaptureBudget;
-  readonly #masks: ReadonlyMap<string, MaskKind>;
   #statement = 0;
   #capture: ResultCapture | undefined;
-  #fields: readonly FieldDescription[] | undefined;
-  #maskers: readonly (Masker | undefined)[] | undefined;
-  #maskNames: readonly (string | undefined)[] = [];
+  #description: Description | undefined;
   #sqlstate: string | undefined;
   #finished = false;
 
-  constructor(permit: Permit, statements: readonly AnalysedStatement[], options: RunOptions) {
+  constructor(
+    permit: Permit,
+    { statements, plain }: Pick<AnalysedCommand, "statements" | "plain">,
+    options: RunOptions,
+  ) {
     requirePermit(permit);
     this.permit = permit;
     this.statements = statements;
+    this.plain = plain;
     this.#options = options;
     this.#budget = new CaptureBudget(options.rowBytesMax);
-    this.#masks = new Map(permit.decision.masks.map((mask) => [mask.column, mask.with]));
   }
 
   /** Which statement of the command the target is at. */
@@ -48,7 +54,7 @@ export class Run {
     return this.#statement;
   }
   get masked(): boolean {
-    return this.#masks.size > 0;
+    return this.permit.decision.masks.length > 0;
   }
   get canonical(): boolean {
     return this.permit.decision.diagnostics === "canonical";
@@ -61,39 +67,46 @@ export class Run {
    * The target says what it will send. Held against the prediction: any labelled column that was not foreseen at that
    * place, and any foreseen one that is not there, ends the session before a row of it passes.
    */
-  describe(fields: readonly FieldDescription[]): void {
-    const { complete } = this.permit.analysis;
+  describe(frame: Frame): Description {
+    const { analyser, descriptions } = this.#options;
+    const { analysis, decision } = this.permit;
+    const statement = this.#current;
+    const basis = { statement, analysis, decision, context: analyser.context };
+    let description = descriptions.find(basis, frame);
+    if (description === undefined) {
+      description = this.#judge(decodeRowDescription(frame).fields);
+      descriptions.keep(basis, frame, description);
+    }
+    this.#description = description;
+    this.#startCapture().describe(description.fields, description.columns);
+    return description;
+  }
+
+  #judge(fields: readonly FieldDescription[]): Description {
+    const { analyser, hashKey } = this.#options;
+    const { analysis, decision } = this.permit;
+    const masks = new Map(decision.masks.map((mask) => [mask.column, mask.with]));
     const predicted = this.#current?.outputColumns ?? null;
     if (predicted !== null && predicted.length !== fields.length) throw mismatch("another number of columns");
     const maskers: (Masker | undefined)[] = [];
-    const names: (string | undefined)[] = [];
-    let any = false;
+    const kinds: (MaskKind | undefined)[] = [];
     fields.forEach((field, index) => {
       const expected = predicted?.[index];
-      const labels = field.tableOid === 0 ? undefined : this.#options.analyser.labelsOf(field.tableOid, field.attnum);
-      const expectedLabels = expected ? this.#options.analyser.labelsOf(expected.oid, expected.attnum) : undefined;
+      const labels = field.tableOid === 0 ? undefined : analyser.labelsOf(field.tableOid, field.attnum);
+      const expectedLabels = expected ? analyser.labelsOf(expected.oid, expected.attnum) : undefined;
       const same = expected !== undefined && expected.oid === field.tableOid && expected.attnum === field.attnum;
-      if ((labels !== undefined || expectedLabels !== undefined) && !same && complete) {
+      if ((labels !== undefined || expectedLabels !== undefined) && !same && analysis.complete) {
         throw mismatch("a labelled column where none was expected");
       }
-      const asked =
-        expected?.column === undefined || expected.column === null ? undefined : this.#masks.get(expected.column);
-      const derived = asked !== undefined && this.#options.analyser.isDerived(field.tableOid, field.attnum);
+      const asked = expected?.column === undefined || expected.column === null ? undefined : masks.get(expected.column);
+      const derived = asked !== undefined && analyser.isDerived(field.tableOid, field.attnum);
       const kind = derived && asked !== "null" ? "redact" : asked;
-      if (kind === undefined) {
-        maskers.push(undefined);
-        names.push(undefined);
-        return;
-      }
-      if (!same) throw mismatch("another column in the place of a masked one");
-      any = true;
-      maskers.push(maskerFor(kind, field.typeOid, field.format, this.#options.hashKey, field.modifier));
-      names.push(kind);
+      if (kind !== undefined && !same) throw mismatch("another column in the place of a masked one");
+      kinds.push(kind);
+      maskers.push(kind && maskerFor(kind, field.typeOid, field.format, hashKey, field.modifier));
     });
-    this.#fields = fields;
-    this.#maskers = any ? maskers : undefined;
-    this.#maskNames = names;
-    this.#startCapture().describe(fields, names);
+    const any = maskers.some((masker) => masker !== undefined);
+    return { fields, maskers: any ? maskers : undefined, columns: recordedColumns(fields, kinds) };
   }
 
   #startCapture(): ResultCapture {
@@ -104,20 +117,20 @@ export class Run {
   }
 
   /** One DataRow, masked where policy says so, on its way to the client. */
-  row(writer: MessageWriter, payload: Buffer): void {
-    const maskers = this.#maskers;
-    if (this.masked && this.#fields === undefined) throw mismatch("rows before their description");
+  row(writer: MessageWriter, frame: Frame): void {
+    if (this.#description === undefined && this.masked) throw mismatch("rows before their description");
+    const maskers = this.#description?.maskers;
     if (maskers === undefined) {
-      this.#startCapture().row(payload);
-      writer.message(backendType.DataRow, payload);
+      this.#startCapture().row(frame);
+      writer.message(backendType.DataRow, frame.bytes, frame.start, frame.end);
       return;
     }
-    const values = decodeDataRow(payload);
+    const values = decodeDataRow(frame);
     if (values.length !== maskers.length) throw mismatch("a row of another width than described");
     const shown = values.map((value, index) => maskers[index]?.(value) ?? (maskers[index] ? null : value));
     const before = writer.length;
     encodeDataRow(writer, shown);
-    this.#startCapture().row(writer.peek(before + 5));
+    this.#startCapture().row(new Frame(backendType.DataRow, writer.peek(before + 5)));
   }
 
   copy(direction: "in" | "out", data: Buffer): void {
@@ -133,8 +146,7 @@ export class Run {
     const ended = this.#current;
     if (this.statements.length > 1) {
       this.#statement += 1;
-      this.#fields = undefined;
-      this.#maskers = undefined;
+      this.#description = undefined;
     }
     return ended;
   }
@@ -143,7 +155,8 @@ export class Run {
   suspend(): void {
     this.#startCapture().finish("SUSPENDED");
     this.#capture = undefined;
-    if (this.#fields) this.#startCapture().describe(this.#fields, this.#maskNames);
+    const description = this.#description;
+    if (description) this.#startCapture().describe(description.fields, description.columns);
   }
 
   fail(fields: NoticeFields): void {

@@ -59,7 +59,11 @@ function analyse(text: string): AnalysedCommand {
       ]
     : null;
   const copy = /^copy .* from stdin/i.test(text) ? { copy: { direction: "in" as const } } : {};
-  return { command, statements: [{ outputColumns, changesCatalog: false, changesSession: false, ...copy }] };
+  return {
+    command,
+    plain: false,
+    statements: [{ outputColumns, changesCatalog: false, changesSession: false, ...copy }],
+  };
 }
 
 const analyser: SessionAnalyser = {
@@ -69,8 +73,11 @@ const analyser: SessionAnalyser = {
   isDerived: () => false,
   changed: false,
   stale: false,
+  labelsOutdated: false,
+  labels: new Map(),
   noteForwarded: () => undefined,
   refresh: async () => undefined,
+  relabel: async () => undefined,
 };
 
 beforeAll(async () => {

@@ -16,6 +16,7 @@ import { Session } from "../session/session.ts";
 import type { SessionAnalyser } from "./analysed.ts";
 import { encodeBackendMessage } from "./backend-encoder.ts";
 import { Connection, newCancelKey } from "./connection.ts";
+import { Descriptions } from "./descriptions.ts";
 import { errorFields } from "./diagnostics.ts";
 import { ClientStream, type Handshake, handshake } from "./handshake.ts";
 import type { CancelRequest } from "./messages.ts";
@@ -234,7 +235,13 @@ export class PostgresServer {
       stream,
       upstream,
       key,
-      run: { session, analyser, hashKey, rowBytesMax: config.store.recording.rows_bytes_per_command },
+      run: {
+        session,
+        analyser,
+        hashKey,
+        rowBytesMax: config.store.recording.rows_bytes_per_command,
+        descriptions: new Descriptions(),
+      },
       onEnd: (reason, error) => {
         this.#connections.delete(key.processId);
         // What it notified others of may still be on its way.

@@ -51,7 +51,7 @@ class SimpleQueryClient {
   #receive(chunk: Buffer): void {
     this.#reader.push(chunk);
     for (const frame of this.#reader) {
-      this.#bytes += frame.payload.length;
+      this.#bytes += frame.payloadBytes;
       if (this.#bytes > limits.catalogQueryBytesMax) {
         throw new GatewayError("protocol.too_large", `more than ${limits.catalogQueryBytesMax} bytes`);
       }

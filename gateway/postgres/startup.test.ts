@@ -2,10 +2,11 @@ import { describe, expect, test } from "bun:test";
 import { faultOf } from "../../scripts/postgres/fault-of.ts";
 import { encodeCancelRequest, encodeSSLRequest, encodeStartupMessage } from "./frontend-encoder.ts";
 import type { StartupMessage } from "./messages.ts";
+import { Frame } from "./reader.ts";
 import { decodeStartupPacket, readStartupMessage } from "./startup.ts";
 import { MessageWriter } from "./writer.ts";
 
-const packet = (bytes: Buffer) => decodeStartupPacket({ type: 0, payload: bytes.subarray(4) });
+const packet = (bytes: Buffer) => decodeStartupPacket(new Frame(0, bytes.subarray(4)));
 const read = (parameters: Record<string, string>, minor = 0) =>
   readStartupMessage(
     packet(encodeStartupMessage(new MessageWriter(), minor, { user: "a@b.c", ...parameters }).take()) as StartupMessage,
@@ -37,7 +38,7 @@ describe("a startup packet", () => {
     ["text that is not UTF-8", "00030000 7573657200 ff00 00", "protocol.malformed"],
   ])("with %s is refused", (_, hex, code) => {
     const payload = Buffer.from(hex.replaceAll(" ", ""), "hex");
-    expect(faultOf(() => decodeStartupPacket({ type: 0, payload })).code).toBe(code);
+    expect(faultOf(() => decodeStartupPacket(new Frame(0, payload))).code).toBe(code);
   });
 });
 

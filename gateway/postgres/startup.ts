@@ -14,7 +14,7 @@ export const protocolMinorMax = 2;
 
 /** Int32 code, or version as major << 16 | minor | what belongs to it */
 export function decodeStartupPacket(frame: Frame): StartupPacket {
-  const reader = new PayloadReader(frame.payload, "startup");
+  const reader = new PayloadReader(frame, "startup");
   const code = reader.int32();
   switch (code) {
     case requestCodes.ssl:

@@ -7,6 +7,8 @@ import { GatewayError } from "../errors.ts";
 /** A quiet session keeps little; one that writes much gets there by doubling. */
 const firstSlabBytes = 1_024;
 const slabBytesMax = 64 * 1_024;
+/** Up to here one pass over a string's characters writes it, if they are ASCII. */
+const scannedLengthMax = 512;
 
 export class MessageWriter {
   #buffer: Buffer = Buffer.allocUnsafeSlow(firstSlabBytes);
@@ -61,7 +63,7 @@ export class MessageWriter {
     return this;
   }
   finish(): this {
-    this.#buffer.writeInt32BE(this.#end - this.#lengthAt, this.#lengthAt);
+    this.#putInt32(this.#lengthAt, this.#end - this.#lengthAt);
     return this;
   }
 
@@ -71,24 +73,35 @@ export class MessageWriter {
     return this;
   }
   int16(value: number): this {
+    if (value < -0x8000 || value > 0x7fff) throw new RangeError(`${value} is no Int16`);
     const at = this.#reserve(2);
-    this.#buffer.writeInt16BE(value, at);
+    this.#buffer[at] = value >> 8;
+    this.#buffer[at + 1] = value;
     return this;
   }
   uint16(value: number): this {
+    if (value < 0 || value > 0xffff) throw new RangeError(`${value} is no unsigned Int16`);
     const at = this.#reserve(2);
-    this.#buffer.writeUInt16BE(value, at);
+    this.#buffer[at] = value >> 8;
+    this.#buffer[at + 1] = value;
     return this;
   }
   int32(value: number): this {
-    const at = this.#reserve(4);
-    this.#buffer.writeInt32BE(value, at);
+    if (value < -0x80000000 || value > 0x7fffffff) throw new RangeError(`${value} is no Int32`);
+    this.#putInt32(this.#reserve(4), value);
     return this;
   }
   uint32(value: number): this {
-    const at = this.#reserve(4);
-    this.#buffer.writeUInt32BE(value, at);
+    if (value < 0 || value > 0xffffffff) throw new RangeError(`${value} is no unsigned Int32`);
+    this.#putInt32(this.#reserve(4), value);
     return this;
+  }
+  #putInt32(at: number, value: number): void {
+    const buffer = this.#buffer;
+    buffer[at] = value >> 24;
+    buffer[at + 1] = value >> 16;
+    buffer[at + 2] = value >> 8;
+    buffer[at + 3] = value;
   }
   bytes(value: Uint8Array): this {
     const at = this.#reserve(value.length);
@@ -101,12 +114,27 @@ export class MessageWriter {
   }
   /** A NUL-terminated string. A NUL inside would end it early and turn its rest into fields: refused. */
   string(value: string): this {
+    const { length } = value;
+    if (length <= scannedLengthMax) {
+      const at = this.#reserve(length + 1);
+      const buffer = this.#buffer;
+      let index = 0;
+      for (; index < length; index++) {
+        const code = value.charCodeAt(index);
+        if (code === 0 || code >= 0x80) break;
+        buffer[at + index] = code;
+      }
+      if (index === length) {
+        buffer[at + length] = 0;
+        return this;
+      }
+      this.#end = at;
+    }
     if (value.includes("\0")) throw new GatewayError("protocol.malformed", "a string contains a NUL character");
-    const reserved = value.length * 3 + 1;
-    const at = this.#reserve(reserved);
-    const length = this.#buffer.write(value, at, "utf8");
-    this.#buffer[at + length] = 0;
-    this.#end = at + length + 1;
+    const at = this.#reserve(length * 3 + 1);
+    const written = this.#buffer.write(value, at, "utf8");
+    this.#buffer[at + written] = 0;
+    this.#end = at + written + 1;
     return this;
   }
   uint16s(values: readonly number[]): this {
@@ -116,11 +144,11 @@ export class MessageWriter {
   }
 
   /** A whole message from its payload, under a length of our own. */
-  message(type: number, payload: Uint8Array): this {
-    const at = this.#reserve(5 + payload.length);
+  message(type: number, payload: Buffer, start = 0, end = payload.length): this {
+    const at = this.#reserve(5 + end - start);
     this.#buffer[at] = type;
-    this.#buffer.writeInt32BE(payload.length + 4, at + 1);
-    this.#buffer.set(payload, at + 5);
+    this.#putInt32(at + 1, end - start + 4);
+    payload.copy(this.#buffer, at + 5, start, end);
     return this;
   }
 }

@@ -34,11 +34,19 @@ export function encodeEvent(event: RecordedEvent): string {
   }
 }
 
+let lastText: { readonly text: string; readonly json: string } | undefined;
+
+/** A prepared statement's text comes again and again. */
+function quoted(text: string): string {
+  if (text !== lastText?.text) lastText = { text, json: JSON.stringify(text) };
+  return lastText.json;
+}
+
 function encodeIntent(event: Intent): string {
   const { approval, params } = event;
   return (
     `{"type":"intent","at":${event.at},"judgedAt":${event.judgedAt},"command":${event.command},"via":${plain(event.via)}` +
-    `,"text":${JSON.stringify(event.text)},"params":${params.length === 0 ? "[]" : JSON.stringify(params)}` +
+    `,"text":${quoted(event.text)},"params":${params.length === 0 ? "[]" : JSON.stringify(params)}` +
     `,"digest":${plain(event.digest)},"analysis":${event.analysis},"novel":${event.novel}` +
     `,"verdict":${plain(event.verdict)},"rules":${kept(event.rules)},"masks":${kept(event.masks)}` +
     `,"diagnostics":${plain(event.diagnostics)}${approval ? `,"approval":${kept(approval)}` : ""}` +

@@ -66,7 +66,7 @@ export interface Intent {
   readonly rules: readonly Rule[];
   readonly masks: readonly Mask[];
   readonly diagnostics: "full" | "canonical";
-  readonly approval?: ApprovalRequirement;
+  readonly approval?: ApprovalRequirement | undefined;
   /** Digest of the revision; the commit is in the session's opening or the latest revision event. */
   readonly revision: string;
   /** Whether this intent goes on to the target. A denied one and one awaiting approval do not. */
@@ -98,7 +98,7 @@ export interface RowsRecorded {
   readonly type: "rows";
   readonly command: number;
   /** Present on the first rows event of a result. */
-  readonly columns?: readonly RecordedColumn[];
+  readonly columns?: readonly RecordedColumn[] | undefined;
   readonly rows: readonly (readonly (string | null)[])[];
 }
 /** Bytes of a COPY as the caller sent or saw them, UTF-8 or \x hex, up to the cap. */
@@ -124,15 +124,15 @@ export interface ResultRecorded {
   readonly rows: number;
   readonly bytes: number;
   /** Rows beyond the cap: how many, and sha256:<hex> over their DataRow messages as the caller saw them. */
-  readonly unrecorded?: { readonly rows: number; readonly bytes: number; readonly digest: string };
-  readonly error?: Readonly<Record<string, string>>;
+  readonly unrecorded?: { readonly rows: number; readonly bytes: number; readonly digest: string } | undefined;
+  readonly error?: Readonly<Record<string, string>> | undefined;
 }
 export interface Outcome {
   readonly type: "outcome";
   readonly at: Millis;
   readonly command: number;
   readonly status: "ok" | "error" | "denied" | "cancelled" | "skipped" | "lost";
-  readonly sqlstate?: string;
+  readonly sqlstate?: string | undefined;
   readonly durationMs: number;
 }
 export interface SessionClosed {

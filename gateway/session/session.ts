@@ -3,10 +3,11 @@
  * A command reaches a target only with a `Permit`, which only `Session.authorise` makes, after the verdict and after
  * the intent was handed to the recording; `Session.committed` says when that record may be acted upon (invariant 1).
  */
-import { createHash, randomUUID } from "node:crypto";
+import { randomUUID } from "node:crypto";
 import { GatewayError } from "../errors.ts";
 import type { Authenticated } from "../identity/verifier.ts";
 import { limits } from "../limits.ts";
+import { sameLabels } from "../policy/data.ts";
 import type { Decision, Rule } from "../policy/decision.ts";
 import type { CommandAnalysis, SessionContext, SessionInput, TargetInput } from "../policy/input.ts";
 import type { Outcome, RecordedEvent } from "../recording/events.ts";
@@ -15,7 +16,14 @@ import { policyNow } from "./clock.ts";
 import type { PolicyRevision, SessionDependencies, SessionJudge, SessionRecorder } from "./dependencies.ts";
 import type { Novelty } from "./novelty.ts";
 
-const permits = new WeakSet<object>();
+type Labels = ReadonlyMap<string, readonly string[]>;
+
+const outdated: Decision = {
+  verdict: "deny",
+  rules: [{ id: "sallyport.labels_changed", message: "the policy's labels changed while this command waited" }],
+  masks: [],
+  diagnostics: "canonical",
+};
 
 /** Proof that a command was judged, approved where needed, and its intent recorded. */
 export interface Permit {
@@ -26,9 +34,33 @@ export interface Permit {
   readonly analysis: CommandAnalysis;
 }
 
+/** Not exported, and told by a private name: nothing outside this file can make one. */
+class IssuedPermit implements Permit {
+  readonly #issued = true;
+  readonly command: number;
+  readonly startedAtMs: number;
+  readonly decision: Decision;
+  readonly policy: PolicyRevision;
+  readonly analysis: CommandAnalysis;
+
+  constructor({ command, startedAtMs, decision, policy }: Judged, analysis: CommandAnalysis) {
+    this.command = command;
+    this.startedAtMs = startedAtMs;
+    this.decision = decision;
+    this.policy = policy;
+    this.analysis = analysis;
+  }
+
+  static is(permit: object): boolean {
+    return #issued in permit && permit.#issued;
+  }
+}
+
 /** @throws GatewayError internal when `permit` was not made by the pipeline */
 export function requirePermit(permit: Permit): void {
-  if (!permits.has(permit)) throw new GatewayError("internal", "a command without a permit was about to be forwarded");
+  if (!IssuedPermit.is(permit)) {
+    throw new GatewayError("internal", "a command without a permit was about to be forwarded");
+  }
 }
 
 /** A command that goes no further, and what its caller is told. */
@@ -47,6 +79,8 @@ export type Ruling =
 export interface CommandRequest {
   readonly text: string;
   readonly analysis: CommandAnalysis;
+  /** The policy's labels of the target that the analysis was made with. */
+  readonly labels: Labels;
   /** Text form of each parameter; SQL NULL is null, binary values are \x hex. */
   readonly params: readonly (string | null)[];
   readonly via: string;
@@ -93,6 +127,9 @@ export class Session {
   #commands = 0;
   #analyses = new WeakMap<CommandAnalysis, number>();
   #analysisCount = 0;
+  #lastText: { readonly text: string; readonly recorded: string } | undefined;
+  /** Analyses whose pattern was seen before: that never becomes untrue. */
+  readonly #familiar = new WeakSet<CommandAnalysis>();
   #closed = false;
 
   /** @throws GatewayError session.denied when policy refuses this identity the target; the refusal is recorded. */
@@ -196,24 +233,30 @@ export class Session {
 
   /** Judges, holds where policy says so, and records the intent. At once where nothing has to be waited for. */
   authorise(request: CommandRequest, hold: Hold): Ruling | Promise<Ruling> {
-    const novel = this.#novelty.isNovel(this.#identityKey, this.target.name, request.analysis.fingerprint);
-    return typeof novel === "boolean"
-      ? this.#authorise(request, hold, novel)
-      : novel.then((value) => this.#authorise(request, hold, value));
+    const { analysis } = request;
+    if (this.#familiar.has(analysis)) return this.#authorise(request, hold, false);
+    const novel = this.#novelty.isNovel(this.#identityKey, this.target.name, analysis.fingerprint);
+    const judge = (isNovel: boolean) => {
+      if (!isNovel) this.#familiar.add(analysis);
+      return this.#authorise(request, hold, isNovel);
+    };
+    return typeof novel === "boolean" ? judge(novel) : novel.then(judge);
   }
 
   #authorise(request: CommandRequest, hold: Hold, novel: boolean): Ruling | Promise<Ruling> {
     const digest = digestOf(request.text, request.params);
     const { policy } = this;
     const startedAtMs = Date.now();
-    const decision = this.#decide(request.analysis, digest, novel, request.params, startedAtMs);
+    const decision = this.#isOutdated(request)
+      ? outdated
+      : this.#decide(request.analysis, digest, novel, request.params, startedAtMs);
     const command = ++this.#commands;
     const judged: Judged = { command, startedAtMs, judgedAtMs: startedAtMs, digest, novel, decision, policy };
-    this.#recordIntent(request, { ...judged, forwarded: decision.verdict === "allow" || decision.verdict === "mask" });
+    this.#recordIntent(request, judged, decision.verdict === "allow" || decision.verdict === "mask");
     switch (decision.verdict) {
       case "allow":
       case "mask": {
-        const permit = this.#permit(request, judged);
+        const permit = new IssuedPermit(judged, request.analysis);
         if (!novel) return { kind: "permitted", permit };
         return this.#novelty
           .saw(this.#identityKey, this.target.name, request.analysis.fingerprint)
@@ -273,6 +316,10 @@ export class Session {
     }
     // The revision may have changed while people were deciding: the new one judges, and its own approval is needed.
     if (this.policy !== policy) {
+      if (this.#isOutdated(request)) {
+        this.#outcome(command, "denied", startedAtMs);
+        return { kind: "denied", denial: { ...this.#deniedBy(outdated, command), hint: "Run it again." } };
+      }
       const judgedAtMs = Date.now();
       const again = this.#decide(request.analysis, digest, judged.novel, request.params, judgedAtMs);
       if (again.verdict !== "allow" && again.verdict !== "mask") {
@@ -291,17 +338,16 @@ export class Session {
     return this.#forward(request, judged);
   }
 
-  /** After an approval: the intent is recorded again, now as forwarded. */
-  async #forward(request: CommandRequest, judged: Judged): Promise<Ruling> {
-    this.#recordIntent(request, { ...judged, forwarded: true });
-    await this.#novelty.saw(this.#identityKey, this.target.name, request.analysis.fingerprint);
-    return { kind: "permitted", permit: this.#permit(request, judged) };
+  /** Another policy with other labels came in force since the analysis: it cannot judge what it sees there. */
+  #isOutdated({ labels }: CommandRequest): boolean {
+    return !sameLabels(labels, this.policy.labelsOf(this.target.name));
   }
 
-  #permit(request: CommandRequest, { command, startedAtMs, decision, policy }: Judged): Permit {
-    const permit: Permit = { command, startedAtMs, decision, policy, analysis: request.analysis };
-    permits.add(permit);
-    return permit;
+  /** After an approval: the intent is recorded again, now as forwarded. */
+  async #forward(request: CommandRequest, judged: Judged): Promise<Ruling> {
+    this.#recordIntent(request, judged, true);
+    await this.#novelty.saw(this.#identityKey, this.target.name, request.analysis.fingerprint);
+    return { kind: "permitted", permit: new IssuedPermit(judged, request.analysis) };
   }
 
   #decide(
@@ -337,7 +383,7 @@ export class Session {
     }
   }
 
-  #recordIntent(request: CommandRequest, judged: Judged & { readonly forwarded: boolean }): void {
+  #recordIntent(request: CommandRequest, judged: Judged, forwarded: boolean): void {
     let analysis = this.#analyses.get(request.analysis);
     if (analysis === undefined) {
       analysis = ++this.#analysisCount;
@@ -346,13 +392,14 @@ export class Session {
     }
     const { redact } = this.#dependencies;
     const { decision } = judged;
+    const { approval } = decision;
     this.record({
       type: "intent",
       at: Date.now(),
       judgedAt: judged.judgedAtMs,
       command: judged.command,
       via: request.via,
-      text: redact(request.text).slice(0, limits.recordedTextBytesMax),
+      text: this.#recordedText(request.text),
       params: request.params.map((value) => value && redactedStart(value, redact)),
       digest: judged.digest,
       analysis,
@@ -361,10 +408,19 @@ export class Session {
       rules: decision.rules,
       masks: decision.masks,
       diagnostics: decision.diagnostics,
-      ...(decision.approval && { approval: decision.approval }),
+      approval,
       revision: judged.policy.revision.digest,
-      forwarded: judged.forwarded,
+      forwarded,
     });
+  }
+
+  /** A prepared statement brings the same text again and again. */
+  #recordedText(text: string): string {
+    if (text !== this.#lastText?.text) {
+      const recorded = this.#dependencies.redact(text).slice(0, limits.recordedTextBytesMax);
+      this.#lastText = { text, recorded };
+    }
+    return this.#lastText.recorded;
   }
 
   record(event: RecordedEvent): void {
@@ -379,7 +435,7 @@ export class Session {
 
   #outcome(command: number, status: Outcome["status"], startedAtMs: number, sqlstate?: string): void {
     const at = Date.now();
-    this.record({ type: "outcome", at, command, status, ...(sqlstate && { sqlstate }), durationMs: at - startedAtMs });
+    this.record({ type: "outcome", at, command, status, sqlstate, durationMs: at - startedAtMs });
   }
 
   #deniedBy(decision: Decision, command: number): Denial {
@@ -424,9 +480,10 @@ function redactedStart(value: string, redact: (text: string) => string): string 
 /** sha256:<hex> of text and parameters, unambiguous in their lengths. */
 export function digestOf(text: string, params: readonly (string | null)[]): string {
   if (params.length === 0) return `sha256:${Bun.CryptoHasher.hash("sha256", text, "hex")}`;
-  const hash = createHash("sha256").update(text);
-  for (const value of params) hash.update(value === null ? "\u0000-" : `\u0000+${value.length}:${value}`);
-  return `sha256:${hash.digest("hex")}`;
+  // In one piece: each further call of a hash costs more than a short statement's bytes.
+  let whole = text;
+  for (const value of params) whole += value === null ? "\u0000-" : `\u0000+${value.length}:${value}`;
+  return `sha256:${Bun.CryptoHasher.hash("sha256", whole, "hex")}`;
 }
 
 function denialMessage(rules: readonly Rule[], what: string): string {

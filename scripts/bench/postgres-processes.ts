@@ -24,6 +24,8 @@ export interface RunningProcess {
 }
 
 export interface RunningGateway extends RunningProcess {
+  /** Of its API. */
+  readonly api: string;
   /** Of the store, which a killed gateway leaves until `stop()`. */
   readonly storeUrl: string;
   /** SIGKILL: nothing is closed or sealed. */
@@ -45,6 +47,8 @@ export interface GatewayOptions {
   readonly bundle: string;
   /** The deployment's policy data; the bundle's own when not given. */
   readonly data?: unknown;
+  /** More keys of `policies`. */
+  readonly policies?: Readonly<Record<string, unknown>>;
 }
 
 const repository = resolve(import.meta.dir, "../..");
@@ -121,7 +125,10 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     listen: { postgres: `127.0.0.1:${port}`, http: `127.0.0.1:${httpPort}` },
     identity: { issuers: [{ issuer: options.issuer, audience, agents, groups_claim: "groups" }] },
     store: { url: "file:./store.db", recording: { durability: options.durability } },
-    policies: { bundle: options.bundle, ...(options.data === undefined ? {} : { data: "./data.yaml" }) },
+    policies: {
+      ...{ bundle: options.bundle, ...(options.data === undefined ? {} : { data: "./data.yaml" }) },
+      ...options.policies,
+    },
     targets: [
       {
         ...{ name: target, kind: "postgres", address: `127.0.0.1:${server.port}`, database: server.database },
@@ -154,7 +161,8 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     child.kill("SIGKILL");
     await child.exited;
   };
-  return { endpoint, pid: child.pid, storeUrl: `file:${join(folder, "store.db")}`, kill, stop };
+  const storeUrl = `file:${join(folder, "store.db")}`;
+  return { endpoint, pid: child.pid, api: `http://127.0.0.1:${httpPort}`, storeUrl, kill, stop };
 }
 
 function identityOf({ user, password, database }: RunningPostgres): Omit<Endpoint, "port"> {

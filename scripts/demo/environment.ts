@@ -44,7 +44,14 @@ const readyTimeoutMs = 30_000;
 /** Keeps a process no longer than its standard input, which closes when the demo ends in any way. */
 const supervisor = `"$@" </dev/null & child=$!; { cat >/dev/null; kill -TERM "$child" 2>/dev/null; } <&3 & wait "$child"`;
 
-export async function startDemo(progress: (what: string) => void): Promise<Demo> {
+export interface DemoOptions {
+  /** The committed default bundle when not given. */
+  readonly bundle?: string;
+  /** The gateway starts again when a source of it changes. */
+  readonly watch?: boolean;
+}
+
+export async function startDemo(progress: (what: string) => void, options: DemoOptions = {}): Promise<Demo> {
   const undo: (() => unknown)[] = [];
   const stop = async () => {
     for (const step of undo.splice(0).reverse()) await step();
@@ -96,7 +103,7 @@ export async function startDemo(progress: (what: string) => void): Promise<Demo>
           ],
         },
         store: { url: "file:./data/sallyport.db", recording: { durability: "strict" } },
-        policies: { bundle: join(root, "policies/dist/bundle.tar.gz"), data: "./policies.yaml" },
+        policies: { bundle: options.bundle ?? join(root, "policies/dist/bundle.tar.gz"), data: "./policies.yaml" },
         shutdown: { drain: "1s" },
         targets: [
           {
@@ -110,7 +117,7 @@ export async function startDemo(progress: (what: string) => void): Promise<Demo>
     const log = join(folder, "gateway.log");
     const gateway = Bun.spawn(
       // biome-ignore format: one command line
-      ["sh", "-c", `exec 3<&0; ${supervisor}`, "demo", process.execPath, join(root, "gateway/main.ts"), "--config", join(folder, "gateway.yaml")],
+      ["sh", "-c", `exec 3<&0; ${supervisor}`, "demo", process.execPath, ...(options.watch ? ["--watch", "--no-clear-screen"] : []), join(root, "gateway/main.ts"), "--config", join(folder, "gateway.yaml")],
       { stdin: "pipe", stdout: Bun.file(log), stderr: Bun.file(log) },
     );
     undo.push(async () => {

@@ -8,6 +8,7 @@ import { tmpdir } from "node:os";
 import { join, relative, resolve } from "node:path";
 import { parse as parseYaml } from "yaml";
 import { readArchive } from "../../gateway/policy/archive.ts";
+import { tarball } from "./tarball.ts";
 import { resolveOpa } from "./toolchain.ts";
 
 const root = resolve(import.meta.dir, "../..");
@@ -116,27 +117,6 @@ export function buildBundle(folder: string): Uint8Array {
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
-}
-
-/** A gzipped ustar archive without times or owners, so that equal content is equal bytes. */
-function tarball(files: readonly (readonly [name: string, content: Buffer])[]): Uint8Array {
-  const blocks: Buffer[] = [];
-  for (const [name, content] of files) {
-    const header = Buffer.alloc(512);
-    header.write(name, 0);
-    header.write("0000644\u00000000000\u00000000000\u0000", 100);
-    header.write(`${content.length.toString(8).padStart(11, "0")}\u000000000000000\u0000        0`, 124);
-    header.write("ustar\u000000", 257);
-    const sum = header.reduce((total, byte) => total + byte, 0);
-    header.write(`${sum.toString(8).padStart(6, "0")}\u0000 `, 148);
-    blocks.push(header, content, Buffer.alloc((512 - (content.length % 512)) % 512));
-  }
-  blocks.push(Buffer.alloc(1_024));
-  const bytes = Bun.gzipSync(Buffer.concat(blocks), { level: 9 });
-  // gzip's header: no time, unknown system.
-  bytes.fill(0, 4, 8);
-  bytes[9] = 255;
-  return bytes;
 }
 
 /** Compiles the sources into the committed default bundle. */

@@ -53,6 +53,10 @@ export class DryAnalyser implements SessionAnalyser {
   get stale(): boolean {
     return this.changed;
   }
+  readonly labelsOutdated = false;
+  get labels(): Labels {
+    return this.#labels;
+  }
 
   analyse(text: string) {
     return this.#cache.analyse(text, this.context);
@@ -67,6 +71,7 @@ export class DryAnalyser implements SessionAnalyser {
     this.#forwarded.push(statement);
   }
   async refresh(): Promise<void> {}
+  async relabel(): Promise<void> {}
 
   /** The target ran what was forwarded of this text, as far as names are concerned. */
   succeeded(text: string): void {

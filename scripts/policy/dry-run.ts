@@ -4,7 +4,7 @@
  */
 import type { Logger } from "../../gateway/log.ts";
 import type { CommandInput, IdentityInput, NowInput, SessionContext, TargetInput } from "../../gateway/policy/input.ts";
-import type { Policy } from "../../gateway/policy/policy.ts";
+import { Policy } from "../../gateway/policy/policy.ts";
 import type { NoticeFields } from "../../gateway/postgres/messages.ts";
 import type { AnalysisRecorded, Intent, RecordedEvent, SessionOpened } from "../../gateway/recording/events.ts";
 import { Approvals } from "../../gateway/session/approvals.ts";
@@ -36,6 +36,8 @@ export interface DryCommand {
   readonly novel?: boolean;
   /** What people say where it is held. */
   readonly decided?: "approve" | "deny";
+  /** What policy sees instead of what is so, by path: `command.novel`. */
+  readonly seen?: Readonly<Record<string, unknown>>;
 }
 
 export interface DryJudgement {
@@ -55,18 +57,53 @@ export interface DryRun {
 const limitlessMs = Number.MAX_SAFE_INTEGER;
 const noLog: Logger = { debug() {}, info() {}, warn() {}, error() {}, child: () => noLog };
 
-/** Policies with a clock of their own. */
-function atTime(policy: Policy, now: NowInput | undefined): PolicyRevision {
-  if (now === undefined) return policy;
+interface Seen {
+  readonly now: NowInput | undefined;
+  /** By path; of the command that is judged. */
+  changes: Readonly<Record<string, unknown>>;
+}
+
+/** The policy as it judges what a dry run shows it: at another time, or with parts of its input replaced. */
+function shown(policy: Policy, seen: Seen): PolicyRevision {
   return {
     revision: policy.revision,
     labelsOf: (name) => policy.labelsOf(name),
-    judgeSession: (input) => policy.judgeSession({ ...input, now }),
+    judgeSession: (input) => policy.judgeSession({ ...input, now: seen.now ?? input.now }),
     forSession(base) {
       const judge = policy.forSession(base);
-      return { judge: (analysis, rest) => judge.judge(analysis, rest, now) };
+      return {
+        judge(analysis, rest, now) {
+          const input = { ...base, command: { ...analysis, ...rest }, now: seen.now ?? now };
+          if (Object.keys(seen.changes).length === 0) return judge.judge(analysis, rest, input.now);
+          const { command, now: at, ...other } = replaced(input, seen.changes);
+          return uncached(policy).forSession(other).judge(command, command, at);
+        },
+      };
     },
   };
+}
+
+const withoutCache = new WeakMap<Policy, Policy>();
+
+/** The cache's key holds for inputs of the gateway's own shape only. */
+function uncached(policy: Policy): Policy {
+  if (policy.bundle.commandPaths === undefined) return policy;
+  const made = withoutCache.get(policy) ?? new Policy({ ...policy.bundle, commandPaths: undefined });
+  withoutCache.set(policy, made);
+  return made;
+}
+
+/** @throws Error where nothing is at a path. */
+function replaced<T extends object>(input: T, changes: Readonly<Record<string, unknown>>): T {
+  const copy = structuredClone(input);
+  for (const [path, value] of Object.entries(changes)) {
+    const keys = path.split(".");
+    const last = keys.pop() ?? "";
+    const parent = keys.reduce<unknown>((at, key) => (at as Record<string, unknown> | undefined)?.[key], copy);
+    if (typeof parent !== "object" || parent === null) throw new Error(`the input has no ${path}`);
+    (parent as Record<string, unknown>)[last] = value;
+  }
+  return copy;
 }
 
 /** The store of one session: what it ran, and what people decided about its held commands. */
@@ -96,7 +133,8 @@ export async function openDryRun(options: DryRunOptions): Promise<DryRun> {
   const store = new DryStore();
   const events: RecordedEvent[] = [];
   const now = options.nowMs === undefined ? undefined : policyNow(options.nowMs);
-  const revision = atTime(options.policy, now);
+  const seen: Seen = { now, changes: {} };
+  const revision = shown(options.policy, seen);
   const dependencies: SessionDependencies = {
     verifier: { verify: () => Promise.reject(new Error("a dry run has no tokens")) },
     policies: { current: () => revision },
@@ -143,6 +181,7 @@ export async function openDryRun(options: DryRunOptions): Promise<DryRun> {
     async run(command) {
       store.novel = command.novel;
       store.decided = command.decided ?? "deny";
+      seen.changes = command.seen ?? {};
       const before = events.length;
       const claims = session.context;
       const error = await stand.run(command.text, command.params);

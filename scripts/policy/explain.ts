@@ -71,7 +71,15 @@ export async function explain(line: readonly string[]): Promise<number> {
       : catalogOf(values.catalog, process.cwd()),
   });
   if (run.refused !== undefined) {
-    console.log(run.refused);
+    // Nothing runs in a session that policy does not open.
+    const rules = withPlaces(run.opened);
+    const { verdict, revision } = run.opened;
+    const lines = rules.map(({ id, message, at }) => `  ${id}: ${message}\n    ${at ?? "no source at hand"}`);
+    console.log(
+      values.json
+        ? JSON.stringify({ verdict, rules, masks: [], revision: revision.digest }, undefined, 2)
+        : [`no session opens on ${values.on}`, "", `verdict   ${verdict}`, ...lines].join("\n"),
+    );
     return 0;
   }
   const params = values.param;
@@ -80,7 +88,7 @@ export async function explain(line: readonly string[]): Promise<number> {
   return 0;
 }
 
-function withPlaces({ verdict, rules }: Explained["intent"]) {
+function withPlaces({ verdict, rules }: Pick<Explained["intent"], "verdict" | "rules">) {
   const locations = readRuleLocations(policiesFolder);
   return rules.map((rule) => {
     const place = locate(locations, verdict, rule);

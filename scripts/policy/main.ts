@@ -1,14 +1,16 @@
 /** `bun run policy build|check|test`: what policy authors run. */
 import { resolve } from "node:path";
-import { policiesFolder, writeDefaultBundle } from "./build.ts";
+import { policiesFolder } from "./build.ts";
+import { build } from "./build-command.ts";
 import { optionsOfUrl, readLiveCatalog } from "./catalog/live.ts";
 import { writeSnapshot } from "./catalog/snapshot-file.ts";
 import { explain } from "./explain.ts";
-import { fixturePaths, runFixtures } from "./fixtures.ts";
-import { loadPolicy } from "./subject.ts";
+import { impact } from "./impact/impact.ts";
+import { mutate } from "./mutate/command.ts";
+import { test } from "./test/command.ts";
 import { resolveOpa } from "./toolchain.ts";
 
-const usage = "usage: bun run policy build|check|test|explain|catalog";
+const usage = "usage: bun run policy build|check|test|mutate|explain|impact|catalog";
 
 /** Runs OPA in the policies' folder; its output is the user's. */
 function opa(...args: string[]): number {
@@ -31,25 +33,19 @@ function check(): number {
   return formatted || checked;
 }
 
-/** Rego's own tests, then fixture sessions against the compiled policy. @param paths of fixtures; all when not given */
-async function test(paths: readonly string[]): Promise<number> {
-  const tested = paths.length > 0 ? 0 : opa("test", "--ignore", "dist", ".");
-  const { steps, failures } = await runFixtures(await loadPolicy({}), fixturePaths(paths));
-  for (const failure of failures) console.error(`${failure}\n`);
-  console.log(`fixture sessions: ${steps - failures.length} of ${steps} steps as expected`);
-  return tested || (failures.length > 0 ? 1 : 0);
-}
-
 const [command, ...rest] = process.argv.slice(2);
 switch (command) {
   case "build":
-    console.log(`built ${writeDefaultBundle()}`);
+    console.log(`built ${await build(rest)}`);
     break;
   case "check":
     process.exit(check());
     break;
   case "test":
     process.exit(await test(rest));
+    break;
+  case "mutate":
+    process.exit(await mutate(rest));
     break;
   case "catalog": {
     // For `explain --catalog`: the names of a live database, as a file.
@@ -60,6 +56,9 @@ switch (command) {
   }
   case "explain":
     process.exit(await explain(rest));
+    break;
+  case "impact":
+    process.exit(await impact(rest));
     break;
   default:
     console.error(usage);

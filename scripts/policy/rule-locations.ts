@@ -10,13 +10,17 @@ export interface RuleLocation {
   readonly set: string;
   readonly file: string;
   readonly line: number;
+  /** As the source has it: "agents.%s". */
+  readonly written: string;
   readonly id: RegExp;
   readonly message: RegExp;
 }
 
-const contribution = /^(?:([a-z_]+) contains )?.*\{\s*"(?:id|column)":.*$/;
-const idField = /"(?:id|rule)":\s*(?:sprintf\(\s*)?"((?:[^"\\]|\\.)*)"/;
+const idField = /"(?:id|rule)":\s*(?:sprintf\(\s*)?"((?:[^"\\]|\\.)*)"/g;
 const messageField = /"message":\s*(?:sprintf\(\s*)?"((?:[^"\\]|\\.)*)"/;
+const contribution = /^([a-z_]+) contains /;
+/** A rule begins at the first column; so does what only ends one. */
+const ruleStart = /^(?=[a-z_])/m;
 
 /** The values of a format are anything. */
 function pattern(format: string | undefined): RegExp {
@@ -29,29 +33,40 @@ function pattern(format: string | undefined): RegExp {
 export function readRuleLocations(folder: string): RuleLocation[] {
   const found: RuleLocation[] = [];
   for (const file of policySources(folder).filter((name) => name.endsWith(".rego"))) {
-    const lines = readFileSync(join(folder, file), "utf8").split("\n");
-    lines.forEach((text, index) => {
-      const id = contribution.test(text) ? idField.exec(text)?.[1] : undefined;
-      if (id === undefined) return;
-      const set = contribution.exec(text)?.[1] ?? "";
-      found.push({ set, file, line: index + 1, id: pattern(id), message: pattern(messageField.exec(text)?.[1]) });
-    });
+    let line = 1;
+    for (const rule of readFileSync(join(folder, file), "utf8").split(ruleStart)) {
+      const code = rule.replace(/^\s*#.*$/gm, "");
+      const set = contribution.exec(code)?.[1] ?? "";
+      for (const { 1: written = "", index } of code.matchAll(idField)) {
+        // A set's contribution is its rule; elsewhere one rule may give several.
+        const at = set === "" ? code.slice(0, index).split("\n").length - 1 : 0;
+        const message = messageField.exec(code.slice(index))?.[1];
+        found.push({ set, file, line: line + at, written, id: pattern(written), message: pattern(message) });
+      }
+      line += rule.split("\n").length - 1;
+    }
   }
   return found;
 }
 
-const setOf = { deny: "deny", approve: "approve", mask: "mask", allow: "allow" } as const;
+/** The source of a rule that decided, or undefined where no source has it. */
+export function findRule(
+  locations: readonly RuleLocation[],
+  verdict: "allow" | "deny" | "mask" | "approve",
+  rule: { readonly id: string; readonly message?: string },
+): RuleLocation | undefined {
+  const matching = locations.filter(({ id }) => id.test(rule.id));
+  const literal = matching.filter(({ written }) => written === rule.id);
+  const named = literal.length > 0 ? literal : matching;
+  const inSet = named.filter(({ set }) => set === verdict);
+  // The message of a mask is made by main.rego.
+  const says = ({ message }: RuleLocation) => message.test(rule.message ?? "");
+  const exact = verdict === "mask" ? inSet[0] : inSet.find(says);
+  return exact ?? inSet[0] ?? named.find(says) ?? named[0];
+}
 
 /** "access/access.rego:55", or undefined where no source has such a rule. */
-export function locate(
-  locations: readonly RuleLocation[],
-  verdict: keyof typeof setOf,
-  rule: { readonly id: string; readonly message: string },
-): string | undefined {
-  const named = locations.filter(({ id }) => id.test(rule.id));
-  const inSet = named.filter(({ set }) => set === setOf[verdict]);
-  // The message of a mask is made by main.rego.
-  const exact = inSet.find(({ message }) => verdict === "mask" || message.test(rule.message));
-  const one = exact ?? inSet[0] ?? named[0];
+export function locate(...given: Parameters<typeof findRule>): string | undefined {
+  const one = findRule(...given);
   return one && `${one.file}:${one.line}`;
 }

@@ -4,6 +4,7 @@
  */
 import { limits } from "../../gateway/limits.ts";
 import { encodeBackendMessage } from "../../gateway/postgres/backend-encoder.ts";
+import { Descriptions } from "../../gateway/postgres/descriptions.ts";
 import { Machine } from "../../gateway/postgres/machine.ts";
 import type { BackendMessage, FrontendMessage, NoticeFields } from "../../gateway/postgres/messages.ts";
 import { FrameReader } from "../../gateway/postgres/reader.ts";
@@ -26,7 +27,7 @@ export class StandInTarget {
   constructor(session: Session, analyser: DryAnalyser) {
     this.#analyser = analyser;
     this.#machine = new Machine(
-      { session, analyser, hashKey: new Uint8Array(32), rowBytesMax: 0 },
+      { session, analyser, hashKey: new Uint8Array(32), rowBytesMax: 0, descriptions: new Descriptions() },
       { forward: () => undefined, notice: () => undefined, cancelUpstream: () => undefined },
     );
     this.#responses = new Responses(this.#machine, new MessageWriter(), (id) => id);

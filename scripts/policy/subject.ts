@@ -3,10 +3,11 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { z } from "zod";
-import { loadBundle } from "../../gateway/policy/bundle.ts";
+import { type Bundle, loadBundle } from "../../gateway/policy/bundle.ts";
 import { checkData, mergeData } from "../../gateway/policy/data.ts";
 import type { IdentityInput } from "../../gateway/policy/input.ts";
 import { Policy } from "../../gateway/policy/policy.ts";
+import type { CatalogSnapshot } from "../../gateway/postgres/sql/catalog.ts";
 import { buildBundle, defaultBundle, policiesFolder, sourceRevision } from "./build.ts";
 import { SqlCatalog } from "./catalog/from-sql.ts";
 import { builtInFile, readSnapshot } from "./catalog/snapshot-file.ts";
@@ -36,8 +37,11 @@ export function catalogOf(catalog: string, folder: string): SqlCatalog {
   return fromDdl(readFileSync(path, "utf8"), path);
 }
 
+let builtIn: CatalogSnapshot | undefined;
+
 function fromDdl(sql: string, where: string): SqlCatalog {
-  const made = new SqlCatalog(readSnapshot(builtInFile));
+  builtIn ??= readSnapshot(builtInFile);
+  const made = new SqlCatalog(builtIn);
   try {
     made.apply(sql);
   } catch (error) {
@@ -53,22 +57,23 @@ export interface PolicyFiles {
 
 /** The bundle that is named, else the committed one where it is what the sources say, else one that is built of them. */
 export async function loadPolicy(files: PolicyFiles, over: Record<string, unknown> = {}): Promise<Policy> {
-  const from = (bundle: string) => loadBundle({ bundle, ...(files.data !== undefined && { data: files.data }) });
-  let bundle = await from(files.bundle ?? defaultBundle).catch((error) => {
-    if (files.bundle !== undefined) throw error;
-    return undefined;
-  });
-  const plain =
-    files.bundle === undefined ? await loadBundle({ bundle: defaultBundle }).catch(() => undefined) : undefined;
-  if (files.bundle === undefined && plain?.revision.digest !== sourceRevision(policiesFolder)) {
-    const work = mkdtempSync(join(tmpdir(), "sallyport-bundle-"));
-    try {
-      writeFileSync(join(work, "bundle.tar.gz"), buildBundle(policiesFolder));
-      bundle = await from(join(work, "bundle.tar.gz"));
-    } finally {
-      rmSync(work, { recursive: true, force: true });
-    }
-  }
-  if (bundle === undefined) throw new Error("no bundle");
+  const { bundle } = await loadSources(files);
   return new Policy({ ...bundle, data: checkData(mergeData(bundle.data, over as never), "data") });
+}
+
+/** As `loadPolicy`, and whether the sources had to be compiled for it. */
+export async function loadSources(files: PolicyFiles): Promise<{ bundle: Bundle; compiled: boolean }> {
+  const from = (bundle: string) => loadBundle({ bundle, ...(files.data !== undefined && { data: files.data }) });
+  if (files.bundle !== undefined) return { bundle: await from(files.bundle), compiled: false };
+  const committed = await loadBundle({ bundle: defaultBundle }).catch(() => undefined);
+  if (committed?.revision.digest === sourceRevision(policiesFolder)) {
+    return { bundle: await from(defaultBundle), compiled: false };
+  }
+  const work = mkdtempSync(join(tmpdir(), "sallyport-bundle-"));
+  try {
+    writeFileSync(join(work, "bundle.tar.gz"), buildBundle(policiesFolder));
+    return { bundle: await from(join(work, "bundle.tar.gz")), compiled: true };
+  } finally {
+    rmSync(work, { recursive: true, force: true });
+  }
 }

@@ -41,7 +41,7 @@ export function analyse(sql: string, context: NameContext): AnalysedCommand {
     incomplete: [...incomplete].sort(),
     statements: inputs,
   };
-  return freeze({ command, statements });
+  return freeze({ command, plain: statements.every(isPlain), statements });
 }
 
 function analyseStatement(one: ParsedStatement, sql: string, context: NameContext) {
@@ -94,9 +94,14 @@ function outputs(result: QueryResult | null, context: NameContext): AnalysedStat
 function refused(fingerprint: string, message: string, error: NonNullable<AnalysedCommand["error"]>): AnalysedCommand {
   return {
     command: { kind: "sql", fingerprint, complete: false, incomplete: [message], statements: [] },
+    plain: false,
     statements: [],
     error,
   };
+}
+
+function isPlain({ outputColumns: _, changesCatalog, changesSession, ...rest }: AnalysedStatement): boolean {
+  return !changesCatalog && !changesSession && Object.values(rest).every((effect) => effect === undefined);
 }
 
 function fingerprintFor(statements: readonly ParsedStatement[], sql: string): string {

@@ -1,0 +1,149 @@
+/** Judges whole sessions of a store by both revisions: what each thread does, and what it is given and gives. */
+import type { Bundle } from "../../../gateway/policy/bundle.ts";
+import type { PolicyData } from "../../../gateway/policy/data.ts";
+import { catalogOf } from "../subject.ts";
+import { KnownAnalyses } from "./known-analyses.ts";
+import { SessionLines } from "./recorded-lines.ts";
+import { type TargetLabels, targetLabels } from "./relabel.ts";
+import { type Change, type Observer, type Revisions, SessionReplay } from "./replay.ts";
+import { JudgingRevision } from "./revision.ts";
+import type { StoreLocation, StoreReader } from "./store-reader.ts";
+import { addChange, addDrift, addUnreadable, emptyTally, type Tally } from "./tally.ts";
+
+/** Plain data: it goes to each thread. */
+export interface Setup {
+  readonly base: Bundle;
+  readonly head: Bundle;
+  /** Of other revisions that recordings may name: their data by digest, for the labels then. */
+  readonly pastData: Readonly<Record<string, PolicyData>>;
+  /** Files by target's name. */
+  readonly catalogs: Readonly<Record<string, string>>;
+  readonly store: StoreLocation;
+  readonly sinceMs: number;
+  /** Whether each change is wanted, or only their tally. */
+  readonly eachChange: boolean;
+}
+
+export function revisionsOf(setup: Setup): Revisions {
+  const catalogs = new Map(
+    Object.entries(setup.catalogs).map(([target, file]) => [target, catalogOf(file, process.cwd()).catalog]),
+  );
+  const base = new JudgingRevision(setup.base, catalogs);
+  const head = new JudgingRevision(setup.head, catalogs);
+  const past = new Map(Object.entries(setup.pastData));
+  const known = new Map<string, TargetLabels>();
+  return {
+    base,
+    head,
+    labelsOf(digest, target) {
+      const own = [base, head].find((revision) => revision.digest === digest);
+      if (own !== undefined) return own.labelsOf(target);
+      const data = past.get(digest);
+      if (data === undefined) return undefined;
+      const key = `${digest}\n${target}`;
+      let labels = known.get(key);
+      if (labels === undefined) {
+        labels = targetLabels(data, target);
+        known.set(key, labels);
+      }
+      return labels;
+    },
+  };
+}
+
+/** Told of progress and, where they are wanted, of changes, a few at a time. */
+export interface Report {
+  progress(commands: number): void;
+  changes(changes: readonly Change[]): void;
+}
+
+const changesAtOnce = 500;
+const progressEvery = 2_000;
+
+export class SessionsJudge {
+  readonly #setup: Setup;
+  readonly #store: StoreReader;
+  readonly #report: Report;
+  readonly #revisions: Revisions;
+  readonly #known = new KnownAnalyses();
+  #changes: Change[] = [];
+  #unreported = 0;
+
+  constructor(setup: Setup, store: StoreReader, report: Report) {
+    this.#setup = setup;
+    this.#store = store;
+    this.#report = report;
+    this.#revisions = revisionsOf(setup);
+  }
+
+  /** Several, since a query for each costs more than what it gives. */
+  async judge(ids: readonly string[]): Promise<Tally> {
+    const tally = emptyTally();
+    const found = await this.#store.find(ids);
+    const observer = this.#observer(tally);
+    const reading = new Map<string, SessionLines>();
+    for (const id of ids) {
+      const session = found.get(id);
+      if (session === undefined) {
+        addUnreadable(tally, id, "the session is not in the store");
+        continue;
+      }
+      const replay = new SessionReplay(this.#revisions, this.#known, observer, this.#setup.sinceMs);
+      reading.set(id, new SessionLines(session, (line) => replay.take(line)));
+    }
+    let last: string | undefined;
+    const end = (id: string) => {
+      const state = reading.get(id)?.end();
+      reading.delete(id);
+      if (state === undefined) return;
+      tally.sessions += 1;
+      if (state.open) tally.openSessions += 1;
+      if (state.problem !== undefined) addUnreadable(tally, id, state.problem);
+    };
+    for await (const chunk of this.#store.chunks([...reading.keys()])) {
+      if (last !== undefined && last !== chunk.session) end(last);
+      last = chunk.session;
+      reading.get(last)?.add(chunk);
+    }
+    for (const id of [...reading.keys()]) end(id);
+    this.#flush();
+    return tally;
+  }
+
+  #observer(tally: Tally): Observer {
+    return {
+      judged: () => {
+        tally.commands += 1;
+        this.#unreported += 1;
+        if (this.#unreported >= progressEvery) this.#flush();
+      },
+      changed: (change) => {
+        addChange(tally, change);
+        if (!this.#setup.eachChange) return;
+        this.#changes.push(change);
+        if (this.#changes.length >= changesAtOnce) this.#flush();
+      },
+      drifted: (drift) => addDrift(tally, drift),
+      reproduced: () => {
+        tally.reproduced += 1;
+      },
+      labelsAssumed: () => {
+        tally.labelsAssumed += 1;
+      },
+      paramsCut: () => {
+        tally.paramsCut += 1;
+      },
+      unjudged: (session, command, why) => {
+        tally.unjudged += 1;
+        addUnreadable(tally, session, `command ${command}: ${why}`);
+      },
+    };
+  }
+
+  #flush(): void {
+    if (this.#unreported > 0) this.#report.progress(this.#unreported);
+    this.#unreported = 0;
+    if (this.#changes.length > 0) this.#report.changes(this.#changes);
+    this.#changes = [];
+  }
+}

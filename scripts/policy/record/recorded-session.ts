@@ -1,0 +1,97 @@
+/** What a fixture takes of a recorded session: who, where, and each command with what was decided about it. */
+import { createClient } from "@libsql/client";
+import { drizzle } from "drizzle-orm/libsql";
+import type { Invocation } from "../../../gateway/cli/command.ts";
+import { withRecordings } from "../../../gateway/cli/recordings.ts";
+import { loadConfig, readSecret } from "../../../gateway/config.ts";
+import type { CommandAnalysis } from "../../../gateway/policy/input.ts";
+import type { Intent, RecordedEvent, SessionOpened } from "../../../gateway/recording/events.ts";
+import { eventLines } from "../../../gateway/recording/reader.ts";
+import { storeQueries } from "../../../gateway/store/queries.ts";
+
+export interface RecordedStep {
+  readonly intent: Intent;
+  readonly analysis: CommandAnalysis | undefined;
+  /** It was held, and people approved it. */
+  readonly approved: boolean;
+}
+
+export interface RecordedSession {
+  readonly opened: SessionOpened;
+  readonly steps: readonly RecordedStep[];
+}
+
+/** @param store file:…, libsql:…, a gateway's configuration, or undefined for the API with the caller's token. */
+export async function readRecordedSession(
+  id: string,
+  store: string | undefined,
+  gateway: string | undefined,
+): Promise<RecordedSession> {
+  if (store !== undefined) return collect(storeLines(id, store), id);
+  const invocation: Invocation = {
+    values: { gateway },
+    positionals: [],
+    signal: new AbortController().signal,
+    terminal: {
+      out: (text) => void process.stdout.write(text),
+      err: (text) => void process.stderr.write(text),
+      isTTY: false,
+      columns: 100,
+      environment: process.env,
+    },
+  };
+  let session: RecordedSession | undefined;
+  await withRecordings(invocation, async (recordings) => {
+    session = await collect(recordings.lines(id), id);
+    return 0;
+  });
+  if (session === undefined) throw new Error(`no session ${id}`);
+  return session;
+}
+
+/** Reads only: a gateway may be writing to it. */
+async function* storeLines(id: string, store: string): AsyncGenerator<string> {
+  const config = /^(file|libsql|https?|wss?):/.test(store) ? { url: store } : loadConfig(store).store;
+  const token = "auth_token" in config ? config.auth_token : undefined;
+  const client = createClient({
+    url: config.url,
+    ...(token && { authToken: readSecret(token, "store.auth_token") }),
+  });
+  try {
+    const db = drizzle(client);
+    const calls = {
+      chunkPage: (session: string, from: number) => storeQueries.chunkPage(db, session, from),
+      getSession: (session: string) => storeQueries.getSession(db, session),
+    };
+    for await (const { line } of eventLines(calls, id)) yield line;
+  } finally {
+    client.close();
+  }
+}
+
+async function collect(lines: AsyncIterable<string>, id: string): Promise<RecordedSession> {
+  let opened: SessionOpened | undefined;
+  const analyses = new Map<number, CommandAnalysis>();
+  const steps = new Map<number, RecordedStep>();
+  let bound: Intent | undefined;
+  for await (const line of lines) {
+    const event = JSON.parse(line) as RecordedEvent;
+    if (event.type === "session.opened") opened = event;
+    else if (event.type === "analysis") analyses.set(event.id, event.analysis);
+    else if (event.type === "intent") {
+      const held = steps.get(event.command);
+      if (held !== undefined) {
+        // The intent comes again once it was approved.
+        steps.set(event.command, { ...held, approved: event.forwarded });
+        continue;
+      }
+      // What was bound is judged again where policy changed before it ran; a fixture has one policy.
+      if (event.via === "execute" && bound?.text === event.text) continue;
+      if (event.via === "bind") bound = event;
+      const analysis = event.analysis === null ? undefined : analyses.get(event.analysis);
+      steps.set(event.command, { intent: event, analysis, approved: false });
+    }
+  }
+  if (opened === undefined) throw new Error(`the store has no session ${id}`);
+  return { opened, steps: [...steps.values()] };
+}
