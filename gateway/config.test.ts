@@ -6,7 +6,9 @@ const smallest = {
   listen: {},
   identity: { issuers: [{ issuer: "https://idp.example", audience: "sallyport" }] },
   policies: { bundle: "bundle.tar.gz" },
-  targets: [{ name: "db", kind: "postgres", address: "127.0.0.1:5432", database: "app", credential: { user: "gateway" } }],
+  targets: [
+    { name: "db", kind: "postgres", address: "127.0.0.1:5432", database: "app", credential: { user: "gateway" } },
+  ],
 };
 const parse = (more: Record<string, unknown> = {}) =>
   parseConfig(JSON.stringify({ ...smallest, ...more }), "/tmp/gateway.yaml");

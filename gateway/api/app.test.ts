@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, test } from "bun:test";
-import { loweredLimits } from "../../scripts/postgres/lowered-limits.ts";
+import { loweredLimits } from "../../scripts/lowered-limits.ts";
 import { GatewayError } from "../errors.ts";
 import { createLogger } from "../log.ts";
 import type { IdentityInput } from "../policy/input.ts";

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { decodeJwt } from "jose";
 import { startIdentityProvider } from "../../scripts/demo/identity-provider.ts";
-import { loweredLimits } from "../../scripts/postgres/lowered-limits.ts";
+import { loweredLimits } from "../../scripts/lowered-limits.ts";
 import type { IssuerConfig } from "../config.ts";
 import { credentialsFolder, credentialsPath } from "./credentials-file.ts";
 import { currentToken, type LoginOptions, login } from "./login.ts";

@@ -10,7 +10,7 @@ import {
   type JWTHeaderParameters,
   SignJWT,
 } from "jose";
-import { loweredLimits } from "../../scripts/postgres/lowered-limits.ts";
+import { loweredLimits } from "../../scripts/lowered-limits.ts";
 import type { IssuerConfig } from "../config.ts";
 import { type ErrorCode, GatewayError } from "../errors.ts";
 import { limits } from "../limits.ts";

@@ -3,12 +3,13 @@ import { createHash } from "node:crypto";
 import type { RecordedEvent } from "../recording/events.ts";
 import { encodeDataRow } from "./backend-encoder.ts";
 import { CaptureBudget, ResultCapture } from "./capture.ts";
+import { Frame } from "./reader.ts";
 import { MessageWriter } from "./writer.ts";
 
-function rowOf(text: string): Buffer {
+function rowOf(text: string): Frame {
   const writer = new MessageWriter();
   encodeDataRow(writer, [Buffer.from(text)]);
-  return writer.take().subarray(5);
+  return new Frame(0x44, writer.take(), 5);
 }
 const captured = (bytes: number, capture: (into: ResultCapture) => void) => {
   const events: RecordedEvent[] = [];
@@ -18,15 +19,15 @@ const captured = (bytes: number, capture: (into: ResultCapture) => void) => {
 
 test("rows are recorded in full up to the budget; from one byte over on, as counts and a digest", () => {
   const rows = ["aaaa", "bbbb", "c"].map(rowOf);
-  const twoRows = (rows[0]?.length ?? 0) * 2;
+  const twoRows = (rows[0]?.payloadBytes ?? 0) * 2;
   const of = (bytes: number) =>
     captured(bytes, (into) => {
       for (const row of rows) into.row(row);
       into.finish("SELECT 3");
     });
-  const digest = (...beyond: (Buffer | undefined)[]) =>
+  const digest = (...beyond: (Frame | undefined)[]) =>
     `sha256:${createHash("sha256")
-      .update(Buffer.concat(beyond.filter((row) => row !== undefined)))
+      .update(Buffer.concat(beyond.flatMap((row) => (row === undefined ? [] : [row.payload]))))
       .digest("hex")}`;
   const [kept, result] = of(twoRows);
   expect(kept).toMatchObject({ type: "rows", rows: [["aaaa"], ["bbbb"]] });

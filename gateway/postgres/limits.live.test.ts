@@ -6,7 +6,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { startIdentityProvider } from "../../scripts/demo/identity-provider.ts";
-import { loweredLimits } from "../../scripts/postgres/lowered-limits.ts";
+import { loweredLimits } from "../../scripts/lowered-limits.ts";
 import { type RunningPostgres, startPostgres } from "../../scripts/postgres/server.ts";
 import { startServerUnderTest } from "../../scripts/postgres/server-under-test.ts";
 import { bind, connectWire, parse, query, sync } from "../../scripts/postgres/wire-client.ts";
@@ -35,11 +35,18 @@ const analyser: SessionAnalyser = {
     analysed += 1;
     const command: CommandAnalysis = { kind: "sql", fingerprint: "", complete: true, incomplete: [], statements: [] };
     const copy = /^copy .* from stdin/i.test(text) ? { copy: { direction: "in" as const } } : {};
-    return { command, statements: [{ outputColumns: null, changesCatalog: false, changesSession: false, ...copy }] };
+    return {
+      command,
+      plain: false,
+      statements: [{ outputColumns: null, changesCatalog: false, changesSession: false, ...copy }],
+    };
   },
   labelsOf: () => undefined,
   isDerived: () => false,
   changed: false,
+  labels: new Map(),
+  labelsOutdated: false,
+  relabel: async () => undefined,
   stale: false,
   noteForwarded: () => undefined,
   // What the gateway asks on a session's own connection before it serves the client.

@@ -5,7 +5,7 @@ import { appendFileSync, chmodSync, chownSync, mkdtempSync, readFileSync, rmSync
 import { type AddressInfo, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { loweredLimits } from "../../scripts/postgres/lowered-limits.ts";
+import { loweredLimits } from "../../scripts/lowered-limits.ts";
 import { hasPostgres15 } from "../../scripts/postgres/installed.ts";
 import { encodeBackendMessage } from "./backend-encoder.ts";
 import type { BackendMessage } from "./messages.ts";

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Client, createClient } from "@libsql/client";
-import { loweredLimits } from "../../scripts/postgres/lowered-limits.ts";
+import { loweredLimits } from "../../scripts/lowered-limits.ts";
 import { limits } from "../limits.ts";
 import { extend, genesis } from "./chain.ts";
 import type { SessionOpened } from "./events.ts";
@@ -218,7 +218,12 @@ test("group does not wait, and has everything after close", async () => {
 });
 
 describe("a recording that cannot keep up", () => {
-  const large = (bytes: number) => ({ type: "notice" as const, at: 1, command: null, fields: { M: "x".repeat(bytes) } });
+  const large = (bytes: number) => ({
+    type: "notice" as const,
+    at: 1,
+    command: null,
+    fields: { M: "x".repeat(bytes) },
+  });
 
   test("takes no event past its queue's limit, and goes on once there is room", async () => {
     const recording = await Recording.open({ url: url("queue"), durability: "strict", gateway: "g" });

@@ -1,6 +1,6 @@
 /** Holds against a store in memory: how many there may be, how long one lives, and that a decision elsewhere is seen. */
 import { expect, test } from "bun:test";
-import { loweredLimits } from "../../scripts/postgres/lowered-limits.ts";
+import { loweredLimits } from "../../scripts/lowered-limits.ts";
 import { limits } from "../limits.ts";
 import type { NewApproval } from "../store/queries.ts";
 import { Approvals, type HeldCommand } from "./approvals.ts";
@@ -29,10 +29,12 @@ const held = (subject: string, ttl = "15m"): HeldCommand => ({
 
 /** Holds until aborted. @returns the outcome's word, or the error's code */
 function holding(approvals: Approvals, command: HeldCommand, signal: AbortSignal) {
-  return approvals.hold(command, () => undefined, signal).then(
-    ({ approval }) => approval.state as string,
-    (error: { code: string }) => error.code,
-  );
+  return approvals
+    .hold(command, () => undefined, signal)
+    .then(
+      ({ approval }) => approval.state as string,
+      (error: { code: string }) => error.code,
+    );
 }
 
 test("one held command too many of an identity is refused, another's is held, and one that ended makes room", async () => {
@@ -64,7 +66,7 @@ test("one held command too many of all is refused, whoever asks", async () => {
 test("an approval lives no longer than the limit, whatever policy says", async () => {
   const { store, rows } = storeInMemory();
   await holding(new Approvals(store), held("robot", "1000h"), AbortSignal.abort());
-  const [{ row }] = [...rows.values()] as [{ row: NewApproval }];
+  const [{ row }] = [...rows.values()] as unknown as [{ row: NewApproval }];
   expect(row.expires - row.created).toBe(limits.approvalTtlMsMax);
 });
 

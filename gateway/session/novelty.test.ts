@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { loweredLimits } from "../../scripts/postgres/lowered-limits.ts";
+import { loweredLimits } from "../../scripts/lowered-limits.ts";
 import { Novelty } from "./novelty.ts";
 
 test("what memory has no room for is asked of the store again, and never forgotten", async () => {

@@ -1,6 +1,6 @@
 /** The pipeline's own refusals; what of a command is kept, and that nothing of a secret is, wherever the cut falls. */
 import { expect, test } from "bun:test";
-import { loweredLimits } from "../../scripts/postgres/lowered-limits.ts";
+import { loweredLimits } from "../../scripts/lowered-limits.ts";
 import { GatewayError } from "../errors.ts";
 import { createLogger } from "../log.ts";
 import type { RecordedEvent } from "../recording/events.ts";
@@ -66,15 +66,16 @@ async function open(policy: Partial<PolicyRevision> = {}, expiresAtMs = Date.now
   return { session, events };
 }
 
+const request = { text: "select 1", analysis, labels: new Map(), params: [], via: "query" };
+
 /** The intent that is recorded of an allowed command. */
 async function recorded(text: string, params: (string | null)[]) {
   const { session, events } = await open();
-  await (await session).authorise({ text, analysis, params, via: "query" }, hold);
+  await (await session).authorise({ ...request, text, params }, hold);
   const intent = events.find((event) => event.type === "intent");
   if (intent?.type !== "intent") throw new Error("no intent");
   return intent;
 }
-const request = { text: "select 1", analysis, params: [], via: "query" };
 
 test("a session that policy does not allow is not opened, and its refusal is recorded", async () => {
   const refusal = { ...decision, verdict: "deny" as const, rules: [{ id: "no.group", message: "nobody" }] };

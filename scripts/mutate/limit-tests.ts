@@ -54,7 +54,9 @@ export const limitTests: Readonly<Record<keyof typeof limits, NamedTest>> = {
     "postgres/upstream.live.test.ts",
     "may send a message as long as the limit before it is ready, and not a byte longer",
   ),
-  catalogQueryBytesMax: connection("what the gateway itself asks a target may be answered in so many bytes and no more"),
+  catalogQueryBytesMax: connection(
+    "what the gateway itself asks a target may be answered in so many bytes and no more",
+  ),
 
   sqlTextBytesMax: test(
     "postgres/sql/parse.test.ts",
@@ -96,13 +98,32 @@ export const limitTests: Readonly<Record<keyof typeof limits, NamedTest>> = {
     "what memory has no room for is asked of the store again, and never forgotten",
   ),
   bundleBytesMax: test("policy/policy.test.ts", "that is larger than the limit, packed or unpacked, is refused"),
+  policyTrialMs: test("policy/trial.test.ts", "a module that never ends does not hold up the process that tries it"),
+  policySettleMs: test("policy/file-watch.test.ts", "waits until who writes is done"),
+  policySettleMsMax: test("policy/file-watch.test.ts", "does not wait for ever for a file that never settles"),
+  policyLookMs: test(
+    "policy/file-watch.test.ts",
+    "tells of a link's target that changes in a folder that is not watched",
+  ),
+  policyFetchTimeoutMs: test(
+    "policy/server-source.test.ts",
+    "a server that answers nothing, or begins and stops, is given up",
+  ),
+  policyRetryMs: test("policy/server-source.test.ts", "files that were refused are read again by themselves"),
+  policyRetryMsMax: test(
+    "policy/server-source.test.ts",
+    "a failing server is asked no less often than the longest wait",
+  ),
 
   approvalsPendingPerIdentityMax: test(
     "session/approvals.test.ts",
     "one held command too many of an identity is refused, another's is held, and one that ended makes room",
   ),
   approvalsPendingMax: test("session/approvals.test.ts", "one held command too many of all is refused, whoever asks"),
-  approvalTtlMsMax: test("session/approvals.test.ts", "an approval lives no longer than the limit, whatever policy says"),
+  approvalTtlMsMax: test(
+    "session/approvals.test.ts",
+    "an approval lives no longer than the limit, whatever policy says",
+  ),
   approvalPollMs: test("session/approvals.test.ts", "a decision made through another gateway is seen at the next look"),
 
   recordedTextBytesMax: test("session/session.test.ts", "a text and each parameter are recorded up to their limits"),
@@ -111,9 +132,7 @@ export const limitTests: Readonly<Record<keyof typeof limits, NamedTest>> = {
     "a text and each parameter are recorded up to their limits",
   ),
   recordedRowBytesPerCommand: test("config.test.ts", "what is not said is the limits' own"),
-  recordedNoticesPerCommandMax: connection(
-    "notices of a command are recorded up to the limit, and all are passed on",
-  ),
+  recordedNoticesPerCommandMax: connection("notices of a command are recorded up to the limit, and all are passed on"),
   recordingQueueBytesMax: recording("takes no event past its queue's limit, and goes on once there is room"),
   recordingLagMsMax: recording("in group lets nothing run once its oldest event waits longer than the limit"),
   recordingFlushMs: recording("is written after the flush's time"),

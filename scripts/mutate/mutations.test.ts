@@ -10,12 +10,15 @@ const root = resolve(import.meta.dir, "../..");
 const read = (file: string) => readFileSync(join(root, file), "utf8");
 const named = (list: readonly Mutation[]) => list.map((mutation) => [mutation.what, mutation] as const);
 
-test.each(named([...mutations, ...limitMutations()]))("%s: its text is in the source, and changes it", (_, { edits }) => {
-  expect(edits.length).toBeGreaterThan(0);
-  const texts = new Map<string, string>();
-  for (const edit of edits) texts.set(edit.file, applyEdit(texts.get(edit.file) ?? read(edit.file), edit));
-  for (const [file, text] of texts) expect(text).not.toBe(read(file));
-});
+test.each(named([...mutations, ...limitMutations()]))(
+  "%s: its text is in the source, and changes it",
+  (_, { edits }) => {
+    expect(edits.length).toBeGreaterThan(0);
+    const texts = new Map<string, string>();
+    for (const edit of edits) texts.set(edit.file, applyEdit(texts.get(edit.file) ?? read(edit.file), edit));
+    for (const [file, text] of texts) expect(text).not.toBe(read(file));
+  },
+);
 
 test.each(named(mutations))("%s: the test that must notice is there", (_, { test: noticed }) => {
   if (noticed.kind === "test") expect(read(noticed.file)).toContain(noticed.name);

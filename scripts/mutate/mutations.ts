@@ -26,13 +26,17 @@ export const mutations: readonly Mutation[] = [
   one(
     1,
     "an undefined decision allows",
-    edit("policy/engine.ts", "if (value === undefined) return", 'if (value === undefined) return { ...undefinedDecision, verdict: "allow" }; else if (!value) return'),
+    edit(
+      "policy/engine.ts",
+      "if (value === undefined) return",
+      'if (value === undefined) return { ...undefinedDecision, verdict: "allow" }; else if (!value) return',
+    ),
     test("policy/policy.test.ts", "an undefined decision is a deny that names its rule"),
   ),
   one(
     1,
     "a policy that fails allows",
-    edit("session/session.ts", 'verdict: "deny",', 'verdict: "allow",'),
+    edit("session/session.ts", '{\n        verdict: "deny",', '{\n        verdict: "allow",'),
     test("session/session.test.ts", "a policy that fails denies the command, and says so in the recording"),
   ),
   one(
@@ -44,7 +48,7 @@ export const mutations: readonly Mutation[] = [
   one(
     1,
     "anything is a permit",
-    edit("session/session.ts", "if (!permits.has(permit))", "if (false as boolean)"),
+    edit("session/session.ts", "if (!IssuedPermit.is(permit))", "if (false as boolean)"),
     test("session/session.test.ts", "a permit is what the pipeline made, and nothing that looks like one"),
   ),
   one(
@@ -62,7 +66,11 @@ export const mutations: readonly Mutation[] = [
   one(
     1,
     "the store's commit is not awaited before its acknowledgement",
-    edit("recording/worker.ts", 'await db.$client.batch(statements, "write");', 'void db.$client.batch(statements, "write");'),
+    edit(
+      "recording/worker.ts",
+      'await db.$client.batch(statements, "write");',
+      'void db.$client.batch(statements, "write");',
+    ),
     test("recording/writer.test.ts", "a killed gateway leaves a store that opens"),
   ),
 
@@ -78,11 +86,23 @@ export const mutations: readonly Mutation[] = [
     edit("log.ts", "clean = clean.replace(pattern, replacement);", "clean.replace(pattern, replacement);"),
     test("log.test.ts", "cuts token-like text out of strings"),
   ),
+  one(
+    2,
+    "the password of a role is recorded",
+    edit("recording/redaction.ts", "result = result.replace(literal,", "result.replace(literal,"),
+    test("recording/redaction.test.ts", "takes the secret out of"),
+  ),
+  one(
+    2,
+    "a caller is told the target's words of a refused login",
+    edit("postgres/upstream-auth.ts", "`the target refused the gateway's login (", "fields.M + `("),
+    test("postgres/upstream.live.test.ts", "refuses a wrong password, a missing one and an unknown database"),
+  ),
 
   one(
     3,
     "the recording gets the row as the target sent it",
-    edit("postgres/run.ts", "row(writer.peek(before + 5))", "row(payload)"),
+    edit("postgres/run.ts", "row(new Frame(backendType.DataRow, writer.peek(before + 5)))", "row(frame)"),
     test("postgres/server.live.test.ts", "a masked column is masked in simple, extended and binary reads"),
   ),
   one(
@@ -94,7 +114,7 @@ export const mutations: readonly Mutation[] = [
   one(
     3,
     "a statement's secrets are recorded",
-    edit("session/session.ts", "text: redact(request.text)", "text: (request.text)"),
+    edit("session/session.ts", "redact(text).slice(", "((it: string) => it)(text).slice("),
     test("session/session.test.ts", "a secret that the cut of a text or parameter falls into leaves no part of itself"),
   ),
   one(
@@ -139,7 +159,7 @@ export const mutations: readonly Mutation[] = [
   one(
     5,
     "a deployment's data is not part of the revision",
-    edit("policy/bundle.ts", "digest = sha256(`${digest}\\n${dataDigest}`);", ""),
+    edit("policy/bundle.ts", " digest = sha256(", " sha256("),
     test("policy/policy.test.ts", "merges the deployment's data"),
   ),
 
@@ -179,7 +199,11 @@ export const mutations: readonly Mutation[] = [
   one(
     8,
     "a full target does not stop its client",
-    edit("postgres/connection.ts", "if (this.#upstream.write(bytes)) return;", "if (this.#upstream.write(bytes) || true) return;"),
+    edit(
+      "postgres/connection.ts",
+      "if (this.#upstream.write(bytes)) return;",
+      "if (this.#upstream.write(bytes) || true) return;",
+    ),
     test("invariants.live.test.ts", "a COPY into a target that stalls stops its client"),
   ),
   one(
@@ -201,6 +225,12 @@ export const mutations: readonly Mutation[] = [
     edit("postgres/run.ts", 'throw mismatch("a labelled column where none was expected")', "void 0"),
     test("postgres/server.live.test.ts", "a labelled column that was not foreseen ends the session"),
     edit("postgres/run.ts", 'throw mismatch("another column in the place of a masked one")', "void 0"),
+  ),
+  one(
+    "also",
+    "a held command runs by labels that changed meanwhile",
+    edit("session/session.ts", "return !sameLabels(", "return false && !sameLabels("),
+    test("reload.live.test.ts", "a held command does not run by labels that changed meanwhile"),
   ),
   one(
     "also",

@@ -1,5 +1,14 @@
 /** A copy of the checkout to break: what git tracks or would, with links to what is installed. */
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { applyEdit, type Edit, type TestToFail } from "./mutation.ts";
@@ -18,8 +27,11 @@ export class Scratch {
   readonly folder = mkdtempSync(join(tmpdir(), "sallyport-mutate-"));
 
   constructor() {
-    const listed = Bun.spawnSync(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], { cwd: root });
-    if (listed.exitCode !== 0) throw new Error("the files of the checkout could not be listed: is this a git repository?");
+    const listed = Bun.spawnSync(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], {
+      cwd: root,
+    });
+    if (listed.exitCode !== 0)
+      throw new Error("the files of the checkout could not be listed: is this a git repository?");
     for (const path of listed.stdout.toString().split("\0")) {
       if (path === "" || !existsSync(join(root, path))) continue;
       mkdirSync(dirname(join(this.folder, path)), { recursive: true });

@@ -1,6 +1,6 @@
 /** What policy is told of a command: the corpus of evasions, by use, feature, function and completeness. */
 import { describe, expect, test } from "bun:test";
-import { loweredLimits } from "../../../scripts/postgres/lowered-limits.ts";
+import { loweredLimits } from "../../../scripts/lowered-limits.ts";
 import type { AnalysedCommand } from "../analysed.ts";
 import { analyse } from "./analyse.ts";
 import { AnalysisCache } from "./cache.ts";

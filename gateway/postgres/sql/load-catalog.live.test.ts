@@ -1,8 +1,8 @@
 /** The snapshot against real servers: what it holds, that it cannot be shadowed, and that it notices changes. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import postgres from "postgres";
+import { loweredLimits } from "../../../scripts/lowered-limits.ts";
 import { hasPostgres15 } from "../../../scripts/postgres/installed.ts";
-import { loweredLimits } from "../../../scripts/postgres/lowered-limits.ts";
 import { type PostgresVersion, type RunningPostgres, startPostgres } from "../../../scripts/postgres/server.ts";
 import type { PostgresTarget } from "../../config.ts";
 import type { PolicyRevision } from "../../session/dependencies.ts";

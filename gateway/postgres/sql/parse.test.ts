@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { loweredLimits } from "../../../scripts/postgres/lowered-limits.ts";
+import { loweredLimits } from "../../../scripts/lowered-limits.ts";
 import { limits } from "../../limits.ts";
 import { parseSql } from "./parse.ts";
 

@@ -1,5 +1,5 @@
 /** Lowers limits for as long as a test's scope lasts, so that it can go one over a large or slow one. */
-import { limits } from "../../gateway/limits.ts";
+import { limits } from "../gateway/limits.ts";
 
 type Limits = { -readonly [Name in keyof typeof limits]: number };
 
