@@ -67,7 +67,10 @@ beforeEach(() => {
       if (pathname === "/keys") return Response.json({ keys: published });
       if (pathname === "/attacker-keys") return Response.json({ keys: [otherKey.jwk] });
       if (pathname === "/moved") return Response.redirect("/keys", 302);
-      if (pathname === "/endless") return new Response(" ".repeat(limits.identityDocumentBytesMax + 1));
+      // Good keys, in a document as long as the limit and one byte longer.
+      const padded = (bytes: number) => new Response(JSON.stringify({ keys: published }).padEnd(bytes));
+      if (pathname === "/largest") return padded(limits.identityDocumentBytesMax);
+      if (pathname === "/too-large") return padded(limits.identityDocumentBytesMax + 1);
       return new Response("nothing", { status: 500 });
     },
   });
@@ -332,13 +335,15 @@ test("refuses a discovery document that is hostile", async () => {
     { issuer, jwks_uri: "file:///etc/passwd" },
     { issuer, jwks_uri: `http://user:pass@127.0.0.1:${server.port}/keys` },
     { issuer, jwks_uri: `${issuer}/moved` },
-    { issuer, jwks_uri: `${issuer}/endless` },
+    { issuer, jwks_uri: `${issuer}/too-large` },
     { issuer, jwks_uri: `${issuer}/.well-known/openid-configuration` },
   ];
   for (const document of hostile) {
     discovery = document;
     await expectRefusal(sign(), "identity.keys_unavailable", create());
   }
+  discovery = { issuer, jwks_uri: `${issuer}/largest` };
+  expect((await create().verify(await sign())).identity.issuer).toBe(issuer);
 });
 
 test("refuses when the issuer is down or does not answer in time", async () => {

@@ -152,7 +152,10 @@ test("who does not log in in time is told so and cut", async () => {
 
 test("a TLS handshake that is begun and not ended is cut", async () => {
   using _ = loweredLimits({ tlsHandshakeTimeoutMs: 100 });
+  const startedMs = performance.now();
   expect(await say(encodeSSLRequest(new MessageWriter()).take())).toStartWith("S");
+  // By its own limit, not by that of the start-up that it is part of.
+  expect(performance.now() - startedMs).toBeLessThan(limits.startupTimeoutMs / 2);
 });
 
 test("a start-up packet may be as long as the limit and not a byte longer", async () => {

@@ -17,9 +17,11 @@ export function limitMutations(): Mutation[] {
   return (Object.keys(limits) as (keyof typeof limits)[]).map((name) => {
     const { file, name: title } = limitTests[name];
     const edits = sources.flatMap(({ path, text }): Edit[] => {
-      const times = text.split(`limits.${name}`).length - 1;
+      const times = text.match(new RegExp(`limits\\.${name}\\b`, "g"))?.length ?? 0;
       if (times === 0) return [];
-      return [{ file: `gateway/${path}`, search: `limits.${name}`, replace: String(highest(name)), times }];
+      return [
+        { file: `gateway/${path}`, search: `limits.${name}`, replace: String(highest(name)), times, whole: true },
+      ];
     });
     return { invariant: 8, what: name, edits, test: { kind: "test", file: `gateway/${file}`, name: title } };
   });

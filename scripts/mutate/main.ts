@@ -8,7 +8,7 @@ import type { Mutation } from "./mutation.ts";
 import { mutations } from "./mutations.ts";
 import { Scratch } from "./scratch.ts";
 
-type Verdict = "red" | "SURVIVED" | "ROTTEN" | "NOT GREEN BEFORE";
+type Verdict = "red" | "SURVIVED" | "NOT RUN" | "ROTTEN" | "NOT GREEN BEFORE";
 
 const { values } = parseArgs({
   options: {
@@ -43,6 +43,7 @@ async function judge({ edits, test }: Mutation): Promise<{ verdict: Verdict; why
   try {
     const ran = await scratch.mutated(edits, () => scratch.run(test));
     if (values.verbose) console.log(ran.output);
+    if (ran.passed + ran.failed === 0) return { verdict: "NOT RUN", why: "no test ran: does it still load?" };
     return ran.failed > 0 ? { verdict: "red", why: "" } : { verdict: "SURVIVED", why: `${ran.passed} passed` };
   } catch (error) {
     return { verdict: "ROTTEN", why: (error as Error).message };

@@ -14,6 +14,8 @@ export interface Edit {
   readonly search: string;
   readonly replace: string;
   readonly times?: number;
+  /** Not where a longer name begins with it. */
+  readonly whole?: boolean;
 }
 
 export type TestToFail =
@@ -22,8 +24,9 @@ export type TestToFail =
   | { readonly kind: "lint"; readonly file: string };
 
 /** @returns the text as mutated. @throws Error when the search text is not there as often as it says */
-export function applyEdit(text: string, { file, search, replace, times = 1 }: Edit): string {
-  const found = text.split(search).length - 1;
+export function applyEdit(text: string, { file, search, replace, times = 1, whole = false }: Edit): string {
+  const parts = text.split(whole ? new RegExp(`${search.replace(/\W/g, "\\$&")}(?!\\w)`) : search);
+  const found = parts.length - 1;
   if (found !== times) throw new Error(`${file} has ${found} times, not ${times}: ${search}`);
-  return text.replaceAll(search, () => replace);
+  return parts.join(replace);
 }

@@ -16,7 +16,11 @@ test.each(named([...mutations, ...limitMutations()]))(
     expect(edits.length).toBeGreaterThan(0);
     const texts = new Map<string, string>();
     for (const edit of edits) texts.set(edit.file, applyEdit(texts.get(edit.file) ?? read(edit.file), edit));
-    for (const [file, text] of texts) expect(text).not.toBe(read(file));
+    for (const [file, text] of texts) {
+      expect(text).not.toBe(read(file));
+      // What does not parse would make any test red.
+      expect(new Bun.Transpiler({ loader: "ts" }).transformSync(text)).not.toBe("");
+    }
   },
 );
 
@@ -32,9 +36,11 @@ test("each invariant is broken in three ways at least, each under words of its o
   expect(new Set(mutations.map(({ what }) => what)).size).toBe(mutations.length);
 });
 
-test("a text that is gone, or is there once too often, is an error that names the file", () => {
+test("a text that is gone, or is there once too often, is an error that names the file, and so is the start of a longer name", () => {
   const edit = { file: "a.ts", search: "one", replace: "two" };
   expect(applyEdit("one $&", { ...edit, replace: "$&" })).toBe("$& $&");
+  expect(applyEdit("a.one + a.oneMax", { ...edit, search: "a.one", whole: true })).toBe("two + a.oneMax");
+  expect(() => applyEdit("a.oneMax", { ...edit, search: "a.one", whole: true })).toThrow("a.ts has 0 times");
   expect(() => applyEdit("none", { ...edit, search: "gone" })).toThrow("a.ts has 0 times, not 1: gone");
   expect(() => applyEdit("one one", edit)).toThrow("a.ts has 2 times, not 1: one");
 });
