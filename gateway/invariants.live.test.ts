@@ -11,9 +11,11 @@ import { type RunningGateway, startGateway } from "../scripts/bench/postgres-pro
 import { startIdentityProvider } from "../scripts/demo/identity-provider.ts";
 import { recordedInputs } from "../scripts/policy/recorded-input.ts";
 import { type RunningPostgres, startPostgres } from "../scripts/postgres/server.ts";
+import { connectWire, query } from "../scripts/postgres/wire-client.ts";
 import { loadBundle } from "./policy/bundle.ts";
 import { Policy } from "./policy/policy.ts";
 import { encodeFrontendMessage } from "./postgres/frontend-encoder.ts";
+import type { FrontendMessage } from "./postgres/messages.ts";
 import { connectUpstream } from "./postgres/upstream.ts";
 import { MessageWriter } from "./postgres/writer.ts";
 import { readEvents } from "./recording/reader.ts";
@@ -166,6 +168,44 @@ test("a client that stops reading stops its upstream, and the gateway's memory s
   client.destroy();
   await until("its backend ends", async () => !(await isThere(backend?.pid)));
 }, 30_000);
+
+test("a COPY into a target that stalls stops its client, and goes on when the target does", async () => {
+  await direct`create table copied (line text)`;
+  const { host, user: username, password, database } = target;
+  const lock = postgres({ host, port: target.port, username, password, database, max: 1, onnotice: () => undefined });
+  await lock.unsafe("begin; lock table copied in access exclusive mode").simple();
+  const { endpoint, pid } = gateway;
+  const client = await connectWire({ ...endpoint, user: "dora@example.com", password: tokens.dora ?? "" });
+  // The names of what it copies into are known before the target stalls.
+  client.send(query("copy copied from stdin"));
+  await until(
+    "COPY waits for the lock",
+    async () => (await direct`select from pg_stat_activity where wait_event_type = 'Lock'`).length === 1,
+  );
+  const beforeKb = residentKb(pid);
+  const data: FrontendMessage = { type: "CopyData", data: Buffer.from(`${"x".repeat(99_999)}\n`) };
+  let sentBytes = 0;
+  let stopped = 0;
+  // Up to 2 GB; what is not taken waits here, in the client.
+  for (let sent = 0; sent < 20_000 && stopped < 40; sent++) {
+    client.send(data);
+    sentBytes += 100_000;
+    while (client.bufferedBytes > 1_000_000 && stopped < 40) {
+      const waiting = client.bufferedBytes;
+      await Bun.sleep(25);
+      stopped = client.bufferedBytes === waiting ? stopped + 1 : 0;
+    }
+  }
+  expect(stopped).toBe(40);
+  // Buffers of sockets and the gateway's own: far from what the client has to give.
+  expect(sentBytes).toBeLessThan(60_000_000);
+  expect(residentKb(pid) - beforeKb).toBeLessThan(60 * 1_024);
+  await lock.unsafe("commit").simple();
+  await lock.end();
+  client.send({ type: "CopyDone" });
+  expect(await client.until("ReadyForQuery")).toContain(`COPY ${sentBytes / 100_000}`);
+  client.end();
+}, 60_000);
 
 // --- invariant 5; it ends the gateway ---
 

@@ -53,7 +53,7 @@ export const limits = {
   /** What a target may send before it is ready for the first query. */
   upstreamStartupMessagesMax: 1_000,
   upstreamStartupMessageBytesMax: 64 * 1_024,
-  /** Rows and fields are read in full by `simpleQuery`, which serves catalog look-ups only. */
+  /** The answer to one query of the gateway's own, which is read in full. */
   catalogQueryBytesMax: 256 * 1_024 * 1_024,
 
   // --- SQL ---

@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, test } from "bun:test";
+import { loweredLimits } from "../../scripts/lowered-limits.ts";
 import { GatewayError } from "../errors.ts";
 import { createLogger } from "../log.ts";
 import type { IdentityInput } from "../policy/input.ts";
@@ -176,6 +177,25 @@ describe("the API", () => {
     const all = await call("audrey", "/v1/sessions/s-agent/events");
     expect(all.text.trim().split("\n")).toHaveLength(2);
     expect((await call("audrey", "/v1/sessions/s-agent/events?limit=1")).text.trim().split("\n")).toHaveLength(1);
+  });
+
+  test("one stream too many is refused, and one that ended makes room", async () => {
+    using _ = loweredLimits({ apiStreamsMax: 2 });
+    const headers = { authorization: "Bearer dana" };
+    const follow = async () => {
+      const response = await app.request("/v1/approvals/stream", { headers });
+      const reader = response.body?.getReader();
+      await reader?.read();
+      return { status: response.status, reader };
+    };
+    const streams = [await follow(), await follow()];
+    expect(streams.map(({ status }) => status)).toEqual([200, 200]);
+    expect((await follow()).status).toBe(429);
+    await streams[0]?.reader?.cancel();
+    await Bun.sleep(50);
+    streams.push(await follow());
+    expect(streams.at(-1)?.status).toBe(200);
+    for (const { reader } of streams) await reader?.cancel();
   });
 
   test("a malformed query, body or content type is refused, and an oversized body too", async () => {

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { decodeJwt } from "jose";
 import { startIdentityProvider } from "../../scripts/demo/identity-provider.ts";
+import { loweredLimits } from "../../scripts/lowered-limits.ts";
 import type { IssuerConfig } from "../config.ts";
 import { credentialsFolder, credentialsPath } from "./credentials-file.ts";
 import { currentToken, type LoginOptions, login } from "./login.ts";
@@ -182,6 +183,14 @@ test("a refusal at the provider ends the login", async () => {
     () => expect.unreachable(),
     (error: Error) => expect(error.message).toContain("refused the login: access_denied?[2J"),
   );
+});
+
+test("a login that nobody completes ends in time, by device or browser", async () => {
+  using _ = loweredLimits({ loginTimeoutMs: 300 });
+  const from = performance.now();
+  await expect(byDevice({ show: () => undefined })).rejects.toThrow();
+  await expect(byBrowser(async () => undefined)).rejects.toThrow();
+  expect(performance.now() - from).toBeWithin(550, 5_000);
 });
 
 test("falls back to the device flow where no browser opens", async () => {

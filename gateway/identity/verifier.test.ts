@@ -10,6 +10,7 @@ import {
   type JWTHeaderParameters,
   SignJWT,
 } from "jose";
+import { loweredLimits } from "../../scripts/lowered-limits.ts";
 import type { IssuerConfig } from "../config.ts";
 import { type ErrorCode, GatewayError } from "../errors.ts";
 import { limits } from "../limits.ts";
@@ -66,7 +67,10 @@ beforeEach(() => {
       if (pathname === "/keys") return Response.json({ keys: published });
       if (pathname === "/attacker-keys") return Response.json({ keys: [otherKey.jwk] });
       if (pathname === "/moved") return Response.redirect("/keys", 302);
-      if (pathname === "/endless") return new Response(" ".repeat(limits.identityDocumentBytesMax + 1));
+      // Good keys, in a document as long as the limit and one byte longer.
+      const padded = (bytes: number) => new Response(JSON.stringify({ keys: published }).padEnd(bytes));
+      if (pathname === "/largest") return padded(limits.identityDocumentBytesMax);
+      if (pathname === "/too-large") return padded(limits.identityDocumentBytesMax + 1);
       return new Response("nothing", { status: 500 });
     },
   });
@@ -331,13 +335,15 @@ test("refuses a discovery document that is hostile", async () => {
     { issuer, jwks_uri: "file:///etc/passwd" },
     { issuer, jwks_uri: `http://user:pass@127.0.0.1:${server.port}/keys` },
     { issuer, jwks_uri: `${issuer}/moved` },
-    { issuer, jwks_uri: `${issuer}/endless` },
+    { issuer, jwks_uri: `${issuer}/too-large` },
     { issuer, jwks_uri: `${issuer}/.well-known/openid-configuration` },
   ];
   for (const document of hostile) {
     discovery = document;
     await expectRefusal(sign(), "identity.keys_unavailable", create());
   }
+  discovery = { issuer, jwks_uri: `${issuer}/largest` };
+  expect((await create().verify(await sign())).identity.issuer).toBe(issuer);
 });
 
 test("refuses when the issuer is down or does not answer in time", async () => {
@@ -353,6 +359,19 @@ test("refuses when the issuer is down or does not answer in time", async () => {
   await expectRefusal(token, "identity.keys_unavailable", hanging);
   await server.stop(true);
   await expectRefusal(token, "identity.keys_unavailable");
+});
+
+test("gives up an issuer that does not answer in time", async () => {
+  using _ = loweredLimits({ identityFetchTimeoutMs: 100 });
+  const token = await sign();
+  const silent = createVerifier([configure()], {
+    now: () => nowMs,
+    fetch: (_url, { signal }) =>
+      new Promise((_resolve, reject) => signal?.addEventListener("abort", () => reject(signal.reason))),
+  });
+  const from = performance.now();
+  await expectRefusal(token, "identity.keys_unavailable", silent);
+  expect(performance.now() - from).toBeWithin(90, 2_000);
 });
 
 test("reads keys from jwks_uri without discovery where it is configured", async () => {

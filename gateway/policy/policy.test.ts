@@ -2,6 +2,8 @@ import { describe, expect, test } from "bun:test";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { loweredLimits } from "../../scripts/lowered-limits.ts";
+import { readArchive } from "./archive.ts";
 import { loadBundle } from "./bundle.ts";
 import { PolicyHost } from "./host.ts";
 import type { CommandAnalysis, NowInput } from "./input.ts";
@@ -70,6 +72,13 @@ describe("evaluation", () => {
       expect.objectContaining({ code: "policy.input_too_large" }),
     );
   });
+  test("an evaluation that needs more memory than the limit is a fault, and the next works", async () => {
+    using _ = loweredLimits({ policyMemoryPagesMax: 24 });
+    const judge = (await policy("sees-now")).forSession(session);
+    const ask = (bytes: number) => judge.judge(analysis(), { ...rest, params: ["x".repeat(bytes)] }, now);
+    expect(() => ask(1_000_000)).toThrow(expect.objectContaining({ code: "policy.evaluation_failed" }));
+    expect(ask(1_000).decision.verdict).toBe("allow");
+  });
   test("lone surrogates are replaced, in values and keys", async () => {
     const claims = { "\ud800": "\udfff" };
     const judge = (await policy("sees-now")).forSession({ ...session, identity: { ...session.identity, claims } });
@@ -132,6 +141,20 @@ describe("the bundle", () => {
         await expect(loadBundle({ bundle })).rejects.toMatchObject({ code: "policy.bundle_invalid" });
       });
     }
+  });
+  test("that is larger than the limit, packed or unpacked, is refused", async () => {
+    const packed = await Bun.file(fixture("masks")).bytes();
+    const unpackedBytes = Bun.gunzipSync(packed).byteLength;
+    const load = (bundleBytesMax: number) => {
+      using _ = loweredLimits({ bundleBytesMax });
+      return readArchive(packed).size;
+    };
+    expect(unpackedBytes).toBeGreaterThan(packed.byteLength);
+    expect(load(unpackedBytes)).toBeGreaterThan(0);
+    expect(() => load(unpackedBytes - 1)).toThrow(/once unpacked/);
+    expect(() => load(packed.byteLength - 1)).toThrow(/larger than/);
+    using _ = loweredLimits({ bundleBytesMax: packed.byteLength - 1 });
+    await expect(loadBundle({ bundle: fixture("masks") })).rejects.toThrow(/exceeds/);
   });
 });
 

@@ -4,6 +4,7 @@ import { generateKeyPairSync } from "node:crypto";
 import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { loweredLimits } from "../../scripts/lowered-limits.ts";
 import { signBundle } from "../../scripts/policy/sign.ts";
 import { limits } from "../limits.ts";
 import { PolicyHost } from "./host.ts";
@@ -50,8 +51,7 @@ afterEach(async () => {
 });
 
 const keep = () => join(folder, "kept");
-const source = (settings: Partial<PolicySettings> = {}, timeoutMs?: number) =>
-  new ServerSource({ bundle: address, ...settings }, timeoutMs);
+const source = (settings: Partial<PolicySettings> = {}) => new ServerSource({ bundle: address, ...settings });
 const unavailable = (message: RegExp) => ({ code: "policy.unavailable", message: expect.stringMatching(message) });
 
 async function withHost(settings: Partial<PolicySettings>, use: (host: PolicyHost) => Promise<void>): Promise<void> {
@@ -158,11 +158,12 @@ describe("limits", () => {
     expect((await source().read()).material.bundle.byteLength).toBe(limits.bundleBytesMax);
   }, 30_000);
   test("a server that answers nothing, or begins and stops, is given up", async () => {
+    using _ = loweredLimits({ policyFetchTimeoutMs: 200 });
     answer = () => new Promise(() => undefined);
-    await expect(source({}, 200).read()).rejects.toMatchObject(unavailable(/cannot be read/));
+    await expect(source().read()).rejects.toMatchObject(unavailable(/cannot be read/));
     answer = () =>
       new Response(new ReadableStream({ start: (controller) => controller.enqueue(first.subarray(0, 99)) }));
-    await expect(source({}, 200).read()).rejects.toMatchObject(unavailable(/cannot be read/));
+    await expect(source().read()).rejects.toMatchObject(unavailable(/cannot be read/));
   });
 });
 
@@ -303,6 +304,35 @@ test("is asked again and again by itself, less often while it fails", async () =
     expect(requests.length - asked).toBeLessThan(7);
   });
 });
+
+test("a failing server is asked no less often than the longest wait between two tries", async () => {
+  using _ = loweredLimits({ policyRetryMsMax: 150 });
+  await withHost({ poll: { interval: 100, jitter: 0 } }, async (host) => {
+    answer = () => new Response(null, { status: 503 });
+    await host.watch();
+    const asked = requests.length;
+    await Bun.sleep(1_600);
+    // Ten, where doubling without an end would ask four times.
+    expect(requests.length - asked).toBeGreaterThan(5);
+    expect(requests.length - asked).toBeLessThan(12);
+  });
+});
+
+test("files that were refused are read again by themselves, where nothing tells of their change", async () => {
+  using _ = loweredLimits({ policyRetryMs: 100 });
+  const [bundle, data] = [join(folder, "bundle.tar.gz"), join(folder, "data.yaml")];
+  writeFileSync(bundle, first);
+  writeFileSync(data, "labels: {}\n");
+  await withHost({ bundle, data, watch: false }, async (host) => {
+    const before = host.current();
+    writeFileSync(data, "labels: [\n");
+    await host.watch();
+    expect([host.current() === before, host.status().lastError !== undefined]).toEqual([true, true]);
+    writeFileSync(data, "labels: { pii: { mask: redact } }\n");
+    await until(() => host.current() !== before);
+    expect(host.status().lastError).toBeUndefined();
+  });
+}, 15_000);
 
 function stopped(host: PolicyHost) {
   host.stop();

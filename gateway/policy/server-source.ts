@@ -38,15 +38,13 @@ export class ServerSource implements PolicySource {
   /** Without its query, which may hold a key. */
   readonly #shown: string;
   readonly #copy: BundleCopy | undefined;
-  readonly #timeoutMs: number;
   /** What is in force; its ETag is the one asked with. */
   #accepted: KeptBundle | undefined;
   /** What was read last, and what is on disk. */
   #read: KeptBundle | undefined;
   #kept: KeptBundle | undefined;
 
-  constructor(settings: ServerSettings, timeoutMs: number = limits.policyFetchTimeoutMs) {
-    this.#timeoutMs = timeoutMs;
+  constructor(settings: ServerSettings) {
     this.#settings = settings;
     this.files = settings.data === undefined ? [] : [settings.data];
     const { origin, pathname } = new URL(settings.bundle);
@@ -91,7 +89,7 @@ export class ServerSource implements PolicySource {
     headers.set("Accept-Encoding", "identity");
     if (token !== undefined) headers.set("Authorization", `Bearer ${readToken(token)}`);
     if (accepted?.etag !== undefined) headers.set("If-None-Match", accepted.etag);
-    const signal = AbortSignal.timeout(this.#timeoutMs);
+    const signal = AbortSignal.timeout(limits.policyFetchTimeoutMs);
     try {
       const response = await fetch(address, {
         headers,

@@ -13,18 +13,14 @@ export interface Tried {
 }
 
 /** @throws GatewayError `policy.*`, with what is wrong. */
-export async function tryMaterial(
-  material: PolicyMaterial,
-  verification?: Verification,
-  timeoutMs: number = limits.policyTrialMs,
-): Promise<Tried> {
+export async function tryMaterial(material: PolicyMaterial, verification?: Verification): Promise<Tried> {
   const answered = Promise.withResolvers<TrialResult | undefined>();
   const child = Bun.spawn([process.execPath, `${import.meta.dir}/trial-process.ts`], {
     ...{ env: {}, stdin: "ignore", stdout: "ignore", stderr: "ignore", serialization: "advanced" },
     ipc: (message: TrialResult) => answered.resolve(message),
     onExit: () => answered.resolve(undefined),
   });
-  const timer = setTimeout(() => child.kill("SIGKILL"), timeoutMs);
+  const timer = setTimeout(() => child.kill("SIGKILL"), limits.policyTrialMs);
   try {
     child.send({ material, ...(verification && { verification }) } satisfies TrialRequest);
     const result = await answered.promise;

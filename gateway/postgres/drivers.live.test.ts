@@ -3,15 +3,21 @@
  * gateway as a process, under a policy that allows everything.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
+import { connect } from "node:net";
 import { join } from "node:path";
 import { startGateway } from "../../scripts/bench/postgres-processes.ts";
 import { startIdentityProvider } from "../../scripts/demo/identity-provider.ts";
 import { type RunningPostgres, startPostgres } from "../../scripts/postgres/server.ts";
-import { decodeBackendMessage } from "./backend-decoder.ts";
-import { encodeFrontendMessage } from "./frontend-encoder.ts";
-import type { FrontendMessage } from "./messages.ts";
-import { FrameReader } from "./reader.ts";
-import { connectUpstream } from "./upstream.ts";
+import {
+  bind,
+  connectWire,
+  execute,
+  parse,
+  query,
+  sync,
+  type WireClientOptions,
+} from "../../scripts/postgres/wire-client.ts";
+import { encodeCancelRequest } from "./frontend-encoder.ts";
 import { MessageWriter } from "./writer.ts";
 
 const email = "ann@example.com";
@@ -35,59 +41,7 @@ afterAll(async () => {
   await target?.stop();
 });
 
-/** A client that sends messages as they are given, and says what came back as far as asked: "SELECT 1", "42P01", … */
-async function open(given: { user?: string; password?: string; parameters?: Record<string, string> } = {}) {
-  const { port, user, password, database } = gateway.endpoint;
-  const connection = await connectUpstream({
-    ...{ host: "127.0.0.1", port, tls: "disable" as const, user, password, database, parameters: {} },
-    ...given,
-  });
-  const reader = new FrameReader({ messageBytesMax: 1_000_000 });
-  const received: string[] = [];
-  let wake = () => {};
-  let closed = false;
-  connection.onData((chunk) => {
-    reader.push(chunk);
-    for (const frame of reader) {
-      const message = decodeBackendMessage(frame);
-      if (message.type === "CommandComplete") received.push(message.tag);
-      else if (message.type === "ErrorResponse") received.push(`${message.fields.V} ${message.fields.C}`);
-      else if (message.type === "NotificationResponse") received.push(`notified by ${message.processId}`);
-      else received.push(message.type);
-    }
-    wake();
-  });
-  connection.onClose(() => {
-    closed = true;
-    wake();
-  });
-  const until = async (reached: () => boolean) => {
-    while (!reached()) await new Promise<void>((resolve) => (wake = resolve));
-    return received.splice(0);
-  };
-  return {
-    /** Sends, and waits for as many ReadyForQuery as the messages ask for. */
-    async exchange(...messages: FrontendMessage[]): Promise<string[]> {
-      const writer = new MessageWriter();
-      for (const message of messages) encodeFrontendMessage(writer, message);
-      const owed = messages.filter(({ type }) => type === "Sync" || type === "Query").length;
-      connection.write(writer.take());
-      return until(() => closed || received.filter((type) => type === "ReadyForQuery").length >= owed);
-    },
-    processId: connection.processId,
-    end: () => connection.end(),
-  };
-}
-
-const query = (text: string): FrontendMessage => ({ type: "Query", query: text });
-const parse = (text: string, statement = ""): FrontendMessage => ({
-  ...{ type: "Parse", query: text, statement, parameterTypeOids: [] },
-});
-const bind = (statement = "", portal = ""): FrontendMessage => ({
-  ...{ type: "Bind", statement, portal, parameterFormats: [], parameters: [], resultFormats: [] },
-});
-const execute = (portal = "", rowsMax = 0): FrontendMessage => ({ type: "Execute", portal, rowsMax });
-const sync: FrontendMessage = { type: "Sync" };
+const open = (given: Partial<WireClientOptions> = {}) => connectWire({ ...gateway.endpoint, ...given });
 
 test.each([
   ["a password that is no token", { password: "wrong" }, `28P01: password authentication failed for user "${email}"`],
@@ -108,6 +62,18 @@ test("a message beyond the limit is refused in words, however much of it is stil
   const ours = await open();
   const answers = await ours.exchange(query(`select '${"x".repeat(60_000_000)}'`));
   expect(answers).toEqual(["FATAL 54000"]);
+});
+
+test("a cancel request with another key than the session's own cancels nothing", async () => {
+  const ours = await open();
+  const sleeping = ours.exchange(query("select pg_sleep(0.5)"));
+  await Bun.sleep(100);
+  const request = { processId: ours.processId ?? 0, secretKey: Buffer.from([1, 2, 3, 4]) };
+  const socket = connect(gateway.endpoint.port, "127.0.0.1", () =>
+    socket.end(encodeCancelRequest(new MessageWriter(), request).take()),
+  );
+  expect(await sleeping).toContain("SELECT 1");
+  ours.end();
 });
 
 test("a notification bears the process id that its sender was given, also after that session ended", async () => {

@@ -49,6 +49,8 @@ export class Responses {
   readonly #out: MessageWriter;
   readonly #clientProcessOf: (processId: number) => number;
   #noticeCount = 0;
+  /** Of the answer to the gateway's own query, so far. */
+  #internalBytes = 0;
   #saidGoodbye = false;
 
   /**
@@ -285,6 +287,10 @@ export class Responses {
   }
 
   #internal(head: Extract<Expected, { kind: "internal" }>, message: BackendMessage, frame: Frame): void {
+    this.#internalBytes += frame.payload.length;
+    if (this.#internalBytes > limits.catalogQueryBytesMax) {
+      throw new GatewayError("upstream.protocol", "the target's catalog is larger than is read");
+    }
     switch (message.type) {
       case "DataRow":
         head.rows.push(decodeDataRow(frame).map((value) => value?.toString("utf8") ?? null));
@@ -297,6 +303,7 @@ export class Responses {
       case "ReadyForQuery":
         this.#machine.transactionStatus = message.status;
         this.#machine.expected.shift();
+        this.#internalBytes = 0;
         head.done(head.rows, head.error);
         this.#machine.answered();
         return;

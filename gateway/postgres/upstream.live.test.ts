@@ -5,6 +5,7 @@ import { appendFileSync, chmodSync, chownSync, mkdtempSync, readFileSync, rmSync
 import { type AddressInfo, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { loweredLimits } from "../../scripts/lowered-limits.ts";
 import { hasPostgres15 } from "../../scripts/postgres/installed.ts";
 import { encodeBackendMessage } from "./backend-encoder.ts";
 import type { BackendMessage } from "./messages.ts";
@@ -237,6 +238,25 @@ describe("a target that misbehaves", () => {
       });
     });
   }
+  test("is given up when it does not answer in time", async () => {
+    using _ = loweredLimits({ upstreamConnectTimeoutMs: 100 });
+    await hostile([], async (hostilePort) => {
+      const from = performance.now();
+      expect(await codeOf(connectUpstream(options({ port: hostilePort })))).toBe("upstream.unreachable");
+      expect(performance.now() - from).toBeLessThan(2_000);
+    });
+  });
+  test("may send a message as long as the limit before it is ready, and not a byte longer", async () => {
+    using _ = loweredLimits({ upstreamStartupMessageBytesMax: 100 });
+    const announced = (length: number) => bytes({ type: "NoticeResponse", fields: { M: "x".repeat(length - 7) } });
+    await hostile([announced(101)], async (hostilePort) => {
+      expect(await codeOf(connectUpstream(options({ port: hostilePort })))).toBe("upstream.protocol");
+    });
+    const ready = bytes({ type: "AuthenticationOk" }, { type: "ReadyForQuery", status: "I" });
+    await hostile([Buffer.concat([announced(100), ready])], async (hostilePort) => {
+      (await connectUpstream(options({ port: hostilePort }))).destroy();
+    });
+  });
   test("is given up when the caller abandons the connection", async () => {
     await hostile([], async (hostilePort) => {
       const signal = AbortSignal.timeout(50);

@@ -4,6 +4,8 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Client, createClient } from "@libsql/client";
+import { loweredLimits } from "../../scripts/lowered-limits.ts";
+import { limits } from "../limits.ts";
 import { extend, genesis } from "./chain.ts";
 import type { SessionOpened } from "./events.ts";
 import { readEvents, verifySession } from "./reader.ts";
@@ -213,4 +215,74 @@ test("group does not wait, and has everything after close", async () => {
   await session.close({ type: "session.closed", at: 1, reason: "client" });
   expect(await verifySession(recording.calls, "s")).toEqual({ ok: true, events: 1_002 });
   await recording.close();
+});
+
+describe("a recording that cannot keep up", () => {
+  const large = (bytes: number) => ({
+    type: "notice" as const,
+    at: 1,
+    command: null,
+    fields: { M: "x".repeat(bytes) },
+  });
+
+  test("takes no event past its queue's limit, and goes on once there is room", async () => {
+    const recording = await Recording.open({ url: url("queue"), durability: "strict", gateway: "g" });
+    const session = recording.session(opened("s"));
+    using _ = loweredLimits({ recordingQueueBytesMax: 20_000 });
+    session.append(large(10_000));
+    expect(() => session.append(large(10_000))).toThrow(expect.objectContaining({ code: "recording.lagging" }));
+    await session.committed();
+    session.append(large(10_000));
+    await session.close({ type: "session.closed", at: 2, reason: "client" });
+    expect(await verifySession(recording.calls, "s")).toEqual({ ok: true, events: 4 });
+    await recording.close();
+  });
+
+  test("in group lets nothing run once its oldest event waits longer than the limit", async () => {
+    using _ = loweredLimits({ recordingLagMsMax: 300 });
+    const recording = await Recording.open({ url: url("lag"), durability: "group", gateway: "g" });
+    const session = recording.session(opened("s"));
+    await Bun.sleep(100);
+    const other = createClient({ url: url("lag") });
+    const lock = await other.transaction("write");
+    session.append(notice(1));
+    await Bun.sleep(100);
+    expect(session.committed()).toBeUndefined();
+    await Bun.sleep(400);
+    expect(() => session.committed()).toThrow(expect.objectContaining({ code: "recording.lagging" }));
+    await lock.rollback();
+    other.close();
+    await session.close({ type: "session.closed", at: 2, reason: "client" });
+    await recording.close();
+  });
+});
+
+describe("in group, what nobody waits for", () => {
+  const written = async (name: string) => {
+    const client = createClient({ url: url(name) });
+    const { rows } = await client.execute("select coalesce(max(last), 0) as events from recording_chunks");
+    client.close();
+    return Number(rows[0]?.events);
+  };
+
+  test("is written after the flush's time", async () => {
+    const recording = await Recording.open({ url: url("flush"), durability: "group", gateway: "g" });
+    recording.session(opened("s"));
+    await Bun.sleep(20 * limits.recordingFlushMs);
+    expect(await written("flush")).toBe(1);
+    await recording.close();
+  });
+
+  test("is written at once when it is as large as a chunk", async () => {
+    using _ = loweredLimits({ recordingFlushMs: 3_600_000, chunkBytesTarget: 10_000 });
+    const recording = await Recording.open({ url: url("chunk"), durability: "group", gateway: "g" });
+    const session = recording.session(opened("s"));
+    session.append({ type: "notice", at: 1, command: null, fields: { M: "x".repeat(5_000) } });
+    await Bun.sleep(200);
+    expect(await written("chunk")).toBe(0);
+    session.append({ type: "notice", at: 1, command: null, fields: { M: "x".repeat(5_000) } });
+    await Bun.sleep(200);
+    expect(await written("chunk")).toBe(3);
+    await recording.close();
+  });
 });

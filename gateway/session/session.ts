@@ -400,7 +400,7 @@ export class Session {
       command: judged.command,
       via: request.via,
       text: this.#recordedText(request.text),
-      params: request.params.map((value) => value && redact(value.slice(0, limits.recordedParameterBytesMax))),
+      params: request.params.map((value) => value && redactedStart(value, redact)),
       digest: judged.digest,
       analysis,
       novel: judged.novel,
@@ -469,6 +469,12 @@ function baseInput(
   context: SessionContext,
 ): Omit<SessionInput, "now"> {
   return { identity, target, session: { id, client, context } };
+}
+
+/** What is kept of a parameter. Redacted before the cut, so that no secret is cut to what no pattern knows. */
+function redactedStart(value: string, redact: (text: string) => string): string {
+  const max = limits.recordedParameterBytesMax;
+  return redact(value.slice(0, max + limits.tokenBytesMax)).slice(0, max);
 }
 
 /** sha256:<hex> of text and parameters, unambiguous in their lengths. */

@@ -1,5 +1,6 @@
 /** What policy is told of a command: the corpus of evasions, by use, feature, function and completeness. */
 import { describe, expect, test } from "bun:test";
+import { loweredLimits } from "../../../scripts/lowered-limits.ts";
 import type { AnalysedCommand } from "../analysed.ts";
 import { analyse } from "./analyse.ts";
 import { AnalysisCache } from "./cache.ts";
@@ -364,6 +365,19 @@ describe("the cache", () => {
     expect(cache.analyse("select name from people where id = 2", context)).toBe(first);
     expect(cache.analyse("select name from people where id < 2", context)).not.toBe(first);
     expect(cache.analyse("select name from people where id = 1", { ...context })).not.toBe(first);
+  });
+  test("holds as many texts, and as many characters of them, as its limits, and forgets the oldest", () => {
+    const texts = ["select 1 as a", "select 1 as b", "select 1 as c"];
+    const keeps = (lowered: Parameters<typeof loweredLimits>[0]) => {
+      using _ = loweredLimits(lowered);
+      const cache = new AnalysisCache();
+      const first = texts.map((sql) => cache.analyse(sql, context));
+      return texts.map((sql, index) => cache.analyse(sql, context) === first[index]);
+    };
+    expect(keeps({ analysisCacheEntriesMax: 3, analysisCacheTextBytesMax: 39 })).toEqual([true, true, true]);
+    // One over: the first is gone, and comes back in the place of the next.
+    expect(keeps({ analysisCacheEntriesMax: 2 })[0]).toBe(false);
+    expect(keeps({ analysisCacheTextBytesMax: 38 })[0]).toBe(false);
   });
   test("takes other statements than plain reads and writes by their very text", () => {
     const cache = new AnalysisCache();

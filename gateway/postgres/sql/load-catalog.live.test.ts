@@ -1,8 +1,12 @@
 /** The snapshot against real servers: what it holds, that it cannot be shadowed, and that it notices changes. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import postgres from "postgres";
+import { loweredLimits } from "../../../scripts/lowered-limits.ts";
 import { hasPostgres15 } from "../../../scripts/postgres/installed.ts";
 import { type PostgresVersion, type RunningPostgres, startPostgres } from "../../../scripts/postgres/server.ts";
+import type { PostgresTarget } from "../../config.ts";
+import type { PolicyRevision } from "../../session/dependencies.ts";
+import { Catalogs } from "../catalogs.ts";
 import type { Catalog } from "./catalog.ts";
 import { loadCatalog, loadNames } from "./load-catalog.ts";
 
@@ -74,6 +78,30 @@ describe.each(versions)("PostgreSQL %s", (version) => {
     }
   });
 
+  test("of a database with as many relations as the limit is read, and with one more refused", async () => {
+    const relations = Number(
+      (await run(`select count(*) from pg_class where relkind = any ('{r,p,v,m,f,S,c}'::"char"[])`))[0]?.[0],
+    );
+    {
+      using _ = loweredLimits({ catalogRelationsMax: relations });
+      expect((await load()).relation("public", "parent")).toBeDefined();
+    }
+    using _ = loweredLimits({ catalogRelationsMax: relations - 1 });
+    await expect(load()).rejects.toMatchObject({ code: "protocol.too_large" });
+  });
+  test("is looked at again once it is older than the limit", async () => {
+    using _ = loweredLimits({ catalogRefreshMs: 100 });
+    const policy = { labelsOf: () => new Map() } as unknown as PolicyRevision;
+    const store = { labelBindings: async () => [], saveLabelBindings: async () => undefined };
+    const analysers = new Catalogs(store, { current: () => policy });
+    const analyser = analysers.forSession({ name: "app" } as PostgresTarget, server.database);
+    await analyser.refresh(run, false);
+    expect(analyser.stale).toBe(false);
+    await Bun.sleep(150);
+    expect(analyser.stale).toBe(true);
+    await analyser.refresh(run, false);
+    expect(analyser.stale).toBe(false);
+  });
   test("cannot be answered by what the search path puts before pg_catalog", async () => {
     await sql.unsafe(`
       create schema evil;

@@ -1,0 +1,130 @@
+/** The pipeline's own refusals; what of a command is kept, and that nothing of a secret is, wherever the cut falls. */
+import { expect, test } from "bun:test";
+import { loweredLimits } from "../../scripts/lowered-limits.ts";
+import { GatewayError } from "../errors.ts";
+import { createLogger } from "../log.ts";
+import type { RecordedEvent } from "../recording/events.ts";
+import { redactSecrets } from "../recording/redaction.ts";
+import { Approvals } from "./approvals.ts";
+import type { PolicyRevision, SessionStore } from "./dependencies.ts";
+import { Novelty } from "./novelty.ts";
+import { requirePermit, Session } from "./session.ts";
+
+const decision = { verdict: "allow" as const, rules: [], masks: [], diagnostics: "full" as const };
+const analysis = { kind: "sql" as const, fingerprint: "f", complete: true, incomplete: [], statements: [] };
+const hold = { notify: () => undefined, signal: new AbortController().signal };
+
+/** A session of somebody whom policy allows everything, but for what is given; and what is recorded of it. */
+async function open(policy: Partial<PolicyRevision> = {}, expiresAtMs = Date.now() + 60_000) {
+  const events: RecordedEvent[] = [];
+  const store: SessionStore = {
+    fingerprintSeen: async () => true,
+    recordFingerprint: () => undefined,
+    createApproval: async () => undefined,
+    getApproval: async () => undefined,
+    consumeApproval: async () => false,
+    expireApproval: async () => undefined,
+  };
+  const current: PolicyRevision = {
+    revision: { digest: "sha256:test" },
+    labelsOf: () => new Map(),
+    judgeSession: () => decision,
+    forSession: () => ({ judge: () => ({ decision }) }),
+    ...policy,
+  };
+  const session = Session.open(
+    {
+      verifier: { verify: () => Promise.reject(new Error("not asked")) },
+      policies: { current: () => current },
+      recording: {
+        session: (opened) => {
+          events.push(opened);
+          return {
+            append: (event) => void events.push(event),
+            committed: () => undefined,
+            close: async (event) => void events.push(event),
+          };
+        },
+      },
+      store,
+      log: createLogger({ write: () => undefined }),
+      gateway: "g",
+      redact: redactSecrets,
+    },
+    { approvals: new Approvals(store), novelty: new Novelty(store) },
+    {
+      authenticated: {
+        identity: { issuer: "i", subject: "ann", email: "ann@example.com", groups: [], kind: "human", claims: {} },
+        expiresAtMs,
+        graceMs: 0,
+      },
+      target: { name: "db", kind: "postgres", database: "app", labels: {} },
+      client: { address: "127.0.0.1", application: "" },
+      context: { reason: "", prompt: "", ticket: "", trace: "" },
+    },
+  );
+  return { session, events };
+}
+
+const request = { text: "select 1", analysis, labels: new Map(), params: [], via: "query" };
+
+/** The intent that is recorded of an allowed command. */
+async function recorded(text: string, params: (string | null)[]) {
+  const { session, events } = await open();
+  await (await session).authorise({ ...request, text, params }, hold);
+  const intent = events.find((event) => event.type === "intent");
+  if (intent?.type !== "intent") throw new Error("no intent");
+  return intent;
+}
+
+test("a session that policy does not allow is not opened, and its refusal is recorded", async () => {
+  const refusal = { ...decision, verdict: "deny" as const, rules: [{ id: "no.group", message: "nobody" }] };
+  const { session, events } = await open({ judgeSession: () => refusal });
+  await expect(session).rejects.toMatchObject({ code: "session.denied" });
+  expect(events).toMatchObject([
+    { type: "session.opened", verdict: "deny", rules: refusal.rules },
+    { type: "session.closed", reason: "denied" },
+  ]);
+});
+
+test("a policy that fails denies the command, and says so in the recording", async () => {
+  const judge = () => {
+    throw new GatewayError("policy.evaluation_failed", "aborted");
+  };
+  const { session, events } = await open({ forSession: () => ({ judge }) });
+  expect(await (await session).authorise(request, hold)).toMatchObject({ kind: "denied" });
+  expect(events).toContainEqual(
+    expect.objectContaining({
+      ...{ type: "intent", verdict: "deny", forwarded: false },
+      rules: [expect.objectContaining({ id: "sallyport.policy.evaluation_failed" })],
+    }),
+  );
+});
+
+test("nothing is judged once the token has expired", async () => {
+  const { session } = await open({}, Date.now() - 1);
+  const opened = await session;
+  expect(() => opened.authorise(request, hold)).toThrow(expect.objectContaining({ code: "session.expired" }));
+});
+
+test("a permit is what the pipeline made, and nothing that looks like one", async () => {
+  const ruling = await (await (await open()).session).authorise(request, hold);
+  if (ruling.kind !== "permitted") throw new Error("denied");
+  expect(() => requirePermit(ruling.permit)).not.toThrow();
+  expect(() => requirePermit({ ...ruling.permit })).toThrow(/without a permit/);
+});
+
+test("a text and each parameter are recorded up to their limits", async () => {
+  using _ = loweredLimits({ recordedTextBytesMax: 20, recordedParameterBytesMax: 10 });
+  const { text, params } = await recorded("select 1".padEnd(21, "x"), ["x".repeat(10), "x".repeat(11), null]);
+  expect(text).toBe("select 1".padEnd(20, "x"));
+  expect(params).toEqual(["x".repeat(10), "x".repeat(10), null]);
+});
+
+test("a secret that the cut of a text or parameter falls into leaves no part of itself", async () => {
+  const secret = `ghp_${"A1b2C3d4E5".repeat(4)}`;
+  using _ = loweredLimits({ recordedTextBytesMax: 30, recordedParameterBytesMax: 30 });
+  const { text, params } = await recorded(`select '${secret}'`, [`a value with ${secret}`]);
+  expect(text).not.toContain("A1b2");
+  expect(params[0]).not.toContain("A1b2");
+});

@@ -1,0 +1,149 @@
+/** The test that goes one over each limit. `gateway/limits.test.ts` holds that it is there, `bun run mutate` that it goes red. */
+import type { limits } from "../../gateway/limits.ts";
+
+export interface NamedTest {
+  /** Below `gateway/`. */
+  readonly file: string;
+  /** As in the source, from its first word on. */
+  readonly name: string;
+}
+
+const test = (file: string, name: string): NamedTest => ({ file, name });
+const connection = (name: string) => test("postgres/limits.live.test.ts", name);
+const recording = (name: string) => test("recording/writer.test.ts", name);
+const verifier = (name: string) => test("identity/verifier.test.ts", name);
+
+export const limitTests: Readonly<Record<keyof typeof limits, NamedTest>> = {
+  tokenBytesMax: verifier("refuses what is not a JWT before it decodes it"),
+  claimDepthMax: verifier("refuses claims nested too deeply or not Unicode"),
+  groupsMax: verifier("refuses groups that are not names, too many, or left out by reference"),
+  jwksCooldownMs: verifier("finds a rotated key, but asks for keys no more than once a cooldown"),
+  jwksMaxAgeMs: verifier("forgets a withdrawn key when the keys age"),
+  identityFetchTimeoutMs: verifier("gives up an issuer that does not answer in time"),
+  identityDocumentBytesMax: verifier("refuses a discovery document that is hostile"),
+  identityRetryMs: verifier("refuses, rather than trusts old keys, while the issuer is unreachable, and recovers"),
+  loginTimeoutMs: test("identity/login.test.ts", "a login that nobody completes ends in time, by device or browser"),
+  expiryCheckMs: connection("a session is ended soon after its token expired"),
+
+  connectionsMax: connection("one connection over the limit is refused, and one that ended makes room"),
+  unauthenticatedConnectionsMax: connection("one connection too many that has not logged in is refused"),
+  startupTimeoutMs: connection("who does not log in in time is told so and cut"),
+  startupPacketBytesMax: connection("a start-up packet may be as long as the limit and not a byte longer"),
+  loginMessageBytesMax: test(
+    "gateway.live.test.ts",
+    "a client that has not logged in may not make the gateway hold a large message",
+  ),
+  tlsHandshakeTimeoutMs: connection("a TLS handshake that is begun and not ended is cut"),
+
+  clientMessageBytesMax: connection("a message may be as long as the limit and not a byte longer"),
+  clientMessageStallMs: connection("a message that is begun and not ended is cut"),
+  upstreamMessageBytesMax: connection("a target's message may be as long as the limit and not a byte longer"),
+  columnsMax: test("postgres/codec.test.ts", "accepts as many columns as PostgreSQL has and not one more"),
+  parametersMax: test("postgres/codec.test.ts", "accepts 65535 parameters"),
+  errorFieldBytesMax: test("postgres/codec.test.ts", "cuts an error's field at its limit"),
+  preparedStatementsMax: connection("one prepared statement too many, or one byte of their texts, ends the session"),
+  portalsMax: connection("one portal too many ends the session"),
+  messagesInFlightMax: connection("one message in flight too many ends the session"),
+  preparedTextBytesMax: connection("one prepared statement too many, or one byte of their texts, ends the session"),
+  upstreamBufferBytesMax: connection("bytes that wait for the recording stop their client at the limit"),
+  upstreamConnectTimeoutMs: test("postgres/upstream.live.test.ts", "is given up when it does not answer in time"),
+  notifierRememberedMs: connection("a session that ended is known as a notification's sender for so long only"),
+  scramIterationsMax: test("postgres/scram.test.ts", "too many iterations"),
+  upstreamStartupMessagesMax: test("postgres/upstream.live.test.ts", "never stops sending notices"),
+  upstreamStartupMessageBytesMax: test(
+    "postgres/upstream.live.test.ts",
+    "may send a message as long as the limit before it is ready, and not a byte longer",
+  ),
+  catalogQueryBytesMax: connection(
+    "what the gateway itself asks a target may be answered in so many bytes and no more",
+  ),
+
+  sqlTextBytesMax: test(
+    "postgres/sql/parse.test.ts",
+    "a text may be as long as the limit, in bytes of UTF-8, and not a byte longer",
+  ),
+  sqlDepthMax: test("postgres/sql/parse.test.ts", "brackets may be nested as deep as the limit and not one deeper"),
+  statementsPerQueryMax: test(
+    "postgres/sql/parse.test.ts",
+    "a text may have as many statements as the limit and not one more",
+  ),
+  analysisCacheEntriesMax: test(
+    "postgres/sql/analyse.test.ts",
+    "holds as many texts, and as many characters of them, as its limits, and forgets the oldest",
+  ),
+  analysisCacheTextBytesMax: test(
+    "postgres/sql/analyse.test.ts",
+    "holds as many texts, and as many characters of them, as its limits, and forgets the oldest",
+  ),
+  catalogRelationsMax: test(
+    "postgres/sql/load-catalog.live.test.ts",
+    "of a database with as many relations as the limit is read, and with one more refused",
+  ),
+  catalogRefreshMs: test(
+    "postgres/sql/load-catalog.live.test.ts",
+    "is looked at again once it is older than the limit",
+  ),
+
+  policyInputBytesMax: test("policy/policy.test.ts", "an input over the limit is refused"),
+  policyMemoryPagesMax: test(
+    "policy/policy.test.ts",
+    "an evaluation that needs more memory than the limit is a fault, and the next works",
+  ),
+  policyEvaluationMs: test(
+    "policy/policy.test.ts",
+    "the watchdog ends a process whose evaluation hangs, and names the command",
+  ),
+  decisionCacheEntriesMax: test(
+    "session/novelty.test.ts",
+    "what memory has no room for is asked of the store again, and never forgotten",
+  ),
+  bundleBytesMax: test("policy/policy.test.ts", "that is larger than the limit, packed or unpacked, is refused"),
+  policyTrialMs: test("policy/trial.test.ts", "a module that never ends does not hold up the process that tries it"),
+  policySettleMs: test("policy/file-watch.test.ts", "waits until who writes is done"),
+  policySettleMsMax: test("policy/file-watch.test.ts", "does not wait for ever for a file that never settles"),
+  policyLookMs: test(
+    "policy/file-watch.test.ts",
+    "tells of a link's target that changes in a folder that is not watched",
+  ),
+  policyFetchTimeoutMs: test(
+    "policy/server-source.test.ts",
+    "a server that answers nothing, or begins and stops, is given up",
+  ),
+  policyRetryMs: test("policy/server-source.test.ts", "files that were refused are read again by themselves"),
+  policyRetryMsMax: test(
+    "policy/server-source.test.ts",
+    "a failing server is asked no less often than the longest wait",
+  ),
+
+  approvalsPendingPerIdentityMax: test(
+    "session/approvals.test.ts",
+    "one held command too many of an identity is refused, another's is held, and one that ended makes room",
+  ),
+  approvalsPendingMax: test("session/approvals.test.ts", "one held command too many of all is refused, whoever asks"),
+  approvalTtlMsMax: test(
+    "session/approvals.test.ts",
+    "an approval lives no longer than the limit, whatever policy says",
+  ),
+  approvalPollMs: test("session/approvals.test.ts", "a decision made through another gateway is seen at the next look"),
+
+  recordedTextBytesMax: test("session/session.test.ts", "a text and each parameter are recorded up to their limits"),
+  recordedParameterBytesMax: test(
+    "session/session.test.ts",
+    "a text and each parameter are recorded up to their limits",
+  ),
+  recordedRowBytesPerCommand: test("config.test.ts", "what is not said is the limits' own"),
+  recordedNoticesPerCommandMax: connection("notices of a command are recorded up to the limit, and all are passed on"),
+  recordingQueueBytesMax: recording("takes no event past its queue's limit, and goes on once there is room"),
+  recordingLagMsMax: recording("in group lets nothing run once its oldest event waits longer than the limit"),
+  recordingFlushMs: recording("is written after the flush's time"),
+  chunkBytesTarget: recording("is written at once when it is as large as a chunk"),
+
+  apiBodyBytesMax: test(
+    "api/app.test.ts",
+    "a malformed query, body or content type is refused, and an oversized body too",
+  ),
+  apiPageMax: test("api/app.test.ts", "a malformed query, body or content type is refused, and an oversized body too"),
+  apiStreamsMax: test("api/app.test.ts", "one stream too many is refused, and one that ended makes room"),
+
+  drainMs: test("config.test.ts", "what is not said is the limits' own"),
+};

@@ -1,0 +1,290 @@
+/** One or more ways to break each invariant. Search texts are short, so that a change elsewhere leaves them alone. */
+import type { Edit, Mutation, TestToFail } from "./mutation.ts";
+
+const test = (file: string, name: string): TestToFail => ({ kind: "test", file: `gateway/${file}`, name });
+const edit = (file: string, search: string, replace: string): Edit => ({ file: `gateway/${file}`, search, replace });
+const one = (
+  invariant: Mutation["invariant"],
+  what: string,
+  change: Edit,
+  noticed: TestToFail,
+  ...more: readonly Edit[]
+): Mutation => ({ invariant, what, edits: [change, ...more], test: noticed });
+/** An import that the layers forbid, before a file's first. */
+const imports = (what: string, file: string, from: string): Mutation => ({
+  ...{ invariant: 7, what, test: { kind: "lint", file: `gateway/${file}` } },
+  edits: [edit(file, "export class", `import "${from}";\n\nexport class`)],
+});
+
+export const mutations: readonly Mutation[] = [
+  one(
+    1,
+    "strict does not wait for the disk",
+    edit("recording/writer.ts", "if (!this.#strict)", "if (true)"),
+    test("kill.live.test.ts", "a gateway killed under load leaves what it let through"),
+  ),
+  one(
+    1,
+    "an undefined decision allows",
+    edit(
+      "policy/engine.ts",
+      "if (value === undefined) return",
+      'if (value === undefined) return { ...undefinedDecision, verdict: "allow" }; else if (!value) return',
+    ),
+    test("policy/policy.test.ts", "an undefined decision is a deny that names its rule"),
+  ),
+  one(
+    1,
+    "a policy that fails allows",
+    edit("session/session.ts", '{\n        verdict: "deny",', '{\n        verdict: "allow",'),
+    test("session/session.test.ts", "a policy that fails denies the command, and says so in the recording"),
+  ),
+  one(
+    1,
+    "a session that policy refuses is opened",
+    edit("session/session.ts", 'if (decision.verdict !== "allow") {', "if (false as boolean) {"),
+    test("session/session.test.ts", "a session that policy does not allow is not opened, and its refusal is recorded"),
+  ),
+  one(
+    1,
+    "anything is a permit",
+    edit("session/session.ts", "if (!IssuedPermit.is(permit))", "if (false as boolean)"),
+    test("session/session.test.ts", "a permit is what the pipeline made, and nothing that looks like one"),
+  ),
+  one(
+    1,
+    "a command is judged after the token expired",
+    edit("session/session.ts", "if (atMs >= this.expiresAtMs)", "if (false as boolean)"),
+    test("session/session.test.ts", "nothing is judged once the token has expired"),
+  ),
+  one(
+    1,
+    "a denied command is forwarded as it came",
+    edit("postgres/machine.ts", "query: refusedStatement });", 'query: "select 1" });'),
+    test("postgres/server.live.test.ts", "a denial is 42501, the connection lives on"),
+  ),
+  one(
+    1,
+    "the store's commit is not awaited before its acknowledgement",
+    edit(
+      "recording/worker.ts",
+      'await db.$client.batch(statements, "write");',
+      'void db.$client.batch(statements, "write");',
+    ),
+    test("recording/writer.test.ts", "a killed gateway leaves a store that opens"),
+  ),
+
+  one(
+    2,
+    "a password may be logged",
+    edit("log.ts", "token|password|passwd|pwd|passphrase", "token|passwd|pwd|passphrase"),
+    test("log.test.ts", "never writes a value under a key that names a secret, at any depth"),
+  ),
+  one(
+    2,
+    "a token may be logged inside a text",
+    edit("log.ts", "clean = clean.replace(pattern, replacement);", "clean.replace(pattern, replacement);"),
+    test("log.test.ts", "cuts token-like text out of strings"),
+  ),
+  one(
+    2,
+    "the password of a role is recorded",
+    edit("recording/redaction.ts", "result = result.replace(literal,", "result.replace(literal,"),
+    test("recording/redaction.test.ts", "takes the secret out of"),
+  ),
+  one(
+    2,
+    "a caller is told the target's words of a refused login",
+    edit("postgres/upstream-auth.ts", "`the target refused the gateway's login (", "fields.M + `("),
+    test("postgres/upstream.live.test.ts", "refuses a wrong password, a missing one and an unknown database"),
+  ),
+
+  one(
+    3,
+    "the recording gets the row as the target sent it",
+    edit("postgres/run.ts", "row(new Frame(backendType.DataRow, writer.peek(before + 5)))", "row(frame)"),
+    test("postgres/server.live.test.ts", "a masked column is masked in simple, extended and binary reads"),
+  ),
+  one(
+    3,
+    "a value of a type that no mask knows is shown",
+    edit("masking/mask.ts", "default:\n      return toNull;", "default:\n      return (value) => value;"),
+    test("masking/mask.test.ts", "makes NULL of a type it does not know"),
+  ),
+  one(
+    3,
+    "a statement's secrets are recorded",
+    edit("session/session.ts", "this.#dependencies.redact(text).slice(", "text.slice("),
+    test("session/session.test.ts", "a secret that the cut of a text or parameter falls into leaves no part of itself"),
+  ),
+  one(
+    3,
+    "a parameter is cut before its secrets are found",
+    edit("session/session.ts", "max + limits.tokenBytesMax", "max"),
+    test("session/session.test.ts", "a secret that the cut of a text or parameter falls into leaves no part of itself"),
+  ),
+
+  one(
+    4,
+    "a decoder lets bytes too many through",
+    edit("postgres/reader.ts", "if (this.remaining !== 0)", "if (false as boolean)"),
+    test("postgres/codec.test.ts", "refuses every message that is cut short or has a byte too many"),
+  ),
+  one(
+    4,
+    "a length below that of itself is taken",
+    edit("postgres/reader.ts", "if (length < 4)", "if (length < -9)"),
+    test("postgres/codec.test.ts", "with a length of"),
+  ),
+  one(
+    4,
+    "what was sent before TLS is taken",
+    edit("postgres/handshake.ts", "if (this.reader.bufferedBytes > 0) {", "if (false as boolean) {"),
+    test("gateway.live.test.ts", "bytes sent in clear behind the request for TLS are refused"),
+    edit("postgres/handshake.ts", "if (chunk[0] !== 0x16) early = true;", ""),
+  ),
+
+  one(
+    5,
+    "whether a pattern was new is recorded wrong",
+    edit("session/session.ts", "novel: judged.novel,", "novel: !judged.novel,"),
+    test("invariants.live.test.ts", "each recorded verdict comes again from the recording alone"),
+  ),
+  one(
+    5,
+    "a verdict names another revision",
+    edit("session/session.ts", "revision: judged.policy.revision.digest,", 'revision: "sha256:other",'),
+    test("invariants.live.test.ts", "each recorded verdict comes again from the recording alone"),
+  ),
+  one(
+    5,
+    "a deployment's data is not part of the revision",
+    edit("policy/bundle.ts", " digest = sha256(", " sha256("),
+    test("policy/policy.test.ts", "merges the deployment's data"),
+  ),
+
+  one(
+    6,
+    "one upstream serves everybody",
+    edit(
+      "postgres/server.ts",
+      'import { connectUpstream } from "./upstream.ts";',
+      'import { connectUpstream as connectAnew } from "./upstream.ts";\nlet shared: ReturnType<typeof connectAnew> | undefined;\nconst connectUpstream: typeof connectAnew = (options) => (shared ??= connectAnew(options));',
+    ),
+    test("invariants.live.test.ts", "each session has a backend of its own"),
+  ),
+  one(
+    6,
+    "any key cancels another's command",
+    edit("postgres/server.ts", "timingSafeEqual(secretKey, request.secretKey)", "secretKey.length > 0"),
+    test("postgres/drivers.live.test.ts", "a cancel request with another key than the session's own cancels nothing"),
+  ),
+  one(
+    6,
+    "a caller may name another user",
+    edit("postgres/server.ts", "requireUser(authenticated.identity, user);", ""),
+    test("postgres/drivers.live.test.ts", "is refused at login in words that drivers know"),
+  ),
+
+  imports("the session pipeline imports a protocol", "session/novelty.ts", "../postgres/upstream.ts"),
+  imports("policy imports the session pipeline", "policy/decision-cache.ts", "../session/clock.ts"),
+  imports("a protocol imports the API", "postgres/registry.ts", "../api/http.ts"),
+
+  one(
+    8,
+    "a client that does not read does not stop its target",
+    edit("postgres/connection.ts", "this.#upstream.pause()", "undefined"),
+    test("invariants.live.test.ts", "a client that stops reading stops its upstream"),
+  ),
+  one(
+    8,
+    "a full target does not stop its client",
+    edit(
+      "postgres/connection.ts",
+      "if (this.#upstream.write(bytes)) return;",
+      "if (this.#upstream.write(bytes) || true) return;",
+    ),
+    test("invariants.live.test.ts", "a COPY into a target that stalls stops its client"),
+  ),
+  one(
+    8,
+    "prepared texts are not counted",
+    edit("postgres/registry.ts", "this.#bytes += bytes;", ""),
+    test("postgres/registry.test.ts", "texts together have a bound"),
+  ),
+
+  one(
+    "also",
+    "a name counts though what it stands for is not settled",
+    edit("postgres/registry.ts", "pending.batch !== batch", "false as boolean"),
+    test("postgres/registry.test.ts", "a name proposed by an earlier unanswered batch is unsettled"),
+  ),
+  one(
+    "also",
+    "a labelled column that was not foreseen is shown",
+    edit("postgres/run.ts", 'throw mismatch("a labelled column where none was expected")', "void 0"),
+    test("postgres/server.live.test.ts", "a labelled column that was not foreseen ends the session"),
+    edit("postgres/run.ts", 'throw mismatch("another column in the place of a masked one")', "void 0"),
+  ),
+  one(
+    "also",
+    "a held command runs by labels that changed meanwhile",
+    edit("session/session.ts", "return !sameLabels(", "return false && !sameLabels("),
+    test("reload.live.test.ts", "a held command does not run by labels that changed meanwhile"),
+  ),
+  one(
+    "also",
+    "somebody approves their own command",
+    edit("api/approval-rules.ts", "if (samePerson(caller, held.requester))", "if (false as boolean)"),
+    test("api/approval-rules.test.ts", "nobody decides their own"),
+  ),
+  one(
+    "also",
+    "the store lets somebody approve their own command",
+    edit("store/queries.ts", "if (issuer === row.issuer && subject === row.subject) {", "if (false as boolean) {"),
+    test("store/queries.test.ts", "nobody approves their own, and not after it expired or was denied"),
+  ),
+  one(
+    "also",
+    "an agent approves",
+    edit("api/approval-rules.ts", 'if (caller.kind !== "human")', "if (false as boolean)"),
+    test("api/approval-rules.test.ts", "an agent never decides, whatever its groups"),
+  ),
+  one(
+    "also",
+    "an approval is used for another command",
+    edit("store/queries.ts", "eq(approvals.digest, use.digest),", ""),
+    test("store/queries.test.ts", "an approval is used once, and only for what it was given for"),
+  ),
+  one(
+    "also",
+    "the chain does not depend on what came before",
+    edit("recording/chain.ts", ".update(hash).update(line)", ".update(line)"),
+    test("recording/redaction.test.ts", "the chain depends on the session, each line and their order"),
+  ),
+  one(
+    "also",
+    "a seal is not held against the one before it",
+    edit("recording/seal.ts", "if (!previous.equals(Buffer.from(follows)))", "if (false as boolean)"),
+    test("recording/writer.test.ts", "a seal changed with them no longer fits its hash"),
+  ),
+  one(
+    "also",
+    "any algorithm that the key fits is taken",
+    edit("identity/verifier.ts", "!algorithms.includes(header.alg)", "(false as boolean)"),
+    test("identity/verifier.test.ts", "refuses an algorithm that the issuer's configuration does not list"),
+    edit("identity/verifier.ts", "algorithms: config.algorithms,", ""),
+  ),
+  one(
+    "also",
+    "a token for another audience is taken",
+    edit("identity/verifier.ts", "audience: config.audience,", ""),
+    test("identity/verifier.test.ts", "refuses another audience"),
+  ),
+  one(
+    "also",
+    "an evaluation that hangs is not ended",
+    edit("policy/watchdog-worker.ts", "SIGKILL", "SIGCONT"),
+    test("policy/policy.test.ts", "the watchdog ends a process whose evaluation hangs"),
+  ),
+];

@@ -1,0 +1,77 @@
+/** A PostgreSQL client for tests that sends messages as they are given, and says what came back. */
+import { decodeBackendMessage } from "../../gateway/postgres/backend-decoder.ts";
+import { encodeFrontendMessage } from "../../gateway/postgres/frontend-encoder.ts";
+import type { FrontendMessage } from "../../gateway/postgres/messages.ts";
+import { FrameReader } from "../../gateway/postgres/reader.ts";
+import { connectUpstream } from "../../gateway/postgres/upstream.ts";
+import { MessageWriter } from "../../gateway/postgres/writer.ts";
+
+export interface WireClientOptions {
+  readonly port: number;
+  readonly user: string;
+  readonly password: string;
+  readonly database: string;
+  readonly parameters?: Record<string, string>;
+}
+
+/** Answers as text, as far as tests ask: "SELECT 1" for a command's tag, "ERROR 42P01", the type of any other. */
+export async function connectWire({ parameters = {}, ...options }: WireClientOptions) {
+  const connection = await connectUpstream({ ...options, host: "127.0.0.1", tls: "disable", parameters });
+  const reader = new FrameReader({ messageBytesMax: 1_000_000 });
+  const received: string[] = [];
+  let wake = () => {};
+  let closed = false;
+  connection.onData((chunk) => {
+    reader.push(chunk);
+    for (const frame of reader) {
+      const message = decodeBackendMessage(frame);
+      if (message.type === "CommandComplete") received.push(message.tag);
+      else if (message.type === "ErrorResponse") received.push(`${message.fields.V} ${message.fields.C}`);
+      else if (message.type === "NotificationResponse") received.push(`notified by ${message.processId}`);
+      else received.push(message.type);
+    }
+    wake();
+  });
+  connection.onClose(() => {
+    closed = true;
+    wake();
+  });
+  const until = async (reached: () => boolean) => {
+    while (!reached()) await new Promise<void>((resolve) => (wake = resolve));
+    return received.splice(0);
+  };
+  const send = (...messages: FrontendMessage[]) => {
+    const writer = new MessageWriter();
+    for (const message of messages) encodeFrontendMessage(writer, message);
+    return connection.write(writer.take());
+  };
+  return {
+    send,
+    sendBytes: (bytes: Buffer) => connection.write(bytes),
+    /** Sends, and waits for as many ReadyForQuery as the messages ask for. */
+    async exchange(...messages: FrontendMessage[]): Promise<string[]> {
+      const owed = messages.filter(({ type }) => type === "Sync" || type === "Query").length;
+      send(...messages);
+      return until(() => closed || received.filter((type) => type === "ReadyForQuery").length >= owed);
+    },
+    /** Waits for an answer of this kind. */
+    until: (answer: string) => until(() => closed || received.includes(answer)),
+    untilClosed: () => until(() => closed),
+    get bufferedBytes() {
+      return connection.bufferedBytes;
+    },
+    processId: connection.processId,
+    end: () => connection.end(),
+    destroy: () => connection.destroy(),
+  };
+}
+
+export const query = (text: string): FrontendMessage => ({ type: "Query", query: text });
+export const parse = (text: string, statement = ""): FrontendMessage => ({
+  ...{ type: "Parse", query: text, statement, parameterTypeOids: [] },
+});
+export const bind = (statement = "", portal = ""): FrontendMessage => ({
+  ...{ type: "Bind", statement, portal, parameterFormats: [], parameters: [], resultFormats: [] },
+});
+export const execute = (portal = "", rowsMax = 0): FrontendMessage => ({ type: "Execute", portal, rowsMax });
+export const sync: FrontendMessage = { type: "Sync" };
