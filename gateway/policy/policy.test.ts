@@ -74,14 +74,14 @@ describe("evaluation", () => {
   });
   test("an evaluation that needs more memory than the limit is a fault, and the next works", async () => {
     using _ = loweredLimits({ policyMemoryPagesMax: 24 });
-    const judge = (await policy("sees-now")).forSession(session);
+    const judge = (await policy("unknown-paths")).forSession(session);
     const ask = (bytes: number) => judge.judge(analysis(), { ...rest, params: ["x".repeat(bytes)] }, now);
     expect(() => ask(1_000_000)).toThrow(expect.objectContaining({ code: "policy.evaluation_failed" }));
     expect(ask(1_000).decision.verdict).toBe("allow");
   });
   test("lone surrogates are replaced, in values and keys", async () => {
     const claims = { "\ud800": "\udfff" };
-    const judge = (await policy("sees-now")).forSession({ ...session, identity: { ...session.identity, claims } });
+    const judge = (await policy("unknown-paths")).forSession({ ...session, identity: { ...session.identity, claims } });
     expect(judge.judge(analysis(), { ...rest, params: ["\ud83d"] }, now).decision.verdict).toBe("allow");
   });
 });

@@ -1,7 +1,9 @@
 /**
  * `bun run bench postgres`: pgbench, a bulk select and a bulk COPY through each way to one server, interleaved in one
  * run, as a table of medians and ratios to direct and to PgBouncer; then the memory of an idle session.
- * `--rounds 3 --seconds 2 --rows 1000000 --sessions 200 --only direct,relay --clients 1,8,32`
+ * `--rounds 3 --seconds 2 --warmup 5 --rows 1000000 --sessions 200 --only direct,relay --clients 1,8,32`
+ * Each way is used for `warmup` seconds a protocol before anything counts: a gateway runs for weeks, its first seconds
+ * are the compiler's.
  */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, loadavg, tmpdir } from "node:os";
@@ -26,6 +28,7 @@ const { values: flags } = parseArgs({
   options: {
     rounds: { type: "string", default: "3" },
     seconds: { type: "string", default: "2" },
+    warmup: { type: "string", default: "5" },
     rows: { type: "string", default: "1000000" },
     sessions: { type: "string", default: "200" },
     clients: { type: "string", default: "1,8,32" },
@@ -34,11 +37,13 @@ const { values: flags } = parseArgs({
 });
 const rounds = count("rounds");
 const seconds = count("seconds");
+const warmup = count("warmup");
 const rows = count("rows");
 const sessions = count("sessions");
 const clientCounts = flags.clients.split(",").map(Number);
 const variants = ["direct", "relay", "pgbouncer", "group", "strict", "group+mask", "strict+mask"] as const;
 type Variant = (typeof variants)[number];
+const protocols = ["simple", "extended", "prepared"] as const;
 const gatewayVariants: readonly Variant[] = ["group", "strict", "group+mask", "strict+mask"];
 const chosen = variants.filter((variant) => flags.only === undefined || flags.only.split(",").includes(variant));
 
@@ -61,6 +66,7 @@ const ways = new Map<Variant, Way>();
 try {
   await load(server);
   for (const variant of chosen) ways.set(variant, await open(variant));
+  await warmUp();
   const results = await measureAll(cells());
   report(results);
   await reportMemory();
@@ -71,7 +77,7 @@ try {
   rmSync(folder, { recursive: true, force: true });
 }
 
-function count(name: "rounds" | "seconds" | "rows" | "sessions"): number {
+function count(name: "rounds" | "seconds" | "warmup" | "rows" | "sessions"): number {
   const value = Number(flags[name]);
   if (!Number.isInteger(value) || value < 1) throw new Error(`--${name} is a whole number from 1`);
   return value;
@@ -125,10 +131,20 @@ async function openGateway(variant: Variant): Promise<RunningProcess> {
   });
 }
 
+async function warmUp(): Promise<void> {
+  for (const [variant, opened] of ways) {
+    if ("absent" in opened) continue;
+    process.stderr.write(`warming up: ${variant}\n`);
+    for (const mode of protocols) {
+      await pgbenchRate(opened.endpoint, ["-S", "-M", mode, "-c", "8", "-T", String(warmup)]);
+    }
+  }
+}
+
 function cells(): readonly Cell[] {
   const bulkSelect = join(folder, "select.sql");
   writeFileSync(bulkSelect, "SELECT * FROM bulk;\n");
-  const rates = (["simple", "extended", "prepared"] as const).flatMap((mode) =>
+  const rates = protocols.flatMap((mode) =>
     clientCounts.map((clients) => ({
       name: `pgbench -S ${mode}, ${clients} client${clients === 1 ? "" : "s"}`,
       unit: "tps",
