@@ -32,8 +32,8 @@ export class Watchdog implements EvaluationWatch {
   }
 
   /** Resolves once the Worker watches. */
-  static async start(limitMs: number = limits.policyEvaluationMs): Promise<Watchdog> {
-    const watchdog = new Watchdog(limitMs);
+  static async start(): Promise<Watchdog> {
+    const watchdog = new Watchdog(limits.policyEvaluationMs);
     const deadline = performance.now() + startTimeoutMs;
     while (Atomics.load(watchdog.#state, 0) === 0) {
       if (watchdog.#failed || performance.now() > deadline) {

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { loweredLimits } from "../../scripts/lowered-limits.ts";
 import { limits } from "../limits.ts";
 import { decodeBackendMessage, decodeDataRow, forEachField } from "./backend-decoder.ts";
 import { encodeBackendMessage, encodeDataRow } from "./backend-encoder.ts";
@@ -193,6 +194,19 @@ describe("messages", () => {
       resultFormats: [],
     };
     expect(decodeFrontendMessage(only(frontend(bind)))).toEqual(bind);
+  });
+  test("refuses one parameter, type or format more than the limit, which the wire cannot reach as it stands", () => {
+    using _ = loweredLimits({ parametersMax: 2 });
+    const bind = { type: "Bind", portal: "", statement: "", resultFormats: [] } as const;
+    const messages = (count: number): FrontendMessage[] => [
+      { type: "Parse", statement: "", query: "", parameterTypeOids: Array(count).fill(23) },
+      { ...bind, parameterFormats: [], parameters: Array(count).fill(null) },
+      { ...bind, parameterFormats: Array(count).fill(0), parameters: Array(count).fill(null) },
+    ];
+    const codes = (count: number) =>
+      messages(count).map((message) => codeOf(() => decodeFrontendMessage(only(frontend(message)))));
+    expect(codes(2)).toEqual(["none", "none", "none"]);
+    expect(codes(3)).toEqual(["protocol.too_large", "protocol.too_large", "protocol.too_large"]);
   });
   test("visits a row's fields by their offsets", () => {
     const row = only(backend({ type: "DataRow", fields: [Buffer.from("ab"), null] }));
