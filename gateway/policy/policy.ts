@@ -19,6 +19,8 @@ export interface Judgement {
   readonly cached: boolean;
 }
 
+const targetsKeptMax = 10_000;
+
 /** Longer texts take part in a key by their digest (44 characters). */
 const digestedCharsMin = 44;
 
@@ -92,7 +94,9 @@ export class Policy {
     const known = this.#labels.get(targetName);
     if (known !== undefined) return known;
     const labels = labelsOfTarget(this.data, targetName);
-    if (labels.size > 0) this.#labels.set(targetName, labels);
+    // Asked at each command; the names are those of the configuration's targets, and few.
+    if (this.#labels.size >= targetsKeptMax) this.#labels.clear();
+    this.#labels.set(targetName, labels);
     return labels;
   }
 
