@@ -11,7 +11,7 @@ import { type RunningGateway, startGateway } from "../scripts/bench/postgres-pro
 import { startIdentityProvider } from "../scripts/demo/identity-provider.ts";
 import { recordedInputs } from "../scripts/policy/recorded-input.ts";
 import { type RunningPostgres, startPostgres } from "../scripts/postgres/server.ts";
-import { connectWire, query } from "../scripts/postgres/wire-client.ts";
+import { connectWire, query, sync } from "../scripts/postgres/wire-client.ts";
 import { loadBundle } from "./policy/bundle.ts";
 import { Policy } from "./policy/policy.ts";
 import { encodeFrontendMessage } from "./postgres/frontend-encoder.ts";
@@ -206,6 +206,22 @@ test("a COPY into a target that stalls stops its client, and goes on when the ta
   expect(await client.until("ReadyForQuery")).toContain(`COPY ${sentBytes / 100_000}`);
   client.end();
 }, 60_000);
+
+test("a client may ask what a cursor's rows look like, and goes on", async () => {
+  const client = await connectWire({
+    ...{ port: gateway.endpoint.port, database: "demo", user: "ann@example.com", password: tokens.ann ?? "" },
+  });
+  const ask: FrontendMessage = { type: "Describe", kind: "portal", name: "c" };
+  const ready = "ReadyForQuery";
+  expect(
+    await client.exchange(query("begin"), query("declare c cursor for select id, email from customers"), ask, sync),
+  ).toEqual(["BEGIN", ready, "DECLARE CURSOR", ready, "RowDescription", ready]);
+  expect(await client.exchange(query("fetch 1 from c"), query("commit"))).toEqual([
+    ...["RowDescription", "DataRow", "FETCH 1", ready],
+    ...["COMMIT", ready],
+  ]);
+  client.destroy();
+});
 
 // --- invariant 5; it ends the gateway ---
 

@@ -31,8 +31,8 @@ export type Expected =
   | { readonly kind: "parse"; readonly change: NameChange }
   | { readonly kind: "bind"; readonly change: NameChange }
   | { readonly kind: "describeStatement" }
-  /** The gateway asks at each Bind; `asked` says that the client did, too, and one answer serves both. */
-  | { readonly kind: "describePortal"; readonly run: Run; asked: boolean }
+  /** `judges`: the gateway asked, for the masks of `run`. `answers`: the client did; one answer may serve both. */
+  | { readonly kind: "describePortal"; readonly run: Run; readonly judges: boolean; answers: boolean }
   | { readonly kind: "execute"; readonly run: Run; readonly change: NameChange | undefined }
   | { readonly kind: "close"; readonly change: NameChange }
   | { readonly kind: "copyEnd" }

@@ -339,9 +339,7 @@ export class Machine {
       const proposal = this.portals.propose(message.portal, this.#batch, portal);
       this.expected.push({ kind: "bind", change: { registry: "portals", name: message.portal, proposal } });
       this.#send(bind);
-      // Rows are masked by what the portal itself will send, asked of the target and not of the client.
-      this.#send({ type: "Describe", kind: "portal", name: message.portal });
-      this.expected.push({ kind: "describePortal", run, asked: false });
+      this.#askColumns(message.portal, run);
     });
   }
 
@@ -370,10 +368,15 @@ export class Machine {
       portal.run = new Run(ruling.permit, resolved, this.#options);
       portal.context = this.#analyser.context;
       portal.standsFor = resolved.standsFor;
-      this.#send({ type: "Describe", kind: "portal", name: message.portal });
-      this.expected.push({ kind: "describePortal", run: portal.run, asked: false });
+      this.#askColumns(message.portal, portal.run);
       return forward();
     });
+  }
+
+  /** Rows are masked by what the portal itself will send, asked of the target and not of the client. */
+  #askColumns(portal: string, run: Run): void {
+    this.#send({ type: "Describe", kind: "portal", name: portal });
+    this.expected.push({ kind: "describePortal", run, judges: true, answers: false });
   }
 
   #describe(message: Describe): void | Promise<void> {
@@ -388,11 +391,11 @@ export class Machine {
       const { run } = lookup.value;
       const last = this.expected.at(-1);
       // The gateway's own question right before it is the same one: its answer goes to the client as well.
-      if (last?.kind === "describePortal" && last.run === run && !last.asked) {
-        last.asked = true;
+      if (last?.kind === "describePortal" && last.run === run && !last.answers) {
+        last.answers = true;
         return;
       }
-      this.expected.push({ kind: "describePortal", run, asked: true });
+      this.expected.push({ kind: "describePortal", run, judges: false, answers: true });
     }
     this.#send(message);
   }

@@ -117,7 +117,7 @@ export class Responses {
       case "NoData":
         if (head.kind !== "describeStatement" && head.kind !== "describePortal") throw unexpected(message);
         this.#shift();
-        if (head.kind === "describeStatement" || head.asked) this.#pass(message);
+        if (head.kind === "describeStatement" || head.answers) this.#pass(message);
         return;
       case "CommandComplete":
       case "EmptyQueryResponse":
@@ -167,9 +167,11 @@ export class Responses {
         this.#shift();
         break;
       case "describePortal":
-        head.run.describe(frame);
+        // Of a cursor the run is that of its DECLARE, which gives no rows: FETCH is judged when it comes.
+        if (head.judges) head.run.describe(frame);
+        else decodeRowDescription(frame);
         this.#shift();
-        if (!head.asked) return;
+        if (!head.answers) return;
         break;
       default:
         throw unexpected({ type: "RowDescription" });
