@@ -11,18 +11,22 @@ import {
   type RowDescription,
   type TransactionStatus,
 } from "./messages.ts";
-import { type Frame, int32At, PayloadReader, uint16At } from "./reader.ts";
+import { type Frame, int32At, PayloadReader, uint16At, withoutFields } from "./reader.ts";
 
-/** Of messages without fields: nothing of them differs from one to the next. */
-const bare = Object.freeze({
-  EmptyQueryResponse: Object.freeze({ type: "EmptyQueryResponse" }),
-  ParseComplete: Object.freeze({ type: "ParseComplete" }),
-  BindComplete: Object.freeze({ type: "BindComplete" }),
-  CloseComplete: Object.freeze({ type: "CloseComplete" }),
-  NoData: Object.freeze({ type: "NoData" }),
-  PortalSuspended: Object.freeze({ type: "PortalSuspended" }),
-  CopyDone: Object.freeze({ type: "CopyDone" }),
-});
+/** Messages without fields: nothing of them differs from one to the next. */
+const bare = new Map(
+  (
+    [
+      "EmptyQueryResponse",
+      "ParseComplete",
+      "BindComplete",
+      "CloseComplete",
+      "NoData",
+      "PortalSuspended",
+      "CopyDone",
+    ] as const
+  ).map((type) => [backendType[type] as number, Object.freeze({ type })]),
+);
 const copyResponses = new Map([
   [backendType.CopyInResponse, "CopyInResponse"],
   [backendType.CopyOutResponse, "CopyOutResponse"],
@@ -112,31 +116,14 @@ function decode(frame: Frame): BackendMessage {
       reader.end();
       return { type: "FunctionCallResponse", result };
     }
-    case backendType.EmptyQueryResponse:
-      return decodeBare(frame, bare.EmptyQueryResponse);
-    case backendType.ParseComplete:
-      return decodeBare(frame, bare.ParseComplete);
-    case backendType.BindComplete:
-      return decodeBare(frame, bare.BindComplete);
-    case backendType.CloseComplete:
-      return decodeBare(frame, bare.CloseComplete);
-    case backendType.NoData:
-      return decodeBare(frame, bare.NoData);
-    case backendType.PortalSuspended:
-      return decodeBare(frame, bare.PortalSuspended);
-    case backendType.CopyDone:
-      return decodeBare(frame, bare.CopyDone);
     default: {
+      const message = bare.get(frame.type);
+      if (message !== undefined) return withoutFields(frame, message);
       const copyType = copyResponses.get(frame.type as never);
       if (copyType !== undefined) return decodeCopyResponse(frame, copyType);
       throw new GatewayError("protocol.malformed", `invalid backend message type ${frame.type}`);
     }
   }
-}
-
-function decodeBare<Message extends { readonly type: string }>(frame: Frame, message: Message): Message {
-  if (frame.payloadBytes > 0) new PayloadReader(frame, message.type).end();
-  return message;
 }
 
 /** Int16 n | n * (String name, Int32 table, Int16 attnum, Int32 type, Int16 size, Int32 modifier, Int16 format) */

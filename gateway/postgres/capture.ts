@@ -11,8 +11,8 @@ import type { Frame } from "./reader.ts";
 const rowsPerEvent = 500;
 
 /** A value as recordings spell it: text as it is, binary (and what is not UTF-8) as \x hex. */
-export function recordedValue(value: Buffer, format: 0 | 1): string {
-  return format === 1 ? `\\x${value.toString("hex")}` : value.toString("utf8");
+export function recordedValue(bytes: Buffer, format: 0 | 1, start = 0, end = bytes.length): string {
+  return format === 1 ? `\\x${bytes.toString("hex", start, end)}` : bytes.toString("utf8", start, end);
 }
 
 /** @param masks the kind of mask of each column that has one */
@@ -80,9 +80,7 @@ export class ResultCapture {
     this.#budget.bytesLeft -= size;
     const values: (string | null)[] = [];
     forEachField(row, (start, end, index) => {
-      if (start < 0) values.push(null);
-      else if (this.#fields[index]?.format === 1) values.push(`\\x${row.bytes.toString("hex", start, end)}`);
-      else values.push(row.bytes.toString("utf8", start, end));
+      values.push(start < 0 ? null : recordedValue(row.bytes, this.#fields[index]?.format ?? 0, start, end));
     });
     this.#pending.push(values);
     if (this.#pending.length >= rowsPerEvent) this.#flushRows();

@@ -11,7 +11,7 @@ import {
   type SASLInitialResponse,
   type SASLResponse,
 } from "./messages.ts";
-import { type Frame, PayloadReader } from "./reader.ts";
+import { type Frame, PayloadReader, withoutFields } from "./reader.ts";
 
 /**
  * A message of the query phase. Messages of type "p" belong to authentication and are decoded by the three functions
@@ -42,13 +42,13 @@ export function decodeFrontendMessage(frame: Frame): FrontendMessage {
     case frontendType.Close:
       return decodeNamed(frame, "Close");
     case frontendType.Sync:
-      return decodeEmpty(frame, sync);
+      return withoutFields(frame, sync);
     case frontendType.Flush:
-      return decodeEmpty(frame, flush);
+      return withoutFields(frame, flush);
     case frontendType.Terminate:
-      return decodeEmpty(frame, terminate);
+      return withoutFields(frame, terminate);
     case frontendType.CopyDone:
-      return decodeEmpty(frame, copyDone);
+      return withoutFields(frame, copyDone);
     case frontendType.CopyData:
       return { type: "CopyData", data: frame.payload };
     case frontendType.CopyFail: {
@@ -70,11 +70,6 @@ const sync = Object.freeze({ type: "Sync" });
 const flush = Object.freeze({ type: "Flush" });
 const terminate = Object.freeze({ type: "Terminate" });
 const copyDone = Object.freeze({ type: "CopyDone" });
-
-function decodeEmpty<Message extends { readonly type: string }>(frame: Frame, message: Message): Message {
-  if (frame.payloadBytes > 0) new PayloadReader(frame, message.type).end();
-  return message;
-}
 
 /** Int8 'S' or 'P' | String name */
 function decodeNamed<Type extends "Describe" | "Close">(

@@ -299,3 +299,9 @@ export class PayloadReader {
     if (this.remaining !== 0) this.malformed(`${this.remaining} bytes too many`);
   }
 }
+
+/** @returns `message`, which nothing follows. @throws GatewayError protocol.malformed where something does */
+export function withoutFields<Message extends { readonly type: string }>(frame: Frame, message: Message): Message {
+  if (frame.payloadBytes > 0) new PayloadReader(frame, message.type).end();
+  return message;
+}

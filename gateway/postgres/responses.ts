@@ -289,7 +289,7 @@ export class Responses {
   }
 
   #internal(head: Extract<Expected, { kind: "internal" }>, message: BackendMessage, frame: Frame): void {
-    this.#internalBytes += frame.payload.length;
+    this.#internalBytes += frame.payloadBytes;
     if (this.#internalBytes > limits.catalogQueryBytesMax) {
       throw new GatewayError("upstream.protocol", "the target's catalog is larger than is read");
     }

@@ -67,7 +67,7 @@ export class Run {
    * The target says what it will send. Held against the prediction: any labelled column that was not foreseen at that
    * place, and any foreseen one that is not there, ends the session before a row of it passes.
    */
-  describe(frame: Frame): Description {
+  describe(frame: Frame): void {
     const { analyser, descriptions } = this.#options;
     const { analysis, decision } = this.permit;
     const statement = this.#current;
@@ -79,7 +79,6 @@ export class Run {
     }
     this.#description = description;
     this.#startCapture().describe(description.fields, description.columns);
-    return description;
   }
 
   #judge(fields: readonly FieldDescription[]): Description {
