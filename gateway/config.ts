@@ -74,7 +74,8 @@ const verificationKey = z.strictObject({
   algorithm: z.enum(signingAlgorithms).optional(),
 });
 
-const isRemote = (value: string) => /^https?:\/\//i.test(value);
+/** `policies.bundle` is a bundle server's address, and no path. */
+export const isRemote = (value: string) => /^https?:\/\//i.test(value);
 const policies = z.strictObject({
   /** A path, or the https:// address of a bundle server (http:// on loopback only). */
   bundle: z

@@ -73,11 +73,10 @@ export function canonicalJson(value: unknown): string {
   return `{${entries.map(([key, item]) => `${JSON.stringify(key)}:${canonicalJson(item)}`).join(",")}}`;
 }
 
-/** Labels by schema.table.column of one target, as `targets.<name>.labels` says them. */
-export function labelsOfTarget(data: PolicyData, targetName: string): ReadonlyMap<string, string[]> {
-  const { targets } = shape.parse(data);
-  const target = targets && Object.hasOwn(targets, targetName) ? targets[targetName] : undefined;
-  return new Map(Object.entries(target?.labels ?? {}));
+/** By target: labels by schema.table.column, as `targets.<name>.labels` says them. */
+export function labelsByTarget(data: PolicyData): ReadonlyMap<string, ReadonlyMap<string, string[]>> {
+  const targets = Object.entries(shape.parse(data).targets ?? {});
+  return new Map(targets.map(([name, { labels }]) => [name, new Map(Object.entries(labels ?? {}))]));
 }
 
 type Labels = ReadonlyMap<string, readonly string[]>;

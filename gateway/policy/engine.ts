@@ -112,6 +112,15 @@ function entrypointIds(loaded: Loaded): EntrypointIds {
 /** Policies that differ in their data only share what was compiled. */
 const modules = new WeakMap<Uint8Array, WebAssembly.Module>();
 
+/** Compiles a bundle's module aside, so that an engine made of it later does not hold up the thread. */
+export async function compileModule(wasm: Uint8Array): Promise<void> {
+  try {
+    modules.set(wasm, await WebAssembly.compile(new Uint8Array(wasm)));
+  } catch (cause) {
+    throw new GatewayError("policy.bundle_invalid", "policy bundle: its module is not WebAssembly", { cause });
+  }
+}
+
 function compiled(wasm: Uint8Array): WebAssembly.Module {
   const known = modules.get(wasm);
   if (known !== undefined) return known;
@@ -142,16 +151,12 @@ export class Engine {
   #data: PolicyData | undefined;
   #loaded: Loaded | undefined;
 
-  /**
-   * Throws `policy.bundle_invalid` where the module is not a policy with both entrypoints.
-   *
-   * @param module of `bundle.wasm`, where it was compiled aside.
-   */
-  constructor(bundle: Bundle, watch: EvaluationWatch = unwatched, module?: WebAssembly.Module) {
+  /** Throws `policy.bundle_invalid` where the module is not a policy with both entrypoints. */
+  constructor(bundle: Bundle, watch: EvaluationWatch = unwatched) {
     this.#bundle = bundle;
     this.#watch = watch;
     try {
-      this.#module = module ?? compiled(bundle.wasm);
+      this.#module = compiled(bundle.wasm);
       this.#loaded = this.#instantiate();
       this.#ids = entrypointIds(this.#loaded);
     } catch (thrown) {

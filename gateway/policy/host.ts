@@ -3,13 +3,13 @@
  * whatever is wrong with it, the old one stays, and `status()` says why.
  */
 import { readFile } from "node:fs/promises";
+import { isRemote } from "../config.ts";
 import { GatewayError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { Revision } from "./decision.ts";
 import { FileWatch } from "./file-watch.ts";
 import { type PolicyMaterial, sameMaterial } from "./material.ts";
 import { Policy } from "./policy.ts";
-import { isServer } from "./server-source.ts";
 import { readVerificationKey, type Verification } from "./signature.ts";
 import { openSource, type PolicySettings, type PolicySource } from "./source.ts";
 import { type Tried, tryMaterial } from "./trial.ts";
@@ -115,11 +115,6 @@ export class PolicyHost {
 
   current(): Policy {
     return this.#inForce.policy;
-  }
-
-  /** What the policy in force is made of: another thread builds the same one by `Policy.from`. */
-  get material(): PolicyMaterial {
-    return this.#inForce.material;
   }
 
   status(): PolicyStatus {
@@ -233,7 +228,7 @@ export class PolicyHost {
     clearTimeout(this.#timer);
     if (!this.#watching) return;
     const { bundle, poll } = this.#settings;
-    const polled = isServer(bundle) ? (poll?.interval ?? 30_000) : undefined;
+    const polled = isRemote(bundle) ? (poll?.interval ?? 30_000) : undefined;
     const first = polled ?? (this.#failures > 0 ? limits.policyRetryMs : undefined);
     if (first === undefined) return;
     const backedOff = first * 2 ** Math.min(this.#failures, 20);

@@ -3,13 +3,12 @@
  * policy can see; the cache belongs to the policy object, so that another revision never reads it.
  */
 import { hash } from "node:crypto";
-import { GatewayError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import { type Bundle, parseBundle } from "./bundle.ts";
-import { labelsOfTarget, type PolicyData } from "./data.ts";
+import { labelsByTarget, type PolicyData } from "./data.ts";
 import type { Decision, Revision } from "./decision.ts";
 import { DecisionCache } from "./decision-cache.ts";
-import { Engine, type EvaluationWatch, unwatched } from "./engine.ts";
+import { compileModule, Engine, type EvaluationWatch, unwatched } from "./engine.ts";
 import type { CommandAnalysis, NowInput, SessionInput } from "./input.ts";
 import type { PolicyMaterial } from "./material.ts";
 import { type CommandRest, type SessionBase, VisibleInput, visibleText, wholeText } from "./visible-input.ts";
@@ -19,7 +18,7 @@ export interface Judgement {
   readonly cached: boolean;
 }
 
-const targetsKeptMax = 10_000;
+const noLabels: ReadonlyMap<string, string[]> = new Map();
 
 /** Longer texts take part in a key by their digest (44 characters). */
 const digestedCharsMin = 44;
@@ -28,33 +27,18 @@ function digestText(text: string): string {
   return hash("sha256", text, "base64");
 }
 
-async function compile(wasm: Uint8Array): Promise<WebAssembly.Module> {
-  try {
-    return await WebAssembly.compile(new Uint8Array(wasm));
-  } catch (cause) {
-    throw new GatewayError("policy.bundle_invalid", "policy bundle: its module is not WebAssembly", { cause });
-  }
-}
-
 export class Policy {
   readonly bundle: Bundle;
-  /** What it was built of, where it was built of bytes. */
-  readonly material: PolicyMaterial | undefined;
   readonly #engine: Engine;
   readonly #visible: VisibleInput | undefined;
   readonly #cache = new DecisionCache(limits.decisionCacheEntriesMax);
   readonly #analysisKeys = new WeakMap<CommandAnalysis, string>();
-  readonly #labels = new Map<string, ReadonlyMap<string, string[]>>();
+  #labels: ReturnType<typeof labelsByTarget> | undefined;
 
   /** Throws `policy.bundle_invalid`. */
-  constructor(
-    bundle: Bundle,
-    watch: EvaluationWatch = unwatched,
-    made: { readonly module?: WebAssembly.Module; readonly material?: PolicyMaterial } = {},
-  ) {
+  constructor(bundle: Bundle, watch: EvaluationWatch = unwatched) {
     this.bundle = bundle;
-    this.material = made.material;
-    this.#engine = new Engine(bundle, watch, made.module);
+    this.#engine = new Engine(bundle, watch);
     this.#visible = bundle.commandPaths && new VisibleInput(bundle.commandPaths);
   }
 
@@ -69,7 +53,8 @@ export class Policy {
     watch: EvaluationWatch = unwatched,
     parsed: Bundle = parseBundle(material),
   ): Promise<Policy> {
-    return new Policy(parsed, watch, { module: await compile(parsed.wasm), material });
+    await compileModule(parsed.wasm);
+    return new Policy(parsed, watch);
   }
 
   get revision(): Revision {
@@ -91,13 +76,9 @@ export class Policy {
 
   /** Labels by "schema.table.column". */
   labelsOf(targetName: string): ReadonlyMap<string, string[]> {
-    const known = this.#labels.get(targetName);
-    if (known !== undefined) return known;
-    const labels = labelsOfTarget(this.data, targetName);
-    // Asked at each command; the names are those of the configuration's targets, and few.
-    if (this.#labels.size >= targetsKeptMax) this.#labels.clear();
-    this.#labels.set(targetName, labels);
-    return labels;
+    // Asked at each command.
+    this.#labels ??= labelsByTarget(this.data);
+    return this.#labels.get(targetName) ?? noLabels;
   }
 
   judgeSession(input: SessionInput): Decision {

@@ -17,10 +17,6 @@ export interface ServerSettings
 
 const etagCharactersMax = 1_024;
 
-export function isServer(bundle: string): boolean {
-  return /^https?:\/\//i.test(bundle);
-}
-
 function unavailable(message: string, cause?: unknown): GatewayError {
   return new GatewayError("policy.unavailable", `bundle server: ${message}`, cause === undefined ? {} : { cause });
 }

@@ -1,8 +1,8 @@
 /** Where a policy comes from: files, or a bundle server and the deployment's data file. */
-import type { PoliciesConfig } from "../config.ts";
+import { isRemote, type PoliciesConfig } from "../config.ts";
 import type { PolicyMaterial } from "./material.ts";
 import { readMaterial } from "./material.ts";
-import { isServer, ServerSource } from "./server-source.ts";
+import { ServerSource } from "./server-source.ts";
 
 export type PolicySettings = Pick<PoliciesConfig, "bundle"> & Partial<PoliciesConfig>;
 
@@ -25,7 +25,7 @@ export interface PolicySource {
 
 export function openSource(settings: PolicySettings): PolicySource {
   const { bundle, data } = settings;
-  if (isServer(bundle)) return new ServerSource(settings);
+  if (isRemote(bundle)) return new ServerSource(settings);
   return {
     read: async () => ({ material: await readMaterial({ bundle, data }) }),
     readKept: async () => undefined,

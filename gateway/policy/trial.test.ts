@@ -80,7 +80,7 @@ test("material can be posted, and gives an equal policy where it arrives", async
   const received = new Promise<PolicyMaterial>((resolve) => {
     port2.onmessage = ({ data }) => resolve(data);
   });
-  port1.postMessage(here.material);
+  port1.postMessage(material);
   const there = await Policy.from(await received);
   port1.close();
   port2.close();

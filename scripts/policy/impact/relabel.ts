@@ -4,7 +4,7 @@
  * only where a catalog is given. Where the recording cannot tell, the answer says so: `likely` assumes that nothing
  * flows to or from what changed, `others` are the extremes.
  */
-import { canonicalJson, labelsOfTarget, type PolicyData } from "../../../gateway/policy/data.ts";
+import { canonicalJson, labelsByTarget, type PolicyData } from "../../../gateway/policy/data.ts";
 import type { CommandAnalysis } from "../../../gateway/policy/input.ts";
 import type { CatalogLabels } from "./catalog-labels.ts";
 
@@ -18,7 +18,7 @@ export interface TargetLabels {
 }
 
 export function targetLabels(data: PolicyData, target: string): TargetLabels {
-  const byName = labelsOfTarget(data, target);
+  const byName = labelsByTarget(data).get(target) ?? new Map<string, string[]>();
   const sources = new Map<string, Set<string>>();
   for (const [name, labels] of byName) {
     for (const label of labels) sources.set(label, (sources.get(label) ?? new Set()).add(name));
