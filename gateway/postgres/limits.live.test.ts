@@ -10,6 +10,7 @@ import { loweredLimits } from "../../scripts/lowered-limits.ts";
 import { type RunningPostgres, startPostgres } from "../../scripts/postgres/server.ts";
 import { startServerUnderTest } from "../../scripts/postgres/server-under-test.ts";
 import { bind, connectWire, parse, query, sync } from "../../scripts/postgres/wire-client.ts";
+import { emptyStore } from "../../scripts/session-stand-ins.ts";
 import { limits } from "../limits.ts";
 import type { CommandAnalysis } from "../policy/input.ts";
 import type { RecordedEvent } from "../recording/events.ts";
@@ -77,14 +78,7 @@ beforeAll(async () => {
         close: async () => undefined,
       }),
     },
-    store: {
-      fingerprintSeen: async () => true,
-      recordFingerprint: () => undefined,
-      createApproval: async () => undefined,
-      getApproval: async () => undefined,
-      consumeApproval: async () => false,
-      expireApproval: async () => undefined,
-    },
+    store: emptyStore,
     analyser,
   }));
 }, 60_000);

@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
 import { loweredLimits } from "../../scripts/lowered-limits.ts";
+import { emptyStore } from "../../scripts/session-stand-ins.ts";
 import { Novelty } from "./novelty.ts";
 
 test("what memory has no room for is asked of the store again, and never forgotten", async () => {
@@ -7,15 +8,12 @@ test("what memory has no room for is asked of the store again, and never forgott
   const stored = new Set<string>();
   let asked = 0;
   const novelty = new Novelty({
+    ...emptyStore,
     fingerprintSeen: async (...key) => {
       asked += 1;
       return stored.has(key.join());
     },
     recordFingerprint: (...key) => void stored.add(key.join()),
-    createApproval: async () => undefined,
-    getApproval: async () => undefined,
-    consumeApproval: async () => false,
-    expireApproval: async () => undefined,
   });
   expect(await novelty.isNovel("ann", "db", "a")).toBe(true);
   for (const kind of ["a", "b"]) await novelty.saw("ann", "db", kind);

@@ -1,12 +1,13 @@
 /** The pipeline's own refusals; what of a command is kept, and that nothing of a secret is, wherever the cut falls. */
 import { expect, test } from "bun:test";
 import { loweredLimits } from "../../scripts/lowered-limits.ts";
+import { emptyStore, recordingInto } from "../../scripts/session-stand-ins.ts";
 import { GatewayError } from "../errors.ts";
 import { createLogger } from "../log.ts";
 import type { RecordedEvent } from "../recording/events.ts";
 import { redactSecrets } from "../recording/redaction.ts";
 import { Approvals } from "./approvals.ts";
-import type { PolicyRevision, SessionStore } from "./dependencies.ts";
+import type { PolicyRevision } from "./dependencies.ts";
 import { Novelty } from "./novelty.ts";
 import { requirePermit, Session } from "./session.ts";
 
@@ -17,14 +18,6 @@ const hold = { notify: () => undefined, signal: new AbortController().signal };
 /** A session of somebody whom policy allows everything, but for what is given; and what is recorded of it. */
 async function open(policy: Partial<PolicyRevision> = {}, expiresAtMs = Date.now() + 60_000) {
   const events: RecordedEvent[] = [];
-  const store: SessionStore = {
-    fingerprintSeen: async () => true,
-    recordFingerprint: () => undefined,
-    createApproval: async () => undefined,
-    getApproval: async () => undefined,
-    consumeApproval: async () => false,
-    expireApproval: async () => undefined,
-  };
   const current: PolicyRevision = {
     revision: { digest: "sha256:test" },
     labelsOf: () => new Map(),
@@ -36,22 +29,13 @@ async function open(policy: Partial<PolicyRevision> = {}, expiresAtMs = Date.now
     {
       verifier: { verify: () => Promise.reject(new Error("not asked")) },
       policies: { current: () => current },
-      recording: {
-        session: (opened) => {
-          events.push(opened);
-          return {
-            append: (event) => void events.push(event),
-            committed: () => undefined,
-            close: async (event) => void events.push(event),
-          };
-        },
-      },
-      store,
+      recording: recordingInto(events),
+      store: emptyStore,
       log: createLogger({ write: () => undefined }),
       gateway: "g",
       redact: redactSecrets,
     },
-    { approvals: new Approvals(store), novelty: new Novelty(store) },
+    { approvals: new Approvals(emptyStore), novelty: new Novelty(emptyStore) },
     {
       authenticated: {
         identity: { issuer: "i", subject: "ann", email: "ann@example.com", groups: [], kind: "human", claims: {} },

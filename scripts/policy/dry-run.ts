@@ -12,6 +12,7 @@ import { policyNow } from "../../gateway/session/clock.ts";
 import type { PolicyRevision, SessionDependencies, SessionStore } from "../../gateway/session/dependencies.ts";
 import { Novelty } from "../../gateway/session/novelty.ts";
 import { Session } from "../../gateway/session/session.ts";
+import { recordingInto } from "../session-stand-ins.ts";
 import type { SqlCatalog } from "./catalog/from-sql.ts";
 import { DryAnalyser } from "./dry-analyser.ts";
 import { inputOf } from "./recorded-input.ts";
@@ -138,16 +139,7 @@ export async function openDryRun(options: DryRunOptions): Promise<DryRun> {
   const dependencies: SessionDependencies = {
     verifier: { verify: () => Promise.reject(new Error("a dry run has no tokens")) },
     policies: { current: () => revision },
-    recording: {
-      session: (opened) => {
-        events.push(opened);
-        return {
-          append: (event) => void events.push(event),
-          committed: () => undefined,
-          close: async (event) => void events.push(event),
-        };
-      },
-    },
+    recording: recordingInto(events),
     store,
     log: noLog,
     gateway: "dry-run",

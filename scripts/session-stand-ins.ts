@@ -1,0 +1,27 @@
+/** What a session needs below it, where nothing is to be kept: for tests, and for judging without a store. */
+import type { RecordedEvent } from "../gateway/recording/events.ts";
+import type { RecordingSource, SessionStore } from "../gateway/session/dependencies.ts";
+
+/** Knows every kind of command, and of no approval. */
+export const emptyStore: SessionStore = {
+  fingerprintSeen: async () => true,
+  recordFingerprint: () => undefined,
+  createApproval: async () => undefined,
+  getApproval: async () => undefined,
+  consumeApproval: async () => false,
+  expireApproval: async () => undefined,
+};
+
+/** Every session's events go to one list, and may be acted upon at once. */
+export function recordingInto(events: RecordedEvent[]): RecordingSource {
+  return {
+    session: (opened) => {
+      events.push(opened);
+      return {
+        append: (event) => void events.push(event),
+        committed: () => undefined,
+        close: async (event) => void events.push(event),
+      };
+    },
+  };
+}
