@@ -4,7 +4,7 @@
  * it. An evaluation goes from the input's text to the checked decision; a first judgement also makes that text and the
  * cache's key of an analysis that nobody ran before; a repeated one is answered by the cache.
  */
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -14,7 +14,7 @@ import type { CommandAnalysis, CommandInput } from "../../gateway/policy/input.t
 import { Policy } from "../../gateway/policy/policy.ts";
 import { VisibleInput, visibleText } from "../../gateway/policy/visible-input.ts";
 import { Watchdog } from "../../gateway/policy/watchdog.ts";
-import { buildBundle, defaultBundle, opaBuild, policiesFolder } from "../policy/build.ts";
+import { buildBundle, copySources, defaultBundle, opaBuild } from "../policy/build.ts";
 import { openDryRun } from "../policy/dry-run.ts";
 import { catalogOf, identityOf, identitySchema } from "../policy/subject.ts";
 import { generatedRules } from "./generated-rules.ts";
@@ -142,7 +142,7 @@ function row(name: string, { medianUs, quietUs, p10Us, cpuUs }: Cost, aimUs?: nu
 /** The default set's sources with a package of generated rules in main.rego's lists. */
 function generatedFolder(work: string, rules: number): string {
   const folder = join(work, "policies");
-  cpSync(policiesFolder, folder, { recursive: true, filter: (path) => !/\/(dist|\.regal)$/.test(path) });
+  copySources(folder);
   mkdirSync(join(folder, "generated"));
   writeFileSync(join(folder, "generated/generated.rego"), generatedRules(rules));
   const main = readFileSync(join(folder, "main.rego"), "utf8")

@@ -3,7 +3,7 @@
  * the sources) and which input paths the policy can see (`opa deps`), which the decision cache is keyed by.
  */
 import { createHash } from "node:crypto";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, relative, resolve } from "node:path";
 import { parse as parseYaml } from "yaml";
@@ -18,7 +18,7 @@ export const policiesFolder = join(root, "policies");
 export const defaultBundle = join(policiesFolder, "dist/bundle.tar.gz");
 
 /** As a bundle of `policy build` has them. */
-export const entrypointNames = [entrypoints.command, preparedEntrypoint, entrypoints.session];
+const entrypointNames = [entrypoints.command, preparedEntrypoint, entrypoints.session];
 
 /** Rego sources (tests left out) and data, relative to the folder, sorted. */
 export function policySources(folder: string): string[] {
@@ -26,6 +26,11 @@ export function policySources(folder: string): string[] {
     .filter((name) => !name.startsWith("dist/") && !name.split("/").some((part) => part.startsWith(".")))
     .filter((name) => (name.endsWith(".rego") && !name.endsWith("_test.rego")) || name === "data.yaml")
     .sort();
+}
+
+/** Sources, their tests and data, in a folder of their own; without what is compiled or only the linter's. */
+export function copySources(to: string): void {
+  cpSync(policiesFolder, to, { recursive: true, filter: (path) => !/\/(dist|\.regal)$/.test(path) });
 }
 
 function run(command: readonly string[], cwd: string): string {
@@ -46,12 +51,21 @@ export function sourceRevision(folder: string): string {
   return `sha256:${revision.digest("hex")}`;
 }
 
-/** What OPA alone makes of a folder's sources. @param bundle the path that is written */
-export function opaBuild(folder: string, bundle: string, dataFile = "data.yaml"): void {
+/**
+ * What makes OPA compile a folder's sources, run in that folder.
+ * @param bundle the path that is written. @param data the file of the data document, where there is to be one
+ */
+export function opaBuildCommand(folder: string, bundle: string, data?: string): string[] {
   const rego = policySources(folder).filter((name) => name.endsWith(".rego"));
   const names = entrypointNames.flatMap((name) => ["-e", name]);
   const capabilities = ["--capabilities", join(policiesFolder, "capabilities.json")];
-  run([resolveOpa(), "build", "-t", "wasm", ...names, ...capabilities, "-o", bundle, ...rego, dataFile], folder);
+  const files = data === undefined ? rego : [...rego, data];
+  return [resolveOpa(), "build", "-t", "wasm", ...names, ...capabilities, "-o", bundle, ...files];
+}
+
+/** What OPA alone makes of a folder's sources. @param bundle the path that is written */
+export function opaBuild(folder: string, bundle: string, dataFile = "data.yaml"): void {
+  run(opaBuildCommand(folder, bundle, dataFile), folder);
 }
 
 /** @param folder of Rego sources, data.yaml and capabilities.json. @returns the bundle's bytes */

@@ -1,9 +1,8 @@
 /** One command of a recorded session, with the input that policy saw: read over the API with the caller's own token, or from a store. */
-import type { Invocation } from "../../gateway/cli/command.ts";
-import { withRecordings } from "../../gateway/cli/recordings.ts";
 import type { CommandInput } from "../../gateway/policy/input.ts";
 import type { Intent, RecordedEvent } from "../../gateway/recording/events.ts";
 import { recordedInputs } from "./recorded-input.ts";
+import { type RecordedWhere, readRecordings } from "./recorded-lines.ts";
 
 export interface Explained {
   readonly intent: Intent;
@@ -11,28 +10,8 @@ export interface Explained {
 }
 
 /** @throws Error where the session has no such command; ClientError where it cannot be read. */
-export async function recordedCommand(
-  session: string,
-  command: number,
-  where: { readonly gateway?: string | undefined; readonly store?: string | undefined },
-): Promise<Explained> {
-  const invocation: Invocation = {
-    values: { gateway: where.gateway, store: where.store },
-    positionals: [],
-    signal: new AbortController().signal,
-    terminal: {
-      out: (text) => void process.stdout.write(text),
-      err: (text) => void process.stderr.write(text),
-      isTTY: false,
-      columns: 100,
-      environment: process.env,
-    },
-  };
-  let found: Explained | undefined;
-  await withRecordings(invocation, async (recordings) => {
-    found = await find(recordings.lines(session), command);
-    return 0;
-  });
+export async function recordedCommand(session: string, command: number, where: RecordedWhere): Promise<Explained> {
+  const found = await readRecordings(where, (recordings) => find(recordings.lines(session), command));
   if (found === undefined) throw new Error(`session ${session} has no command ${command}`);
   return found;
 }

@@ -47,7 +47,16 @@ function versionOf(binary: string): string | undefined {
   }
 }
 
+const resolved = new Map<Tool, string>();
+
+/** Asked for at every compilation: a process looks once. */
 function resolveTool(tool: Tool): string {
+  const found = resolved.get(tool) ?? find(tool);
+  resolved.set(tool, found);
+  return found;
+}
+
+function find(tool: Tool): string {
   const { title, name, variable, version } = tool;
   const given = process.env[variable];
   if (given) {

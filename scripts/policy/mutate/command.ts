@@ -1,18 +1,17 @@
 /** `policy mutate`: breaks the policy in one place at a time; fixtures that test every rule notice each. */
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
-import { dirname, join, relative, resolve } from "node:path";
+import { join, relative, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { parse as parseYaml } from "yaml";
 import { z } from "zod";
 import { type Bundle, loadBundle } from "../../../gateway/policy/bundle.ts";
 import { checkData } from "../../../gateway/policy/data.ts";
 import { Policy } from "../../../gateway/policy/policy.ts";
-import { entrypointNames, policiesFolder, policySources } from "../build.ts";
+import { copySources, opaBuildCommand, policiesFolder } from "../build.ts";
 import { type Fixture, fixturePaths, readFixture } from "../test/fixture-file.ts";
 import { firstFailure, type NamedSession } from "../test/fixture-sessions.ts";
 import { runRegoTests } from "../test/rego-tests.ts";
-import { resolveOpa } from "../toolchain.ts";
 import { type Mutant, readMutants } from "./mutants.ts";
 
 const mutateUsage = `usage: bun run policy mutate [paths] [options]
@@ -126,11 +125,9 @@ function describe({ mutant, fate, noticedByRego }: Tried): string {
   return `${what}  ${place}  ${mutant.key}${rego}${more && `\n            ${more}`}`;
 }
 
-/** Sources, their tests and data in a folder of their own. */
 function copyOf(work: string, name: string): string {
   const folder = join(work, name);
-  mkdirSync(folder);
-  cpSync(policiesFolder, folder, { recursive: true, filter: (path) => !/\/(dist|\.regal)$/.test(path) });
+  copySources(folder);
   return folder;
 }
 
@@ -196,19 +193,9 @@ async function compile(folder: string, compiled?: Bundle): Promise<Policy> {
 }
 
 async function build(folder: string): Promise<Bundle> {
-  const bundle = join(dirname(folder), `${folder.slice(dirname(folder).length + 1)}.tar.gz`);
-  const rego = policySources(folder).filter((name) => name.endsWith(".rego"));
-  const entrypoints = entrypointNames.flatMap((name) => ["-e", name]);
-  const capabilities = join(policiesFolder, "capabilities.json");
-  const command = [opa(), "build", "-t", "wasm", ...entrypoints, "--capabilities", capabilities, "-o", bundle, ...rego];
-  const run = Bun.spawn(command, { cwd: folder, stdout: "pipe", stderr: "pipe" });
+  const bundle = `${folder}.tar.gz`;
+  const run = Bun.spawn(opaBuildCommand(folder, bundle), { cwd: folder, stdout: "pipe", stderr: "pipe" });
   const messages = await new Response(run.stderr).text();
   if ((await run.exited) !== 0) throw new Error(messages.trim());
   return await loadBundle({ bundle });
-}
-
-let resolved: string | undefined;
-function opa(): string {
-  resolved ??= resolveOpa();
-  return resolved;
 }

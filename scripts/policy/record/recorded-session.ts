@@ -1,13 +1,12 @@
 /** What a fixture takes of a recorded session: who, where, and each command with what was decided about it. */
 import { createClient } from "@libsql/client";
 import { drizzle } from "drizzle-orm/libsql";
-import type { Invocation } from "../../../gateway/cli/command.ts";
-import { withRecordings } from "../../../gateway/cli/recordings.ts";
 import { loadConfig, readSecret } from "../../../gateway/config.ts";
 import type { CommandAnalysis } from "../../../gateway/policy/input.ts";
 import type { Intent, RecordedEvent, SessionOpened } from "../../../gateway/recording/events.ts";
 import { eventLines } from "../../../gateway/recording/reader.ts";
 import { storeQueries } from "../../../gateway/store/queries.ts";
+import { readRecordings } from "../recorded-lines.ts";
 
 export interface RecordedStep {
   readonly intent: Intent;
@@ -28,25 +27,7 @@ export async function readRecordedSession(
   gateway: string | undefined,
 ): Promise<RecordedSession> {
   if (store !== undefined) return collect(storeLines(id, store), id);
-  const invocation: Invocation = {
-    values: { gateway },
-    positionals: [],
-    signal: new AbortController().signal,
-    terminal: {
-      out: (text) => void process.stdout.write(text),
-      err: (text) => void process.stderr.write(text),
-      isTTY: false,
-      columns: 100,
-      environment: process.env,
-    },
-  };
-  let session: RecordedSession | undefined;
-  await withRecordings(invocation, async (recordings) => {
-    session = await collect(recordings.lines(id), id);
-    return 0;
-  });
-  if (session === undefined) throw new Error(`no session ${id}`);
-  return session;
+  return readRecordings({ gateway }, (recordings) => collect(recordings.lines(id), id));
 }
 
 /** Reads only: a gateway may be writing to it. */
