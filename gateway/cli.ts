@@ -37,7 +37,7 @@ function usage(): string {
 Commands:
 ${list}
 Each takes --help. The caller's token is SALLYPORT_TOKEN, else the stored login; the gateway is --gateway,
-else SALLYPORT_GATEWAY, else http://127.0.0.1:8080. An operator at the machine reads a store by --store file:….
+else SALLYPORT_GATEWAY, else http://127.0.0.1:8080. An operator at the machine reads a store by --store <file>.
 
 Exit codes: 0 done; 1 refused or failed; 2 usage; 3 no valid token; 4 gateway or store does not answer;
 5 a recording does not verify. psql and policy end with their program's own.

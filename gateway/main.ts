@@ -118,7 +118,10 @@ async function main(): Promise<void> {
           }),
           policyStatus: () => policies.status(),
           policyData: () => policies.current().data,
-          verifySession: (id) => verifySession(store, id, recording.publicKey),
+          verifySession: async (id) => ({
+            ...(await verifySession(store, id, recording.publicKey)),
+            signatureChecked: recording.publicKey !== undefined,
+          }),
           approvalDecided: (id) => approvals.wake(id),
           name: config.name,
         }),

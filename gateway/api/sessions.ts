@@ -7,7 +7,7 @@ import type { Authenticated } from "../identity/verifier.ts";
 import { isAuditor, maySeeSession } from "./approval-rules.ts";
 import type { ApiDependencies } from "./dependencies.ts";
 import { type ApiEnv, check, idOf, instant, pageSize, queryOf } from "./http.ts";
-import { type SessionRecord, sessionView } from "./views.ts";
+import { type SessionRecord, sessionPage, sessionView } from "./views.ts";
 
 const text = z.string().max(400);
 const listQuery = z.strictObject({
@@ -54,11 +54,7 @@ export function addSessionRoutes(app: Hono<ApiEnv>, deps: ApiDependencies): void
     const own = isAuditor(identity, deps.policyData()) ? {} : { issuer: identity.issuer, subject: identity.subject };
     const records = await deps.store.listSessions({ ...query, ...own, limit });
     const shown = records.filter((record) => maySeeSession(identity, record, deps.policyData()));
-    const last = records.at(-1);
-    return context.json({
-      sessions: shown.map(sessionView),
-      next: records.length === limit && last !== undefined ? last.id : null,
-    });
+    return context.json(sessionPage(records, limit, shown));
   });
 
   routes.get("/:id", async (context) => context.json(sessionView(await visible(context.var.caller, idOf(context)))));

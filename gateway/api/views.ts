@@ -110,3 +110,13 @@ export function sessionView(record: SessionRecord) {
     commands,
   };
 }
+
+/** @param shown those of the records that the caller may see */
+export function sessionPage(records: readonly SessionRecord[], limit: number, shown = records) {
+  const last = records.at(-1);
+  return {
+    sessions: shown.map(sessionView),
+    /** `before` of the next page, or null on the last. */
+    next: records.length === limit && last !== undefined ? last.id : null,
+  };
+}

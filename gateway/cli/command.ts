@@ -69,7 +69,11 @@ export const gatewayOptions: Readonly<Record<string, Option>> = {
   json: { type: "boolean", help: "write JSON" },
 };
 export const storeOption: Readonly<Record<string, Option>> = {
-  store: { type: "string", value: "url", help: "read this store directly, e.g. file:./data/sallyport.db (operators)" },
+  store: {
+    type: "string",
+    value: "store",
+    help: "read this store itself: a file, an address, or a gateway.yaml (operators)",
+  },
 };
 const helpOption: Option = { type: "boolean", help: "show this help" };
 

@@ -38,6 +38,8 @@ export interface Recordings {
   /** One line of JSON each, as recorded. */
   lines(id: string): AsyncGenerator<string>;
   verify(id: string): Promise<unknown>;
+  /** Sessions that were sealed and are no longer there; only who reads the store itself can tell. */
+  missing?(): Promise<readonly string[]>;
   close(): Promise<void>;
 }
 
@@ -48,8 +50,12 @@ export async function withRecordings(
   invocation: Invocation,
   use: (recordings: Recordings) => Promise<number>,
 ): Promise<number> {
-  const url = stringOption(invocation, "store");
-  const recordings = url === undefined ? await overApi(invocation) : await openStore(url);
+  const store = stringOption(invocation, "store");
+  const { environment } = invocation.terminal;
+  const recordings =
+    store === undefined
+      ? await overApi(invocation)
+      : await openStore({ store, key: stringOption(invocation, "key"), environment });
   try {
     return await use(recordings);
   } finally {

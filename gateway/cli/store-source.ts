@@ -1,13 +1,64 @@
-/** Reads a store directly, for the operator at the machine. */
+/** Recordings read from their store, for the operator at the machine: no gateway need run, and nothing is written. */
+import { createPublicKey } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { sessionPage } from "../api/views.ts";
+import { eventLines, verifySession } from "../recording/reader.ts";
+import { storeQueries } from "../store/queries.ts";
+import { openReadOnly } from "../store/read-only.ts";
 import { ClientError, exitCodes } from "./command.ts";
 import type { Recordings } from "./recordings.ts";
+import { storeLocation } from "./store-location.ts";
 
-/** @throws ClientError: direct reading is not built yet, and saying so beats an empty list. */
-export async function openStore(url: string): Promise<Recordings> {
-  throw new ClientError(
-    exitCodes.failed,
-    "internal",
-    `--store ${url}: reading a store directly is not supported by this version.`,
-    "Leave --store out to read over the gateway's API.",
-  );
+export interface StoreSource {
+  /** As `--store` names it: a file, an address, or a gateway's configuration. */
+  readonly store: string;
+  /** PEM file of the key that seals are signed with, or of its public half. */
+  readonly key?: string | undefined;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+}
+
+/** @throws GatewayError store.unavailable or config.invalid */
+export async function openStore({ store, key, environment }: StoreSource): Promise<Recordings> {
+  const { signingKey, ...location } = storeLocation(store, environment);
+  const publicKey = readPublicKey(key ?? signingKey);
+  const db = await openReadOnly(location);
+  const calls = {
+    getSession: (id: string) => storeQueries.getSession(db, id),
+    getSeal: (id: string) => storeQueries.getSeal(db, id),
+    chunkPage: (id: string, from: number) => storeQueries.chunkPage(db, id, from),
+  };
+  const noSession = () => new ClientError(exitCodes.failed, "api.not_found", "There is no such session in this store.");
+  return {
+    async list({ since, until, ...filter }) {
+      const time = (text: string | undefined) => (text === undefined ? undefined : Date.parse(text));
+      const query = { ...filter, since: time(since), until: time(until) };
+      return sessionPage(await storeQueries.listSessions(db, query), filter.limit);
+    },
+    async *lines(id) {
+      if ((await calls.getSession(id)) === undefined) throw noSession();
+      for await (const { line } of eventLines(calls, id)) yield line;
+    },
+    async verify(id) {
+      // A session that was taken out leaves its seal.
+      if ((await calls.getSession(id)) === undefined && (await calls.getSeal(id)) === undefined) throw noSession();
+      return { ...(await verifySession(calls, id, publicKey)), signatureChecked: publicKey !== undefined };
+    },
+    missing: () => storeQueries.sealedSessionsMissing(db),
+    close: async () => db.$client.close(),
+  };
+}
+
+function readPublicKey(path: string | undefined): string | undefined {
+  if (path === undefined) return undefined;
+  try {
+    return createPublicKey(readFileSync(path)).export({ type: "spki", format: "pem" }).toString();
+  } catch (cause) {
+    const hint = "Give another by --key: PEM, of the signing key or of its public half.";
+    throw new ClientError(
+      exitCodes.failed,
+      "config.invalid",
+      `the key ${path} cannot be read: ${(cause as Error).message}`,
+      hint,
+    );
+  }
 }

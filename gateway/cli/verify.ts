@@ -4,7 +4,12 @@ import { type Command, exitCodes, gatewayOptions, type Invocation, storeOption, 
 import { type Recordings, withRecordings } from "./recordings.ts";
 import { escapeControls, paint, printJson } from "./terminal.ts";
 
-const reportSchema = z.looseObject({ ok: z.boolean(), problem: z.string().nullish(), events: z.number().nullish() });
+const reportSchema = z.looseObject({
+  ok: z.boolean(),
+  problem: z.string().nullish(),
+  events: z.number().nullish(),
+  signatureChecked: z.boolean().nullish(),
+});
 const pageSize = 500;
 
 export const verifyCommand: Command = {
@@ -15,6 +20,7 @@ export const verifyCommand: Command = {
     all: { type: "boolean", help: "every session that you may see" },
     ...gatewayOptions,
     ...storeOption,
+    key: { type: "string", value: "file", help: "with --store: the key of the seals, PEM (<store>.key)" },
   },
   positionals: { min: 0, max: 1 },
   async run(invocation) {
@@ -35,6 +41,7 @@ async function* everySession(recordings: Recordings): AsyncGenerator<string> {
     for (const session of page.sessions) yield session.id;
     before = page.next ?? undefined;
   } while (before !== undefined);
+  yield* (await recordings.missing?.()) ?? [];
 }
 
 async function verifyEach(
@@ -45,10 +52,12 @@ async function verifyEach(
   const reports: unknown[] = [];
   let failures = 0;
   let count = 0;
+  let unchecked = false;
   for await (const id of ids) {
     const report = reportSchema.parse(await recordings.verify(id));
     count += 1;
     if (!report.ok) failures += 1;
+    if (report.signatureChecked === false) unchecked = true;
     if (values.json === true) {
       reports.push({ session: id, ...report });
       continue;
@@ -59,5 +68,6 @@ async function verifyEach(
   }
   if (values.json === true) printJson(terminal, values.all === true ? reports : reports[0]);
   else if (values.all === true) terminal.err(`${count} verified, ${failures} failed.\n`);
+  if (unchecked) terminal.err("The signatures of the seals were not checked: there is no key.\n");
   return failures === 0 ? exitCodes.ok : exitCodes.tampered;
 }

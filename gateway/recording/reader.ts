@@ -48,14 +48,19 @@ export interface SessionCheck {
  * @param publicKey SPKI, PEM; without it signatures are not looked at
  */
 export async function verifySession(store: VerifyCalls, session: string, publicKey?: string): Promise<SessionCheck> {
+  // Its seal first: what has none then, and is not closed now, is judged as the open session that it was.
+  const sealed = await store.getSeal(session);
   const row = await store.getSession(session);
   if (row === undefined) return { ok: false, events: 0, problem: "the session is not in the store" };
+  const isOpen = row.closedAt === null && sealed === undefined;
   let head = genesis(session);
   let events = 0;
   let first: RecordedEvent | undefined;
   const failed = (problem: string): SessionCheck => ({ ok: false, events, problem });
   try {
     for await (const { n, line } of eventLines(store, session)) {
+      // An open session goes on while it is read.
+      if (isOpen && events === row.events) break;
       events += 1;
       if (n !== events) return failed(`event ${events} is missing`);
       first ??= JSON.parse(line) as RecordedEvent;
@@ -66,8 +71,7 @@ export async function verifySession(store: VerifyCalls, session: string, publicK
   }
   if (events !== row.events) return failed(`${row.events} events were recorded, ${events} are there`);
   if (!head.equals(Buffer.from(row.head))) return failed("an event was changed: the chain does not lead to its head");
-  const found = await store.getSeal(session);
-  const isOpen = row.closedAt === null && found === undefined;
+  const found = sealed ?? (isOpen ? undefined : await store.getSeal(session));
   const problem =
     listingProblem(row, first) ?? (isOpen ? undefined : sealProblem(found, session, events, head, publicKey));
   return problem === undefined ? { ok: true, events } : failed(problem);

@@ -1,9 +1,10 @@
 /** Opens the store and brings it up to date. Only the store's worker holds a handle that writes. */
 import { chmodSync, closeSync, existsSync, mkdirSync, openSync } from "node:fs";
-import { dirname, resolve } from "node:path";
+import { dirname } from "node:path";
 import { type Client, createClient } from "@libsql/client";
 import { drizzle, type LibSQLDatabase } from "drizzle-orm/libsql";
 import { migrate } from "drizzle-orm/libsql/migrator";
+import { migrationsFolder, schemaVersion } from "./migrations.ts";
 
 /** `$client` is the driver itself, for the one statement that is worth writing by hand. */
 export type Database = LibSQLDatabase & { readonly $client: Client };
@@ -15,7 +16,10 @@ export interface DatabaseOptions {
   readonly durability: "strict" | "group";
 }
 
-/** A file's folder is made 0700 and the file 0600. @throws the driver's error when it cannot be opened */
+/**
+ * A file's folder is made 0700 and the file 0600.
+ * @throws the driver's error when it cannot be opened; GatewayError where a later version has written it
+ */
 export async function openDatabase(options: DatabaseOptions): Promise<Database> {
   const isFile = options.url.startsWith("file:");
   if (isFile) {
@@ -35,6 +39,7 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
     await client.execute("pragma busy_timeout = 5000");
   }
   const database = drizzle(client);
-  await migrate(database, { migrationsFolder: resolve(import.meta.dir, "../../migrations") });
+  await schemaVersion(client);
+  await migrate(database, { migrationsFolder });
   return database;
 }

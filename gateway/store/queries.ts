@@ -1,5 +1,5 @@
 /** What the gateway asks of its store, beside the recording. Races are decided here, by conditional updates. */
-import { and, asc, desc, eq, gt, gte, like, lt, lte, or } from "drizzle-orm";
+import { and, asc, desc, eq, gt, gte, like, lt, lte, notInArray, or } from "drizzle-orm";
 import { GatewayError } from "../errors.ts";
 import type { Database } from "./database.ts";
 import { approvalDecisions, approvals, chunks, fingerprints, labelBindings, seals, sessions } from "./schema.ts";
@@ -228,6 +228,16 @@ export const storeQueries = {
       .from(seals)
       .where(eq(seals.n, seal.n - 1));
     return { seal, before: before?.hash };
+  },
+
+  /** Sessions that were sealed and are no longer there. */
+  async sealedSessionsMissing(db: Database): Promise<string[]> {
+    const rows = await db
+      .select({ session: seals.session })
+      .from(seals)
+      .where(notInArray(seals.session, db.select({ id: sessions.id }).from(sessions)))
+      .orderBy(asc(seals.n));
+    return rows.map(({ session }) => session);
   },
 
   async ping(db: Database) {

@@ -1,13 +1,14 @@
 /** Judges whole sessions of a store by both revisions: what each thread does, and what it is given and gives. */
 import type { Bundle } from "../../../gateway/policy/bundle.ts";
 import type { PolicyData } from "../../../gateway/policy/data.ts";
+import type { StoreLocation } from "../../../gateway/store/read-only.ts";
 import { catalogOf } from "../subject.ts";
 import { KnownAnalyses } from "./known-analyses.ts";
 import { SessionLines } from "./recorded-lines.ts";
 import { type TargetLabels, targetLabels } from "./relabel.ts";
 import { type Change, type Observer, type Revisions, SessionReplay } from "./replay.ts";
 import { JudgingRevision } from "./revision.ts";
-import type { StoreLocation, StoreReader } from "./store-reader.ts";
+import type { StoreReader } from "./store-reader.ts";
 import { addChange, addDrift, addUnreadable, emptyTally, type Tally } from "./tally.ts";
 
 /** Plain data: it goes to each thread. */

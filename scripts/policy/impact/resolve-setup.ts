@@ -3,7 +3,8 @@ import { createHash } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { loadConfig, readSecret } from "../../../gateway/config.ts";
+import { storeLocation } from "../../../gateway/cli/store-location.ts";
+import { loadConfig } from "../../../gateway/config.ts";
 import { type Bundle, loadBundle } from "../../../gateway/policy/bundle.ts";
 import {
   canonicalJson,
@@ -12,9 +13,9 @@ import {
   type PolicyData,
   parseDeploymentData,
 } from "../../../gateway/policy/data.ts";
+import type { StoreLocation } from "../../../gateway/store/read-only.ts";
 import { policiesFolder } from "../build.ts";
 import { bundleOf, commitOf, pastData, withPoliciesOf } from "./policy-of-commit.ts";
-import type { StoreLocation } from "./store-reader.ts";
 
 export interface NamedBundle {
   /** "main (1a2b3c4d5e6f)", a file's name, or "working tree". */
@@ -72,15 +73,13 @@ export function resolveStore(given: {
   readonly config?: string | undefined;
   readonly data?: string | undefined;
 }): Where {
-  const config = given.config === undefined ? undefined : loadConfig(given.config);
-  const data = given.data ?? config?.policies.data;
-  if (given.store !== undefined) {
-    const isUrl = /^(file:|libsql:|https?:)/.test(given.store);
-    const path = given.store.startsWith("file:") ? given.store.slice("file:".length) : given.store;
-    const isRemote = isUrl && !given.store.startsWith("file:");
-    return { store: { url: isRemote ? given.store : `file:${resolve(path)}` }, data };
-  }
-  if (config === undefined) throw new Error("name the store: --store <file or url>, or --config gateway.yaml");
-  const { url, auth_token } = config.store;
-  return { store: { url, ...(auth_token && { authToken: readSecret(auth_token, "store.auth_token") }) }, data };
+  const { signingKey: _, ...store } = storeLocation(storeOf(given));
+  const data = given.data ?? (given.config === undefined ? undefined : loadConfig(given.config).policies.data);
+  return { store, data };
+}
+
+function storeOf({ store, config }: { readonly store?: string | undefined; readonly config?: string | undefined }) {
+  const named = store ?? config;
+  if (named === undefined) throw new Error("name the store: --store <file or url>, or --config gateway.yaml");
+  return named;
 }

@@ -1,18 +1,10 @@
 /** Reads recordings out of a store, many sessions a query, and changes nothing in it. */
-import { existsSync } from "node:fs";
-import { createClient } from "@libsql/client";
 import { and, asc, eq, gt, gte, inArray, isNull, lte, or, sql } from "drizzle-orm";
-import { drizzle } from "drizzle-orm/libsql";
 import { alias } from "drizzle-orm/sqlite-core";
 import type { SealFound } from "../../../gateway/recording/seal.ts";
-import type { Database } from "../../../gateway/store/database.ts";
+import { storeQueries } from "../../../gateway/store/queries.ts";
+import { openReadOnly, type StoreLocation } from "../../../gateway/store/read-only.ts";
 import { seals, sessions } from "../../../gateway/store/schema.ts";
-
-export interface StoreLocation {
-  /** file:<path>, libsql:… or http(s):… */
-  readonly url: string;
-  readonly authToken?: string | undefined;
-}
 
 export interface Listed {
   readonly id: string;
@@ -53,16 +45,10 @@ const pageRows = 500;
 /** Of up to 256 KiB or so, unpacked. */
 const chunkRows = 64;
 
-/** @throws Error where there is no such store */
-export async function openStoreReader({ url, authToken }: StoreLocation): Promise<StoreReader> {
-  const isFile = url.startsWith("file:");
-  if (isFile && !existsSync(url.slice("file:".length))) throw new Error(`no store at ${url}`);
-  const client = createClient({ url, ...(authToken !== undefined && { authToken }) });
-  if (isFile) {
-    await client.execute("pragma busy_timeout = 5000");
-    await client.execute("pragma query_only = on");
-  }
-  const db: Database = drizzle(client);
+/** @throws GatewayError where there is no such store */
+export async function openStoreReader(location: StoreLocation): Promise<StoreReader> {
+  const db = await openReadOnly(location);
+  const client = db.$client;
   const opensAt = Date.now();
   const wanted = (sinceMs: number) =>
     and(lte(sessions.openedAt, opensAt), or(isNull(sessions.closedAt), gte(sessions.closedAt, sinceMs)));
@@ -125,13 +111,7 @@ export async function openStoreReader({ url, authToken }: StoreLocation): Promis
         if (rows.length < chunkRows) return;
       }
     },
-    async missing() {
-      const [row] = await db
-        .select({ count: sql<number>`count(*)` })
-        .from(seals)
-        .where(sql`${seals.session} not in (select id from sessions)`);
-      return row?.count ?? 0;
-    },
+    missing: async () => (await storeQueries.sealedSessionsMissing(db)).length,
     close: () => client.close(),
   };
 }

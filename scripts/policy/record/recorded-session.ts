@@ -1,11 +1,6 @@
 /** What a fixture takes of a recorded session: who, where, and each command with what was decided about it. */
-import { createClient } from "@libsql/client";
-import { drizzle } from "drizzle-orm/libsql";
-import { loadConfig, readSecret } from "../../../gateway/config.ts";
 import type { CommandAnalysis } from "../../../gateway/policy/input.ts";
 import type { Intent, RecordedEvent, SessionOpened } from "../../../gateway/recording/events.ts";
-import { eventLines } from "../../../gateway/recording/reader.ts";
-import { storeQueries } from "../../../gateway/store/queries.ts";
 import { readRecordings } from "../recorded-lines.ts";
 
 export interface RecordedStep {
@@ -20,34 +15,13 @@ export interface RecordedSession {
   readonly steps: readonly RecordedStep[];
 }
 
-/** @param store file:…, libsql:…, a gateway's configuration, or undefined for the API with the caller's token. */
+/** @param store as the CLI's `--store` names it, or undefined for the API with the caller's token. */
 export async function readRecordedSession(
   id: string,
   store: string | undefined,
   gateway: string | undefined,
 ): Promise<RecordedSession> {
-  if (store !== undefined) return collect(storeLines(id, store), id);
-  return readRecordings({ gateway }, (recordings) => collect(recordings.lines(id), id));
-}
-
-/** Reads only: a gateway may be writing to it. */
-async function* storeLines(id: string, store: string): AsyncGenerator<string> {
-  const config = /^(file|libsql|https?|wss?):/.test(store) ? { url: store } : loadConfig(store).store;
-  const token = "auth_token" in config ? config.auth_token : undefined;
-  const client = createClient({
-    url: config.url,
-    ...(token && { authToken: readSecret(token, "store.auth_token") }),
-  });
-  try {
-    const db = drizzle(client);
-    const calls = {
-      chunkPage: (session: string, from: number) => storeQueries.chunkPage(db, session, from),
-      getSession: (session: string) => storeQueries.getSession(db, session),
-    };
-    for await (const { line } of eventLines(calls, id)) yield line;
-  } finally {
-    client.close();
-  }
+  return readRecordings({ gateway, store }, (recordings) => collect(recordings.lines(id), id));
 }
 
 async function collect(lines: AsyncIterable<string>, id: string): Promise<RecordedSession> {

@@ -1,0 +1,205 @@
+/** `--store`: a store is read by programs of their own, as operators run them, and not a byte of it changes. */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { createHash } from "node:crypto";
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { basename, dirname, join, resolve } from "node:path";
+import type { SessionOpened } from "../recording/events.ts";
+import { Recording } from "../recording/writer.ts";
+import { openDatabase } from "../store/database.ts";
+
+const root = resolve(import.meta.dir, "../..");
+const folder = mkdtempSync(join(tmpdir(), "sallyport-store-source-"));
+const store = join(folder, "closed", "store.db");
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const opened = (session: string, subject: string, at: number): SessionOpened => ({
+  ...{ type: "session.opened", at, session, gateway: "g", verdict: "allow", rules: [] },
+  identity: { issuer: "https://idp", subject, email: `${subject}@example.com`, groups: [], kind: "human", claims: {} },
+  target: { name: subject === "ann" ? "db" : "other", kind: "postgres", database: "app", labels: {} },
+  client: { address: "127.0.0.1", application: "test" },
+  context: { reason: "", prompt: "", ticket: "", trace: "" },
+  revision: { digest: "sha256:r" },
+});
+const intent = (text: string) => ({
+  ...({ type: "intent", at: 1_500, judgedAt: 1_500, command: 1, via: "query", text, params: [] } as const),
+  ...({ digest: "sha256:d", analysis: null, novel: false, verdict: "deny", masks: [], diagnostics: "full" } as const),
+  ...{ rules: [{ id: "r.1", message: "no" }], revision: "sha256:r", forwarded: false },
+});
+
+async function write(path: string): Promise<void> {
+  const recording = await Recording.open({ url: `file:${path}`, durability: "strict", gateway: "g" });
+  for (const [id, subject, at] of [
+    ["s1", "ann", 1_000],
+    ["s2", "bob", 100_000],
+    ["s3", "bob", 200_000],
+  ] as const) {
+    const session = recording.session(opened(id, subject, at));
+    if (id === "s1") session.append(intent("drop table customers"));
+    await session.close({ type: "session.closed", at: at + 1_000, reason: "client" });
+  }
+  await recording.close();
+}
+/** The key that another store's gateway made. */
+const otherKey = join(folder, "another", "store.db.key");
+beforeAll(async () => {
+  await write(store);
+  await write(otherKey.replace(/\.key$/, ""));
+});
+
+async function sallyport(...line: string[]) {
+  const child = Bun.spawn([process.execPath, join(root, "gateway/cli.ts"), ...line], {
+    env: { PATH: process.env.PATH ?? "", HOME: folder },
+    ...{ stdin: "ignore", stdout: "pipe", stderr: "pipe" },
+  });
+  const [out, err, code] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+    child.exited,
+  ]);
+  return { out, err, code };
+}
+
+/** Of the database and its log; its index in shared memory (-shm) is no part of what is stored. */
+function contents(path: string): Record<string, string> {
+  const files = readdirSync(dirname(path)).filter((name) => name.startsWith(basename(path)) && !name.endsWith("-shm"));
+  const digest = (name: string) => createHash("sha256").update(readFileSync(join(dirname(path), name)));
+  return Object.fromEntries(files.sort().map((name) => [name, digest(name).digest("hex")]));
+}
+
+/** A database that a process of its own, which has ended, ran these statements on. */
+async function execute(path: string, ...statements: string[]): Promise<void> {
+  const program = `
+    import { createClient } from "@libsql/client";
+    const client = createClient({ url: ${JSON.stringify(`file:${path}`)} });
+    for (const text of ${JSON.stringify(statements)}) await client.execute(text);
+    client.close();`;
+  const child = Bun.spawn([process.execPath, "-e", program], { cwd: root, stdout: "ignore", stderr: "inherit" });
+  expect(await child.exited).toBe(0);
+}
+
+/** A copy of the store that these statements were run on. */
+async function changed(name: string, ...statements: string[]): Promise<string> {
+  cpSync(dirname(store), join(folder, name), { recursive: true });
+  const path = join(folder, name, "store.db");
+  await execute(path, ...statements);
+  return path;
+}
+
+const ids = (out: string) => (JSON.parse(out) as { sessions: { id: string }[] }).sessions.map(({ id }) => id);
+
+test("sessions lists what the filters ask for, page by page, without a gateway or a token", async () => {
+  const list = async (...line: string[]) => ids((await sallyport("sessions", "--store", store, "--json", ...line)).out);
+  expect(await list()).toEqual(["s3", "s2", "s1"]);
+  expect(await list("--who", "bob@example.com")).toEqual(["s3", "s2"]);
+  expect(await list("--target", "db")).toEqual(["s1"]);
+  expect(await list("--verdict", "deny")).toEqual(["s1"]);
+  expect(await list("--since", "1970-01-01T00:01:00Z", "--until", "1970-01-01T00:02:00Z")).toEqual(["s2"]);
+  expect(await list("--limit", "2")).toEqual(["s3", "s2"]);
+  expect(await list("--before", "s2")).toEqual(["s1"]);
+}, 30_000);
+
+test("export and replay show the recording; a session that is not there is an error", async () => {
+  const exported = await sallyport("export", "s1", "--store", `file:${store}`);
+  const events = exported.out.trim().split("\n");
+  expect(events.map((line) => JSON.parse(line).type)).toEqual(["session.opened", "intent", "session.closed"]);
+  const replayed = await sallyport("replay", "s1", "--store", store);
+  expect(replayed.out).toContain("drop table customers  [deny]");
+  for (const command of ["export", "replay", "verify"]) {
+    const { code, err } = await sallyport(command, "s9", "--store", store);
+    expect([command, code, err]).toEqual([command, 1, expect.stringContaining("no such session")]);
+  }
+}, 30_000);
+
+test("verify checks chains and signatures by the key beside the store, or another, and says where it could not", async () => {
+  const good = await sallyport("verify", "--all", "--store", store, "--json");
+  expect(good.code).toBe(0);
+  expect(JSON.parse(good.out)[0]).toEqual({ session: "s3", ok: true, events: 2, signatureChecked: true });
+  const other = await sallyport("verify", "s1", "--store", store, "--key", otherKey);
+  expect([other.code, other.out]).toEqual([5, expect.stringContaining("signature is not this gateway's")]);
+  const keyless = await changed("keyless");
+  rmSync(`${keyless}.key`);
+  const unchecked = await sallyport("verify", "s1", "--store", keyless);
+  expect([unchecked.code, unchecked.err]).toEqual([0, expect.stringContaining("were not checked")]);
+}, 30_000);
+
+test("verify finds a changed event, and with --all a session that was taken out", async () => {
+  const edited = await changed(
+    "edited",
+    "update recording_chunks set data = replace(cast(data as text), 'drop', 'show') where session = 's1'",
+  );
+  expect((await sallyport("verify", "s1", "--store", edited)).code).toBe(5);
+  const short = await changed(
+    "short",
+    "delete from sessions where id = 's2'",
+    "delete from recording_chunks where session = 's2'",
+  );
+  const { out, code } = await sallyport("verify", "--all", "--store", short);
+  expect([code, out]).toEqual([5, expect.stringContaining("FAILED s2  the session is not in the store")]);
+}, 30_000);
+
+test("a store whose gateway was killed is read whole, and reading changes nothing in it", async () => {
+  const path = join(folder, "killed", "store.db");
+  const program = `
+    import { Recording } from ${JSON.stringify(join(root, "gateway/recording/writer.ts"))};
+    const recording = await Recording.open({ url: ${JSON.stringify(`file:${path}`)}, durability: "strict", gateway: "g" });
+    const session = recording.session(${JSON.stringify(opened("k", "ann", 1_000))});
+    for (let n = 1; ; n++) {
+      session.append({ type: "notice", at: n, command: null, fields: {} });
+      await session.committed();
+      require("node:fs").writeSync(1, n + "\\n");
+    }`;
+  const child = Bun.spawn([process.execPath, "-e", program], { stdout: "pipe", stderr: "inherit" });
+  const output = new Response(child.stdout).text();
+  await Bun.sleep(600);
+  const live = await sallyport("verify", "k", "--store", path);
+  expect([live.err, live.code]).toEqual(["", 0]);
+  child.kill("SIGKILL");
+  await child.exited;
+  const acknowledged = Number((await output).trim().split("\n").at(-1));
+  const before = contents(path);
+  expect(Object.keys(before)).toContain("store.db-wal");
+  const { out, code } = await sallyport("verify", "--all", "--store", path, "--json");
+  expect(code).toBe(0);
+  expect(JSON.parse(out)[0].events).toBeGreaterThan(acknowledged);
+  expect(JSON.parse((await sallyport("sessions", "--store", path, "--json")).out).sessions[0].closedAt).toBeNull();
+  expect((await sallyport("export", "k", "--store", path)).out.trim().split("\n").length).toBeGreaterThan(acknowledged);
+  expect(contents(path)).toEqual(before);
+}, 30_000);
+
+test("a store of a later version, another database, no database and no file are refused and left as they are", async () => {
+  const later = await changed("later", "update __drizzle_migrations set created_at = 9999999999999");
+  const foreign = join(folder, "foreign.db");
+  await execute(foreign, "create table t (a)");
+  const text = join(folder, "text.db");
+  writeFileSync(text, "no database at all ".repeat(1_000));
+  for (const [path, problem] of [
+    [later, "version 9999999999999, which this version of Sallyport does not know"],
+    [foreign, "is not a store of Sallyport's"],
+    [text, "cannot be read"],
+    [join(folder, "nowhere.db"), "no store at"],
+  ] as const) {
+    const before = contents(path);
+    const { code, err } = await sallyport("sessions", "--store", path);
+    expect([code, err]).toEqual([4, expect.stringContaining(problem)]);
+    expect(contents(path)).toEqual(before);
+  }
+  const opening = openDatabase({ url: `file:${later}`, durability: "strict" });
+  await expect(opening).rejects.toThrow("does not know");
+}, 30_000);
+
+test("a gateway's configuration names its store and its key", async () => {
+  const config = join(folder, "gateway.yaml");
+  const issuer = { issuer: "https://idp.example", audience: "sallyport" };
+  const target = { name: "db", kind: "postgres", address: "127.0.0.1:1", database: "app", credential: { user: "u" } };
+  const recording = { signing_key: otherKey };
+  writeFileSync(
+    config,
+    JSON.stringify({
+      ...{ listen: { postgres: "127.0.0.1:0" }, identity: { issuers: [issuer] }, targets: [target] },
+      ...{ policies: { bundle: "none.tar.gz" }, store: { url: "file:closed/store.db", recording } },
+    }),
+  );
+  const { out, code, err } = await sallyport("verify", "s1", "--store", config);
+  expect([err, code, out]).toEqual(["", 5, expect.stringContaining("signature is not this gateway's")]);
+}, 30_000);

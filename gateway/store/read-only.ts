@@ -1,0 +1,78 @@
+/**
+ * Opens a store for reading beside whoever writes it, or after they were killed. A file is opened by bun:sqlite, which
+ * can be told to change nothing: libSQL's own driver knows no such mode, and may bring a file up to date on closing it.
+ */
+import { Database as ReadOnlyFile, type SQLQueryBindings } from "bun:sqlite";
+import { existsSync } from "node:fs";
+import { type Client, createClient, type InStatement, type ResultSet, type Row } from "@libsql/client";
+import { drizzle } from "drizzle-orm/libsql";
+import { GatewayError } from "../errors.ts";
+import type { Database } from "./database.ts";
+import { schemaVersion } from "./migrations.ts";
+
+export interface StoreLocation {
+  /** file:<path>, libsql:… or http(s):… */
+  readonly url: string;
+  readonly authToken?: string | undefined;
+}
+
+/** @throws GatewayError store.unavailable where there is no store, or one of a version that is not known */
+export async function openReadOnly(location: StoreLocation): Promise<Database> {
+  const client = connect(location);
+  try {
+    if ((await schemaVersion(client)) === undefined) throw unavailable(location, "is not a store of Sallyport's");
+  } catch (cause) {
+    client.close();
+    throw cause instanceof GatewayError ? cause : unavailable(location, `cannot be read: ${wordsOf(cause)}`, cause);
+  }
+  return drizzle(client);
+}
+
+const wordsOf = (error: unknown) => (error as Error).message;
+const unavailable = ({ url }: StoreLocation, what: string, cause?: unknown) =>
+  new GatewayError("store.unavailable", `${url} ${what}`, { cause });
+
+function connect(location: StoreLocation): Client {
+  const { url, authToken } = location;
+  if (!url.startsWith("file:")) return createClient({ url, ...(authToken !== undefined && { authToken }) });
+  const path = url.slice("file:".length);
+  if (!existsSync(path)) throw new GatewayError("store.unavailable", `There is no store at ${path}.`);
+  try {
+    return fileClient(new ReadOnlyFile(path, { readonly: true }));
+  } catch (cause) {
+    throw unavailable(location, `cannot be opened: ${wordsOf(cause)}`, cause);
+  }
+}
+
+/** The part of libSQL's client that reading takes, over a file that nothing can be written to. */
+function fileClient(file: ReadOnlyFile): Client {
+  file.run("pragma busy_timeout = 5000");
+  const query = (statement: InStatement): ResultSet => {
+    const { sql, args = [] } = typeof statement === "string" ? { sql: statement } : statement;
+    const prepared = file.prepare(sql);
+    try {
+      const values = prepared.values(...(args as SQLQueryBindings[])) as unknown[][];
+      const columns = prepared.columnNames;
+      const rows = values.map((row) =>
+        Object.assign([...row], Object.fromEntries(columns.map((name, at) => [name, row[at]]))),
+      );
+      return {
+        columns,
+        columnTypes: [],
+        rows: rows as unknown as Row[],
+        rowsAffected: 0,
+        lastInsertRowid: undefined,
+        toJSON: () => rows,
+      };
+    } finally {
+      prepared.finalize();
+    }
+  };
+  const reading = {
+    execute: async (statement: InStatement) => query(statement),
+    /** As of one moment. */
+    batch: async (statements: InStatement[]) => file.transaction(() => statements.map(query))(),
+    close: () => file.close(),
+  };
+  return reading as unknown as Client;
+}
