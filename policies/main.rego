@@ -113,12 +113,19 @@ _sorted(rules) := [{"id": rule.id, "message": rule.message} | some rule in sort(
 
 _strength := {"redact": 0, "null": 1, "partial": 2, "hash": 3}
 
-# One mask a column, sorted by column: the strongest, and of equal ones the first by its rule's id.
+# One mask a column, sorted by column: the strongest, and of equal ones the first by its rule's id. One that names no
+# column or no kind that exists is the strongest of all: the gateway refuses a decision with it, where leaving it out
+# would show the column.
 _masks := [mask |
-	some column in sort({m.column | some m in _mask})
-	ranked := sort({[_strength[m.with], m.rule, m.with] | some m in _mask; m.column == column})
+	some column in sort({object.get(m, "column", "") | some m in _mask})
+	ranked := sort({[_rank(m), object.get(m, "rule", ""), object.get(m, "with", "")] |
+		some m in _mask
+		object.get(m, "column", "") == column
+	})
 	mask := {"column": column, "with": ranked[0][2], "rule": ranked[0][1]}
 ]
+
+_rank(mask) := object.get(_strength, object.get(mask, "with", ""), -1)
 
 _shown_as contains {"id": mask.rule, "message": concat("", [mask.column, " is shown as: ", mask.with])} if {
 	some mask in _mask

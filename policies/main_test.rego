@@ -155,6 +155,32 @@ test_ddl_of_an_agent_is_held_and_its_dcl_denied if {
 	denied.verdict == "deny"
 }
 
+_select_ssn := _analyst({"columns": [_column("output", "secret")]})
+
+# The gateway refuses a decision with such a mask; left out, its column would be shown.
+test_a_mask_of_no_kind_or_no_column_stays_in_the_decision if {
+	other := {"column": "public.customers.name", "with": "null", "rule": "team.name"}
+	every broken in [
+		{"column": "public.customers.ssn", "with": "partail", "rule": "team.typo"},
+		{"column": "public.customers.ssn", "rule": "team.typo"},
+		{"with": "redact", "rule": "team.typo"},
+		{"column": "public.customers.ssn", "with": null},
+	] {
+		decision := sallyport.command with input as _select_ssn with sallyport.labels.mask as {broken, other}
+		[object.get(broken, "column", ""), object.get(broken, "with", "")] in {[mask.column, mask.with] |
+			some mask in decision.masks
+		}
+	}
+}
+
+test_the_strongest_mask_of_a_column_wins if {
+	decision := sallyport.command with input as _select_ssn with sallyport.labels.mask as {
+		{"column": "public.customers.ssn", "with": "hash", "rule": "team.a"},
+		{"column": "public.customers.ssn", "with": "redact", "rule": "team.b"},
+	}
+	decision.masks == [{"column": "public.customers.ssn", "with": "redact", "rule": "team.b"}]
+}
+
 test_an_approval_carries_its_masks if {
 	statement := object.union(_statement, {"columns": [_column("output", "secret")]})
 	request := object.union(_input(["analysts"], "agent", statement), {"command": {"novel": true}})

@@ -124,7 +124,7 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
   const config = {
     listen: { postgres: `127.0.0.1:${port}`, http: `127.0.0.1:${httpPort}` },
     identity: { issuers: [{ issuer: options.issuer, audience, agents, groups_claim: "groups" }] },
-    store: { url: "file:./store.db", recording: { durability: options.durability } },
+    store: { url: "file:./data/store.db", recording: { durability: options.durability } },
     policies: {
       ...{ bundle: options.bundle, ...(options.data === undefined ? {} : { data: "./data.yaml" }) },
       ...options.policies,
@@ -161,7 +161,7 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     child.kill("SIGKILL");
     await child.exited;
   };
-  const storeUrl = `file:${join(folder, "store.db")}`;
+  const storeUrl = `file:${join(folder, "data", "store.db")}`;
   return { endpoint, pid: child.pid, api: `http://127.0.0.1:${httpPort}`, storeUrl, kill, stop };
 }
 
