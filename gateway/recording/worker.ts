@@ -4,20 +4,20 @@
  */
 import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, sign } from "node:crypto";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
-import type { InValue } from "@libsql/client";
 import { and, desc, eq, isNull, sql } from "drizzle-orm";
 import { GatewayError } from "../errors.ts";
-import { type Database, openDatabase } from "../store/database.ts";
+import { type Database, filePath, openDatabase } from "../store/database.ts";
 import { storeQueries } from "../store/queries.ts";
 import { chunks, seals, sessions } from "../store/schema.ts";
 import { extend, genesis } from "./chain.ts";
+import { type ChunkRow, type Commit, openCommit, type SessionRow, type Written } from "./commit.ts";
 import type { SessionOpened } from "./events.ts";
 import type { FromWorker, ToWorker, WorkerOptions } from "./protocol.ts";
 import { noSeal, sealHash } from "./seal.ts";
 
 interface OpenSession {
   readonly id: string;
-  row: typeof sessions.$inferInsert | undefined;
+  row: SessionRow | undefined;
   head: Buffer;
   events: number;
   commands: number;
@@ -30,6 +30,7 @@ const compressBytesMin = 512;
 declare const self: Worker;
 
 let db: Database;
+let write: Commit;
 let signingKey: KeyObject | undefined;
 const open = new Map<number, OpenSession>();
 let appends = 0;
@@ -96,6 +97,7 @@ function schedule(): void {
 
 async function start(options: WorkerOptions): Promise<void> {
   db = await openDatabase(options);
+  write = await openCommit(db, options);
   signingKey = loadSigningKey(options);
   await sealInterrupted(options.gateway);
   const publicKey = signingKey && createPublicKey(signingKey).export({ type: "spki", format: "pem" }).toString();
@@ -103,8 +105,8 @@ async function start(options: WorkerOptions): Promise<void> {
 }
 
 function loadSigningKey(options: WorkerOptions): KeyObject | undefined {
-  const path =
-    options.signingKey ?? (options.url.startsWith("file:") ? `${options.url.slice("file:".length)}.key` : undefined);
+  const file = filePath(options.url);
+  const path = options.signingKey ?? (file && `${file}.key`);
   if (path === undefined) return undefined;
   if (!existsSync(path)) {
     const { privateKey } = generateKeyPairSync("ed25519");
@@ -154,7 +156,7 @@ function take(lines: string): void {
   }
 }
 
-function chunkOf(session: string, first: number, lines: readonly string[]): typeof chunks.$inferInsert {
+function chunkOf(session: string, first: number, lines: readonly string[]): ChunkRow {
   const raw = Buffer.from(`${lines.join("\n")}\n`);
   const compressed = raw.length >= compressBytesMin ? Bun.zstdCompressSync(raw, { level: 3 }) : undefined;
   const smaller = compressed !== undefined && compressed.length < raw.length;
@@ -167,38 +169,27 @@ function chunkOf(session: string, first: number, lines: readonly string[]): type
   };
 }
 
-/** One transaction of as few statements as there can be, whatever the number of sessions: each costs more than its rows. */
 async function commit(): Promise<void> {
   const upTo = appends;
-  const batch = dirty;
-  dirty = new Set();
-  const statements: { sql: string; args: InValue[] }[] = [];
-  const chunkValues: InValue[] = [];
-  const headValues: InValue[] = [];
-  for (const session of batch) {
-    const lines = session.pending;
-    session.pending = [];
-    const chunk = chunkOf(session.id, session.events + 1, lines);
-    for (const line of lines) session.head = extend(session.head, line);
-    session.events += lines.length;
-    if (session.row) {
-      const { sql, params } = db.insert(sessions).values(session.row).toSQL();
-      statements.push({ sql, args: params as InValue[] });
-      session.row = undefined;
-    }
-    const verdicts = `,${[...session.verdicts].join()},`;
-    chunkValues.push(chunk.session, chunk.first, chunk.last, chunk.codec, chunk.data);
-    headValues.push(session.id, session.events, session.head, session.commands, verdicts);
-  }
-  if (batch.size > 0) {
-    const tuples = Array.from({ length: batch.size }, () => "(?, ?, ?, ?, ?)").join(", ");
-    const insert = `insert into recording_chunks (session, first, last, codec, data) values ${tuples}`;
-    const update = `update sessions set events = v.column2, head = v.column3, commands = v.column4, verdicts = v.column5
-      from (values ${tuples}) as v where sessions.id = v.column1`;
-    statements.push({ sql: insert, args: chunkValues }, { sql: update, args: headValues });
-    await db.$client.batch(statements, "write");
+  if (dirty.size > 0) {
+    const batch = dirty;
+    dirty = new Set();
+    const writing = write(Array.from(batch, written));
+    // A file has been written by now: what follows an await would come a turn later.
+    if (writing) await writing;
   }
   post({ type: "committed", appends: upTo });
+}
+
+function written(session: OpenSession): Written {
+  const { row, pending } = session;
+  const chunk = chunkOf(session.id, session.events + 1, pending);
+  for (const line of pending) session.head = extend(session.head, line);
+  session.events += pending.length;
+  session.pending = [];
+  session.row = undefined;
+  const { events, head, commands } = session;
+  return { chunk, row, events, head, commands, verdicts: `,${[...session.verdicts].join()},` };
 }
 
 /** The session's end, its chunks repacked, and its place in the chain over sessions: one transaction. */

@@ -21,9 +21,8 @@ export interface DatabaseOptions {
  * @throws the driver's error when it cannot be opened; GatewayError where a later version has written it
  */
 export async function openDatabase(options: DatabaseOptions): Promise<Database> {
-  const isFile = options.url.startsWith("file:");
-  if (isFile) {
-    const path = options.url.slice("file:".length);
+  const path = filePath(options.url);
+  if (path !== undefined) {
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
     if (!existsSync(path)) closeSync(openSync(path, "a", 0o600));
     chmodSync(path, 0o600);
@@ -32,14 +31,25 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
     url: options.url,
     ...(options.authToken !== undefined && { authToken: options.authToken }),
   });
-  if (isFile) {
-    await client.execute("pragma journal_mode = wal");
-    // FULL: a commit is on disk before it is acknowledged. NORMAL: a power cut can lose the latest commits.
-    await client.execute(`pragma synchronous = ${options.durability === "strict" ? "full" : "normal"}`);
-    await client.execute("pragma busy_timeout = 5000");
-  }
+  if (path !== undefined) await applyPragmas((pragma) => client.execute(pragma), options.durability);
   const database = drizzle(client);
   await schemaVersion(client);
   await migrate(database, { migrationsFolder });
   return database;
+}
+
+/** Of a store that is a file: where it lies. */
+export function filePath(url: string): string | undefined {
+  return url.startsWith("file:") ? url.slice("file:".length) : undefined;
+}
+
+/** What each connection to a file is told before anything else. */
+export async function applyPragmas(
+  run: (pragma: string) => unknown,
+  durability: DatabaseOptions["durability"],
+): Promise<void> {
+  await run("pragma journal_mode = wal");
+  // FULL: a commit is on disk before it is acknowledged. NORMAL: a power cut can lose the latest commits.
+  await run(`pragma synchronous = ${durability === "strict" ? "full" : "normal"}`);
+  await run("pragma busy_timeout = 5000");
 }
