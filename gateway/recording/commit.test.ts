@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { asc } from "drizzle-orm";
-import { openDatabase } from "../store/database.ts";
+import { type Database, openDatabase } from "../store/database.ts";
 import { chunks, sessions } from "../store/schema.ts";
 import { type Commit, fileCommit, requestCommit, type Written } from "./commit.ts";
 
@@ -39,39 +39,33 @@ const commits = [
   [written("c", 5, 5, false)],
 ];
 
-async function databaseAt(name: string) {
-  const options = { url: `file:${join(folder, name)}`, durability: "strict" as const };
-  return { db: await openDatabase(options), options };
-}
+const databaseAt = (name: string) => openDatabase({ url: `file:${join(folder, name)}`, durability: "strict" });
 
-const rowsOf = async ({ db }: Awaited<ReturnType<typeof databaseAt>>) => [
-  await db.select().from(sessions).orderBy(asc(sessions.id)),
-  await db.select().from(chunks).orderBy(asc(chunks.session), asc(chunks.first)),
-];
+const rowsOf = async (db: Database) => ({
+  sessions: await db.select().from(sessions).orderBy(asc(sessions.id)),
+  chunks: await db.select().from(chunks).orderBy(asc(chunks.session), asc(chunks.first)),
+});
 
 test("a file's prepared statements and a shared store's one request write the same rows", async () => {
   const file = await databaseAt("file.db");
   const shared = await databaseAt("shared.db");
-  const ways: Commit[] = [await fileCommit(file.db, join(folder, "file.db"), "strict"), requestCommit(shared.db)];
+  const ways: Commit[] = [await fileCommit(file, join(folder, "file.db"), "strict"), requestCommit(shared)];
   for (const way of ways) for (const commit of commits) await way(commit);
-  const [sessionRows, chunkRows] = await rowsOf(file);
-  expect(sessionRows).toMatchObject([
+  const rows = await rowsOf(file);
+  expect(rows.sessions).toMatchObject([
     { id: "a", events: 3, commands: 3, verdicts: ",allow,", head: commits[1]?.[0]?.head },
     { id: "b", events: 9, commands: 9, head: commits[1]?.[2]?.head },
     { id: "c", events: 5, commands: 5, head: commits[2]?.[0]?.head },
   ]);
-  expect(chunkRows).toHaveLength(6);
-  expect(await rowsOf(shared)).toEqual([sessionRows, chunkRows]);
+  expect(rows.chunks).toHaveLength(6);
+  expect(await rowsOf(shared)).toEqual(rows);
 });
 
 test("of a commit that fails in its middle nothing is written, and the file is left unlocked", async () => {
-  const { db } = await databaseAt("half.db");
+  const db = await databaseAt("half.db");
   const write = await fileCommit(db, join(folder, "half.db"), "strict");
   await write([written("a", 1, 1, true)]);
   expect(() => write([written("b", 1, 1, true), written("a", 1, 2, false)])).toThrow("UNIQUE");
   await write([written("a", 2, 2, false)]);
-  expect(await rowsOf({ db, options: { url: "", durability: "strict" } })).toMatchObject([
-    [{ id: "a", events: 2 }],
-    [{ first: 1 }, { first: 2 }],
-  ]);
+  expect(await rowsOf(db)).toMatchObject({ sessions: [{ id: "a", events: 2 }], chunks: [{ first: 1 }, { first: 2 }] });
 });
