@@ -7,5 +7,8 @@ export function genesis(session: string): Buffer {
 
 /** @param line one event as JSON, UTF-8, without its line feed. */
 export function extend(hash: Uint8Array, line: string | Uint8Array): Buffer {
-  return createHash("sha256").update(hash).update(line).digest();
+  // Three times as fast as node's, and each event of each command passes here.
+  const next = Buffer.allocUnsafe(32);
+  new Bun.SHA256().update(hash).update(line).digest(next);
+  return next;
 }

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { asc } from "drizzle-orm";
 import { type Database, openDatabase } from "../store/database.ts";
 import { chunks, sessions } from "../store/schema.ts";
-import { type Commit, fileCommit, requestCommit, type Written } from "./commit.ts";
+import { type CommitWriter, fileCommit, requestCommit, type Written } from "./commit.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "sallyport-commit-"));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -49,8 +49,8 @@ const rowsOf = async (db: Database) => ({
 test("a file's prepared statements and a shared store's one request write the same rows", async () => {
   const file = await databaseAt("file.db");
   const shared = await databaseAt("shared.db");
-  const ways: Commit[] = [await fileCommit(file, join(folder, "file.db"), "strict"), requestCommit(shared)];
-  for (const way of ways) for (const commit of commits) await way(commit);
+  const ways: CommitWriter[] = [await fileCommit(file, join(folder, "file.db"), "strict"), requestCommit(shared)];
+  for (const way of ways) for (const commit of commits) await way.write(commit);
   const rows = await rowsOf(file);
   expect(rows.sessions).toMatchObject([
     { id: "a", events: 3, commands: 3, verdicts: ",allow,", head: commits[1]?.[0]?.head },
@@ -61,9 +61,24 @@ test("a file's prepared statements and a shared store's one request write the sa
   expect(await rowsOf(shared)).toEqual(rows);
 });
 
+test("a strict commit is on disk once it is synced, in order; in group nothing waits", async () => {
+  const db = await databaseAt("synced.db");
+  const strict = await fileCommit(db, join(folder, "synced.db"), "strict");
+  const order: number[] = [];
+  const waiting = Array.from({ length: 20 }, (_, at) => {
+    strict.write([written(`s${at}`, 1, 1, true)]);
+    return strict.synced()?.then(() => order.push(at));
+  });
+  expect(waiting).not.toContain(undefined);
+  await Promise.all(waiting);
+  expect(order).toEqual(Array.from({ length: 20 }, (_, at) => at));
+  const group = await fileCommit(db, join(folder, "synced.db"), "group");
+  expect(group.synced()).toBeUndefined();
+});
+
 test("of a commit that fails in its middle nothing is written, and the file is left unlocked", async () => {
   const db = await databaseAt("half.db");
-  const write = await fileCommit(db, join(folder, "half.db"), "strict");
+  const { write } = await fileCommit(db, join(folder, "half.db"), "strict");
   await write([written("a", 1, 1, true)]);
   expect(() => write([written("b", 1, 1, true), written("a", 1, 2, false)])).toThrow("UNIQUE");
   await write([written("a", 2, 2, false)]);

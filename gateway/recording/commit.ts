@@ -3,6 +3,8 @@
  * A file goes through libSQL's synchronous driver, whose statements stay prepared: its client prepares them anew for
  * each batch, at six times the processor's time. A shared store takes one request, of as few statements as there can be.
  */
+import { fdatasync, openSync } from "node:fs";
+import { promisify } from "node:util";
 import type { Client, InValue } from "@libsql/client";
 import FileDatabase from "libsql";
 import { applyPragmas, type Database, type DatabaseOptions, filePath } from "../store/database.ts";
@@ -23,12 +25,16 @@ export interface Written {
   readonly verdicts: string;
 }
 
-/** Writes in one transaction, on disk as the durability says when it has returned. */
-export type Commit = (batch: readonly Written[]) => void | Promise<void>;
+export interface CommitWriter {
+  /** In one transaction. */
+  write(batch: readonly Written[]): void | Promise<void>;
+  /** Resolves once what was written is on disk; undefined where there is nothing to wait for. */
+  synced(): Promise<void> | undefined;
+}
 
 const insertChunk = "insert into recording_chunks (session, first, last, codec, data) values";
 
-export async function openCommit(db: Database, options: DatabaseOptions): Promise<Commit> {
+export async function openCommit(db: Database, options: DatabaseOptions): Promise<CommitWriter> {
   const path = filePath(options.url);
   return path === undefined ? requestCommit(db) : fileCommit(db, path, options.durability);
 }
@@ -47,14 +53,15 @@ export async function fileCommit(
   db: Database,
   path: string,
   durability: DatabaseOptions["durability"],
-): Promise<Commit> {
+): Promise<CommitWriter> {
   const file = new FileDatabase(path);
-  await applyPragmas((pragma) => file.exec(pragma), durability);
+  await applyPragmas((pragma) => file.exec(pragma), "group");
+  file.exec("pragma wal_autocheckpoint = 4000");
   const begin = file.prepare("begin immediate");
   const end = file.prepare("commit");
   const chunkInsert = file.prepare(`${insertChunk} (?, ?, ?, ?, ?)`);
   const update = file.prepare("update sessions set events = ?, head = ?, commands = ?, verdicts = ? where id = ?");
-  return (batch) => {
+  const write = (batch: readonly Written[]) => {
     begin.run();
     try {
       for (const written of batch) {
@@ -71,12 +78,36 @@ export async function fileCommit(
       throw error;
     }
   };
+  return { write, synced: durability === "strict" ? syncOf(`${path}-wal`) : () => undefined };
+}
+
+/**
+ * SQLite would wait for the disk at each commit, and the thread with it. Here the next commit is written meanwhile, and
+ * one sync covers all that were written before it began. The log stays the same file as long as a connection is open.
+ */
+function syncOf(path: string): () => Promise<void> {
+  const log = openSync(path, "r+");
+  const sync = promisify(fdatasync);
+  let running: Promise<void> | undefined;
+  let next: Promise<void> | undefined;
+  const start = () => {
+    next = undefined;
+    running = sync(log).finally(() => {
+      running = undefined;
+    });
+    return running;
+  };
+  return () => {
+    if (running === undefined) return start();
+    next ??= running.then(start);
+    return next;
+  };
 }
 
 /** For a store that is reached over the network. */
-export function requestCommit(db: Database): Commit {
+export function requestCommit(db: Database): CommitWriter {
   const client: Client = db.$client;
-  return async (batch) => {
+  const write = async (batch: readonly Written[]) => {
     const statements: { sql: string; args: InValue[] }[] = [];
     const chunkValues: InValue[] = [];
     const updates: InValue[] = [];
@@ -94,6 +125,7 @@ export function requestCommit(db: Database): Commit {
     }
     await client.batch(statements, "write");
   };
+  return { write, synced: () => undefined };
 }
 
 const tuples = (count: number) => Array.from({ length: count }, () => "(?, ?, ?, ?, ?)").join(", ");

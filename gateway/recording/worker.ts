@@ -10,7 +10,7 @@ import { type Database, filePath, openDatabase } from "../store/database.ts";
 import { storeQueries } from "../store/queries.ts";
 import { chunks, seals, sessions } from "../store/schema.ts";
 import { extend, genesis } from "./chain.ts";
-import { type ChunkRow, type Commit, openCommit, type SessionRow, type Written } from "./commit.ts";
+import { type ChunkRow, type CommitWriter, openCommit, type SessionRow, type Written } from "./commit.ts";
 import type { SessionOpened } from "./events.ts";
 import type { FromWorker, ToWorker, WorkerOptions } from "./protocol.ts";
 import { noSeal, sealHash } from "./seal.ts";
@@ -25,12 +25,13 @@ interface OpenSession {
   pending: string[];
 }
 
-const compressBytesMin = 512;
+/** A strict commit's few events a session gain less than compressing them costs. */
+const compressBytesMin = 4_096;
 
 declare const self: Worker;
 
 let db: Database;
-let write: Commit;
+let writer: CommitWriter;
 let signingKey: KeyObject | undefined;
 const open = new Map<number, OpenSession>();
 let appends = 0;
@@ -97,7 +98,7 @@ function schedule(): void {
 
 async function start(options: WorkerOptions): Promise<void> {
   db = await openDatabase(options);
-  write = await openCommit(db, options);
+  writer = await openCommit(db, options);
   signingKey = loadSigningKey(options);
   await sealInterrupted(options.gateway);
   const publicKey = signingKey && createPublicKey(signingKey).export({ type: "spki", format: "pem" }).toString();
@@ -174,11 +175,14 @@ async function commit(): Promise<void> {
   if (dirty.size > 0) {
     const batch = dirty;
     dirty = new Set();
-    const writing = write(Array.from(batch, written));
+    const writing = writer.write(Array.from(batch, written));
     // A file has been written by now: what follows an await would come a turn later.
     if (writing) await writing;
   }
-  post({ type: "committed", appends: upTo });
+  const committed = () => post({ type: "committed", appends: upTo });
+  const syncing = writer.synced();
+  if (syncing) syncing.then(committed).catch(fail);
+  else committed();
 }
 
 function written(session: OpenSession): Written {

@@ -27,6 +27,9 @@ interface Call {
   readonly reject: (error: GatewayError) => void;
 }
 
+/** While one waits for the disk, the next is written. */
+const commitsUnderWayMax = 2;
+
 export class Recording {
   readonly #worker: Worker;
   readonly #strict: boolean;
@@ -126,8 +129,13 @@ export class Recording {
     else this.#timer ??= setTimeout(() => this.#flush(), limits.recordingFlushMs);
   }
 
-  /** After what the event loop has at hand: commands of several sessions share a commit. */
-  #flushSoon(): void {
+  /**
+   * Commands of several sessions share a commit, as what it costs is mostly its own: after what the event loop has at
+   * hand, and what comes while two are under way goes into the next. What nobody waits for goes with the next that
+   * somebody does, or by the timer.
+   */
+  #shareCommit(): void {
+    if (this.#sent - this.#committed >= commitsUnderWayMax || this.#lines.length === 0) return;
     if (this.#immediate) return;
     this.#immediate = true;
     setImmediate(() => {
@@ -163,9 +171,10 @@ export class Recording {
     }
     const appends = this.#lines.length > 0 ? this.#sent + 1 : this.#sent;
     if (appends <= this.#committed) return undefined;
-    // What nobody waits for goes with the next that somebody does, or by the timer.
-    this.#flushSoon();
-    return new Promise((resolve, reject) => this.#waiting.push({ appends, resolve, reject }));
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ appends, resolve, reject });
+      this.#shareCommit();
+    });
   }
 
   #call(method: string, rest: readonly unknown[]): Promise<unknown> {
@@ -212,6 +221,7 @@ export class Recording {
       this.#unacknowledgedBytes -= this.#unacknowledged.shift()?.bytes ?? 0;
     }
     while (this.#waiting[0] !== undefined && this.#waiting[0].appends <= appends) this.#waiting.shift()?.resolve();
+    if (this.#waiting.length > 0) this.#shareCommit();
   }
 
   #fail(cause: string): void {
