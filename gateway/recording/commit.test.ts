@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { asc } from "drizzle-orm";
 import { type Database, openDatabase } from "../store/database.ts";
 import { chunks, sessions } from "../store/schema.ts";
-import { type CommitWriter, fileCommit, requestCommit, type Written } from "./commit.ts";
+import { type CommitWriter, fileCommit, requestCommit, shared, type Written } from "./commit.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "sallyport-commit-"));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -74,6 +74,23 @@ test("a strict commit is on disk once it is synced, in order; in group nothing w
   expect(order).toEqual(Array.from({ length: 20 }, (_, at) => at));
   const group = await fileCommit(db, join(folder, "synced.db"), "group");
   expect(group.synced()).toBeUndefined();
+});
+
+test("a sync that began before a commit was written does not cover it", async () => {
+  const ends: (() => void)[] = [];
+  const synced = shared(() => new Promise((resolve) => ends.push(resolve)));
+  const done: string[] = [];
+  const call = (name: string) => synced().then(() => done.push(name));
+  const calls = [call("first"), call("second"), call("third")];
+  expect(ends).toHaveLength(1);
+  ends[0]?.();
+  await calls[0];
+  await Bun.sleep(5);
+  expect(done).toEqual(["first"]);
+  expect(ends).toHaveLength(2);
+  ends[1]?.();
+  await Promise.all(calls);
+  expect(done).toEqual(["first", "second", "third"]);
 });
 
 test("of a commit that fails in its middle nothing is written, and the file is left unlocked", async () => {

@@ -81,18 +81,20 @@ export async function fileCommit(
   return { write, synced: durability === "strict" ? syncOf(`${path}-wal`) : () => undefined };
 }
 
-/**
- * SQLite would wait for the disk at each commit, and the thread with it. Here the next commit is written meanwhile, and
- * one sync covers all that were written before it began. The log stays the same file as long as a connection is open.
- */
+/** SQLite would wait for the disk at each commit, and the thread with it: here the next one is written meanwhile. */
 function syncOf(path: string): () => Promise<void> {
+  // The log stays the same file as long as a connection is open.
   const log = openSync(path, "r+");
-  const sync = promisify(fdatasync);
+  return shared(() => promisify(fdatasync)(log));
+}
+
+/** One sync at a time; a call is answered by the first that begins after it. */
+export function shared(sync: () => Promise<void>): () => Promise<void> {
   let running: Promise<void> | undefined;
   let next: Promise<void> | undefined;
   const start = () => {
     next = undefined;
-    running = sync(log).finally(() => {
+    running = sync().finally(() => {
       running = undefined;
     });
     return running;

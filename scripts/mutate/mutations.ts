@@ -65,13 +65,19 @@ export const mutations: readonly Mutation[] = [
   ),
   one(
     1,
-    "the store's commit is not awaited before its acknowledgement",
+    "the store's commit is acknowledged before it is written",
     edit(
       "recording/worker.ts",
-      'await db.$client.batch(statements, "write");',
-      'void db.$client.batch(statements, "write");',
+      "const writing = writer.write(Array.from(batch, written));",
+      "const rows = Array.from(batch, written); const writing = void setTimeout(() => writer.write(rows), 50);",
     ),
     test("recording/writer.test.ts", "a killed gateway leaves a store that opens"),
+  ),
+  one(
+    1,
+    "a commit is taken to be on disk by a sync that began before it was written",
+    edit("recording/commit.ts", "next ??= running.then(start);", "next = running;"),
+    test("recording/commit.test.ts", "a sync that began before a commit was written does not cover it"),
   ),
 
   one(
