@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { loadConfig, readSecret } from "../config.ts";
+import { keyBeside } from "../store/database.ts";
 import type { StoreLocation } from "../store/read-only.ts";
 
 export interface NamedStore extends StoreLocation {
@@ -28,8 +29,7 @@ export function storeLocation(
   return { url, signingKey: besideFile(url) };
 }
 
-/** The gateway makes a key beside a file where it is configured none. */
 function besideFile(url: string): string | undefined {
-  const path = `${url.slice("file:".length)}.key`;
-  return url.startsWith("file:") && existsSync(path) ? path : undefined;
+  const path = keyBeside(url);
+  return path !== undefined && existsSync(path) ? path : undefined;
 }

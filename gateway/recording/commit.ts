@@ -5,7 +5,7 @@
  */
 import { fdatasync, openSync } from "node:fs";
 import { promisify } from "node:util";
-import type { Client, InValue } from "@libsql/client";
+import type { InValue } from "@libsql/client";
 import FileDatabase from "libsql";
 import { applyPragmas, type Database, type DatabaseOptions, filePath } from "../store/database.ts";
 import { type chunks, sessions } from "../store/schema.ts";
@@ -33,6 +33,7 @@ export interface CommitWriter {
 }
 
 const insertChunk = "insert into recording_chunks (session, first, last, codec, data) values";
+const chunkValues = ({ session, first, last, codec, data }: ChunkRow): InValue[] => [session, first, last, codec, data];
 
 export async function openCommit(db: Database, options: DatabaseOptions): Promise<CommitWriter> {
   const path = filePath(options.url);
@@ -55,7 +56,9 @@ export async function fileCommit(
   durability: DatabaseOptions["durability"],
 ): Promise<CommitWriter> {
   const file = new FileDatabase(path);
+  // In strict too: `synced` waits for the disk there, not the commit.
   await applyPragmas((pragma) => file.exec(pragma), "group");
+  // Pages, 16 MB: a checkpoint keeps this thread waiting, whatever its size.
   file.exec("pragma wal_autocheckpoint = 4000");
   const begin = file.prepare("begin immediate");
   const end = file.prepare("commit");
@@ -70,7 +73,7 @@ export async function fileCommit(
           const { sql, args } = insertRow(db, written, written.row);
           file.prepare(sql).run(...args);
         } else update.run(events, head, commands, verdicts, chunk.session);
-        chunkInsert.run(chunk.session, chunk.first, chunk.last, chunk.codec, chunk.data);
+        chunkInsert.run(...chunkValues(chunk));
       }
       end.run();
     } catch (error) {
@@ -85,7 +88,8 @@ export async function fileCommit(
 function syncOf(path: string): () => Promise<void> {
   // The log stays the same file as long as a connection is open.
   const log = openSync(path, "r+");
-  return shared(() => promisify(fdatasync)(log));
+  const sync = promisify(fdatasync);
+  return shared(() => sync(log));
 }
 
 /** One sync at a time; a call is answered by the first that begins after it. */
@@ -108,24 +112,21 @@ export function shared(sync: () => Promise<void>): () => Promise<void> {
 
 /** For a store that is reached over the network. */
 export function requestCommit(db: Database): CommitWriter {
-  const client: Client = db.$client;
   const write = async (batch: readonly Written[]) => {
-    const statements: { sql: string; args: InValue[] }[] = [];
-    const chunkValues: InValue[] = [];
-    const updates: InValue[] = [];
-    for (const written of batch) {
-      const { chunk, events, head, commands, verdicts } = written;
-      chunkValues.push(chunk.session, chunk.first, chunk.last, chunk.codec, chunk.data);
-      if (written.row) statements.push(insertRow(db, written, written.row));
-      else updates.push(chunk.session, events, head, commands, verdicts);
-    }
-    statements.push({ sql: `${insertChunk} ${tuples(batch.length)}`, args: chunkValues });
-    if (updates.length > 0) {
+    const statements = batch.flatMap((written) => (written.row ? [insertRow(db, written, written.row)] : []));
+    const chunkArgs = batch.flatMap(({ chunk }) => chunkValues(chunk));
+    statements.push({ sql: `${insertChunk} ${tuples(batch.length)}`, args: chunkArgs });
+    const known = batch.filter(({ row }) => row === undefined);
+    if (known.length > 0) {
       const sql = `update sessions set events = v.column2, head = v.column3, commands = v.column4, verdicts = v.column5
-        from (values ${tuples(updates.length / 5)}) as v where sessions.id = v.column1`;
-      statements.push({ sql, args: updates });
+        from (values ${tuples(known.length)}) as v where sessions.id = v.column1`;
+      const args = known.flatMap((written): InValue[] => {
+        const { chunk, events, head, commands, verdicts } = written;
+        return [chunk.session, events, head, commands, verdicts];
+      });
+      statements.push({ sql, args });
     }
-    await client.batch(statements, "write");
+    await db.$client.batch(statements, "write");
   };
   return { write, synced: () => undefined };
 }

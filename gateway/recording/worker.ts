@@ -6,7 +6,7 @@ import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject,
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { and, desc, eq, isNull, sql } from "drizzle-orm";
 import { GatewayError } from "../errors.ts";
-import { type Database, filePath, openDatabase } from "../store/database.ts";
+import { type Database, keyBeside, openDatabase } from "../store/database.ts";
 import { storeQueries } from "../store/queries.ts";
 import { chunks, seals, sessions } from "../store/schema.ts";
 import { extend, genesis } from "./chain.ts";
@@ -35,6 +35,8 @@ let writer: CommitWriter;
 let signingKey: KeyObject | undefined;
 const open = new Map<number, OpenSession>();
 let appends = 0;
+/** Appends that commits took, each of which acknowledges its own. */
+let taken = 0;
 let dirty = new Set<OpenSession>();
 let failed = false;
 /** Work in order: a commit takes what came before it. */
@@ -106,8 +108,7 @@ async function start(options: WorkerOptions): Promise<void> {
 }
 
 function loadSigningKey(options: WorkerOptions): KeyObject | undefined {
-  const file = filePath(options.url);
-  const path = options.signingKey ?? (file && `${file}.key`);
+  const path = options.signingKey ?? keyBeside(options.url);
   if (path === undefined) return undefined;
   if (!existsSync(path)) {
     const { privateKey } = generateKeyPairSync("ed25519");
@@ -171,6 +172,8 @@ function chunkOf(session: string, first: number, lines: readonly string[]): Chun
 }
 
 async function commit(): Promise<void> {
+  if (taken === appends) return;
+  taken = appends;
   const upTo = appends;
   if (dirty.size > 0) {
     const batch = dirty;
@@ -196,7 +199,7 @@ function written(session: OpenSession): Written {
   return { chunk, row, events, head, commands, verdicts: `,${[...session.verdicts].join()},` };
 }
 
-/** The session's end, its chunks repacked, and its place in the chain over sessions: one transaction. */
+/** The session's end, and its place in the chain over sessions: one transaction. */
 async function seal(session: Pick<OpenSession, "id" | "events" | "head">, at: number, reason: string): Promise<void> {
   const [last] = await db.select().from(seals).orderBy(desc(seals.n)).limit(1);
   const previous = last?.hash ?? noSeal;

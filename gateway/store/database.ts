@@ -43,6 +43,12 @@ export function filePath(url: string): string | undefined {
   return url.startsWith("file:") ? url.slice("file:".length) : undefined;
 }
 
+/** Of a store that is a file: the key that signs its seals, which the gateway makes where it is configured none. */
+export function keyBeside(url: string): string | undefined {
+  const path = filePath(url);
+  return path && `${path}.key`;
+}
+
 /** What each connection to a file is told before anything else. */
 export async function applyPragmas(
   run: (pragma: string) => unknown,

@@ -7,7 +7,7 @@ import { existsSync } from "node:fs";
 import { type Client, createClient, type InStatement, type ResultSet, type Row } from "@libsql/client";
 import { drizzle } from "drizzle-orm/libsql";
 import { GatewayError } from "../errors.ts";
-import type { Database } from "./database.ts";
+import { type Database, filePath } from "./database.ts";
 import { schemaVersion } from "./migrations.ts";
 
 export interface StoreLocation {
@@ -34,8 +34,8 @@ const unavailable = ({ url }: StoreLocation, what: string, cause?: unknown) =>
 
 function connect(location: StoreLocation): Client {
   const { url, authToken } = location;
-  if (!url.startsWith("file:")) return createClient({ url, ...(authToken !== undefined && { authToken }) });
-  const path = url.slice("file:".length);
+  const path = filePath(url);
+  if (path === undefined) return createClient({ url, ...(authToken !== undefined && { authToken }) });
   if (!existsSync(path)) throw new GatewayError("store.unavailable", `There is no store at ${path}.`);
   try {
     return fileClient(new ReadOnlyFile(path, { readonly: true }));
