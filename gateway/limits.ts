@@ -85,6 +85,9 @@ export const limits = {
   policyRetryMs: 5_000,
   policyRetryMsMax: 600_000,
 
+  /** Counts of commands, one an identity, target and rule that bounds their rate. */
+  rateLogsMax: 10_000,
+
   // --- approvals ---
   approvalsPendingPerIdentityMax: 20,
   approvalsPendingMax: 1_000,

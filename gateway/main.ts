@@ -19,6 +19,7 @@ import { Recording } from "./recording/writer.ts";
 import { Approvals } from "./session/approvals.ts";
 import type { SessionDependencies } from "./session/dependencies.ts";
 import { Novelty } from "./session/novelty.ts";
+import { Rates } from "./session/rates.ts";
 
 const log = createLogger();
 
@@ -65,8 +66,7 @@ async function main(): Promise<void> {
   const server = new PostgresServer({
     config,
     dependencies,
-    approvals,
-    novelty: new Novelty(store),
+    shared: { approvals, novelty: new Novelty(store), rates: new Rates() },
     analysers: new Catalogs(store, policies),
     hashKey,
   });

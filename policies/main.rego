@@ -10,6 +10,8 @@ import data.sallyport.access
 import data.sallyport.agents
 import data.sallyport.dangerous
 import data.sallyport.labels
+import data.sallyport.prepared
+import data.sallyport.rules
 import data.sallyport.shape
 import data.sallyport.writes
 
@@ -37,6 +39,7 @@ command := {
 	"masks": _masks,
 	"diagnostics": labels.diagnostics,
 	"approval": _approval,
+	"obligations": _obligations,
 } if {
 	count(_approve) > 0
 } else := {
@@ -44,6 +47,7 @@ command := {
 	"rules": _sorted(_shown_as),
 	"masks": _masks,
 	"diagnostics": labels.diagnostics,
+	"obligations": _obligations,
 } if {
 	count(_mask) > 0
 } else := {
@@ -51,6 +55,7 @@ command := {
 	"rules": _sorted(_allow),
 	"masks": [],
 	"diagnostics": labels.diagnostics,
+	"obligations": _obligations,
 }
 
 # METADATA
@@ -75,13 +80,18 @@ _session_rules := [{
 }]
 
 # What the packages contribute: a new one is added to these lists.
-_denials := [access.deny, agents.deny, dangerous.deny, labels.deny, shape.deny, writes.deny]
+_denials := [
+	access.deny, agents.deny, dangerous.deny, labels.deny,
+	rules.deny, shape.deny, writes.deny, _nobody,
+]
 
-_approvals := [agents.approve]
+_approvals := [agents.approve, rules.approve]
 
 _maskings := [labels.mask]
 
 _allowances := [access.allow]
+
+_obligings := [rules.oblige]
 
 # Joined only where one has something: most commands are not denied.
 _denied if {
@@ -109,7 +119,17 @@ _allow contains rule if {
 	some rule in rules
 }
 
-_sorted(rules) := [{"id": rule.id, "message": rule.message} | some rule in sort(rules)]
+_oblige contains obligation if {
+	some obligations in _obligings
+	some obligation in obligations
+}
+
+# A reason that lacks a part still counts, and says so.
+_sorted(rules) := [{"id": id, "message": message} |
+	some rule in sort(rules)
+	id := object.get(rule, "id", "unnamed")
+	message := object.get(rule, "message", "this rule gives no message")
+]
 
 _strength := {"redact": 0, "null": 1, "partial": 2, "hash": 3}
 
@@ -131,8 +151,80 @@ _shown_as contains {"id": mask.rule, "message": concat("", [mask.column, " is sh
 	some mask in _mask
 }
 
+# Every rule that holds the command is satisfied by one approval: by people whom each of them names, as many as the one
+# that wants most, for as long as the one that waits least.
 _approval := {
-	"from": sort(data.approvers),
-	"count": data.approvals.count,
-	"ttl": data.approvals.ttl,
+	"from": sort(_approvers),
+	"count": max([object.get(one, "count", data.approvals.count) | some one in _approve]),
+	"ttl": sort([[prepared.milliseconds(ttl), ttl] |
+		some one in _approve
+		ttl := object.get(one, "ttl", data.approvals.ttl)
+	])[0][1],
+}
+
+_approvers := intersection({from |
+	some one in _approve
+	from := {group | some group in object.get(one, "from", data.approvers)}
+})
+
+# No order between people is meaningful: where rules name none in common, nobody could approve for all of them.
+_nobody contains {
+	"id": "approval.nobody",
+	"message": concat("", ["nobody may approve for all of ", concat(", ", sort({one.id | some one in _approve}))]),
+} if {
+	count(_approve) > 0
+	count(_approvers) == 0
+}
+
+# The least limit and the least timeout, of equal ones the first by its rule's id; read-only where any rule says so; and
+# every rate. A value of another type, or a name of no obligation, stays in the decision: the gateway refuses it.
+_obligations := {} if {
+	count(_oblige) == 0
+} else := {name: value | some part in [_limit, _timeout, _read_only, _rates, _unknown]; some name, value in part}
+
+_claims contains [name, value, object.get(one, "rule", "")] if {
+	some one in _oblige
+	some name, value in one
+	name != "rule"
+}
+
+_number(value) := value if {
+	is_number(value)
+} else := -1
+
+default _limit := {}
+
+_limit := {"limit": {"rows": least[2], "rule": least[1]}} if {
+	ranked := sort([[_number(rows), rule, rows] | some ["limit", rows, rule] in _claims])
+	least := ranked[0]
+}
+
+default _timeout := {}
+
+_timeout := {"timeout": {"ms": least[2], "rule": least[1]}} if {
+	ranked := sort([[_number(ms), rule, ms] | some ["timeout_ms", ms, rule] in _claims])
+	least := ranked[0]
+}
+
+default _read_only := {}
+
+_read_only := {"read_only": {"rule": rules_asking[0]}} if {
+	rules_asking := sort([rule | some ["read_only", value, rule] in _claims; value != false])
+	count(rules_asking) > 0
+}
+
+default _rates := {}
+
+_rates := {"rates": rates} if {
+	rates := sort([_rate(rate, rule) | some ["rate", rate, rule] in _claims])
+	count(rates) > 0
+}
+
+_rate(rate, rule) := object.union(rate, {"rule": rule}) if {
+	is_object(rate)
+} else := rate
+
+_unknown[name] := value if {
+	some [name, value, _] in _claims
+	not name in {"limit", "timeout_ms", "read_only", "rate"}
 }

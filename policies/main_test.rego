@@ -194,3 +194,111 @@ test_diagnostics_are_canonical_where_a_label_is_hidden if {
 	decision := sallyport.command with input as _analyst({"relations": [relation]})
 	decision.diagnostics == "canonical"
 }
+
+# Rules of a deployment, as data.
+
+_at(moment) := object.union(_analyst({}), {"now": {"weekday": moment[0], "time": moment[1]}})
+
+test_a_rule_obliges_those_it_is_for if {
+	rule := {
+		"for": {"groups": ["analysts"]}, "on": {"classes": ["read"]},
+		"limit": 10, "timeout": "30s", "read_only": true,
+	}
+	decision := sallyport.command with input as _analyst({}) with data.rules.one as rule
+	decision.obligations == {
+		"limit": {"rows": 10, "rule": "rules.one"},
+		"timeout": {"ms": 30000, "rule": "rules.one"},
+		"read_only": {"rule": "rules.one"},
+	}
+	other := sallyport.command with input as _input(["dba"], "human", _statement) with data.rules.one as rule
+	other.obligations == {}
+}
+
+test_the_least_limit_and_timeout_win_and_every_rate_holds if {
+	decision := sallyport.command with input as _analyst({}) with data.rules as {
+		"a": {"limit": 10, "timeout": "1m", "rate": {"commands": 5, "per": "1s"}},
+		"b": {"limit": 9, "timeout": "61s", "rate": {"commands": 50, "per": "1h"}},
+	}
+	decision.obligations.limit == {"rows": 9, "rule": "rules.b"}
+	decision.obligations.timeout == {"ms": 60000, "rule": "rules.a"}
+	count(decision.obligations.rates) == 2
+}
+
+test_an_obligation_of_no_known_form_stays_in_the_decision if {
+	every broken in [{"limit": "10"}, {"limit": true}, {"limitt": 10}, {"timeout_ms": []}, {"rate": 5}] {
+		decision := sallyport.command with input as _analyst({}) with sallyport.rules.oblige as {
+			object.union(broken, {"rule": "team.typo"}),
+			{"rule": "team.good", "limit": 5, "timeout_ms": 100},
+		}
+		some name, value in decision.obligations
+		not _sound(name, value)
+	}
+}
+
+_sound("limit", value) if is_number(value.rows)
+
+_sound("timeout", value) if is_number(value.ms)
+
+test_a_window_is_open_on_its_days_between_its_times if {
+	windows := {"office": {"days": ["Monday", "Tuesday"], "from": "08:30", "to": "18:00"}}
+	rule := {"outside": "office", "deny": "not now"}
+	cases := {
+		["Monday", "08:29"]: "deny", ["Monday", "08:30"]: "allow", ["Tuesday", "17:59"]: "allow",
+		["Tuesday", "18:00"]: "deny", ["Wednesday", "12:00"]: "deny",
+	}
+	every moment, verdict in cases {
+		decision := sallyport.command with input as _at(moment) with data.rules.one as rule
+			with data.windows as windows
+		decision.verdict == verdict
+	}
+}
+
+test_a_window_over_midnight_goes_on_in_the_mornings_after_its_days if {
+	windows := {"night": {"days": ["Sunday"], "from": "22:00", "to": "06:00"}}
+	rule := {"within": "night", "deny": "asleep"}
+	cases := {
+		["Sunday", "21:59"]: "allow", ["Sunday", "22:00"]: "deny", ["Monday", "05:59"]: "deny",
+		["Monday", "06:00"]: "allow", ["Sunday", "05:00"]: "allow", ["Monday", "23:00"]: "allow",
+	}
+	every moment, verdict in cases {
+		decision := sallyport.command with input as _at(moment) with data.rules.one as rule
+			with data.windows as windows
+		decision.verdict == verdict
+	}
+}
+
+test_a_rule_of_no_known_form_denies if {
+	every rule in [
+		{"for": {"groop": ["dba"]}, "grant": ["read"]}, {"on": {"clases": []}}, {"frm": {}}, {"for": {"groups": "dba"}},
+		{"within": "no such window", "deny": "x"}, {"on": {"targets": "demo"}},
+	] {
+		decision := sallyport.command with input as _analyst({}) with data.rules.one as rule
+		_ids(decision) == {"shape.data"}
+	}
+}
+
+test_rules_that_hold_are_satisfied_by_one_approval if {
+	decision := sallyport.command with input as _analyst({}) with data.rules as {
+		"a": {"hold": {"from": ["dba", "lead"], "count": 2}},
+		"b": {"hold": {"from": ["lead", "security"], "ttl": "5m"}},
+	}
+	decision.verdict == "approve"
+	decision.approval == {"from": ["lead"], "count": 2, "ttl": "5m"}
+}
+
+test_rules_that_nobody_may_approve_together_deny if {
+	decision := sallyport.command with input as _analyst({}) with data.rules as {
+		"a": {"hold": {"from": ["dba"]}},
+		"b": {"hold": {"from": ["security"]}},
+	}
+	decision.verdict == "deny"
+	decision.rules == [{"id": "approval.nobody", "message": "nobody may approve for all of rules.a, rules.b"}]
+}
+
+test_a_reason_without_a_message_or_an_id_is_a_reason if {
+	every reason in [{"id": "team.x"}, {"message": "x"}, {}] {
+		decision := sallyport.command with input as _analyst({}) with sallyport.writes.deny as {reason}
+		decision.verdict == "deny"
+		count(decision.rules) == 1
+	}
+}

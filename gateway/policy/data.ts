@@ -3,6 +3,7 @@ import { parse } from "yaml";
 import { z } from "zod";
 import { GatewayError } from "../errors.ts";
 import { maskKinds } from "./decision.ts";
+import { rulesData, rulesProblem } from "./rules-data.ts";
 
 /** The gateway's own: what `policies/prepared` makes of the rest. Given by anyone else it could say another thing. */
 export const preparedData = "sallyport_prepared";
@@ -26,21 +27,27 @@ const shape = z.looseObject({
     .optional(),
   agents: z.looseObject({ hold: names.optional(), deny: names.optional() }).optional(),
   approvers: names.optional(),
+  ...rulesData,
   [preparedData]: z.never("is made by the gateway").optional(),
 });
 
 export type PolicyData = Readonly<Record<string, unknown>>;
 
+function invalid(where: string, issue: { path: readonly PropertyKey[]; message: string } | undefined): GatewayError {
+  const path = issue?.path.map(String).join(".") ?? "";
+  return new GatewayError("policy.bundle_invalid", `${where}: ${path === "" ? "" : `${path}: `}${issue?.message}`);
+}
+
 /** @param where names the file in the error's message. */
 export function checkData(value: unknown, where: string): PolicyData {
   const plain = json.safeParse(value);
   const checked = plain.success ? shape.safeParse(plain.data) : plain;
-  if (plain.success && checked.success) return plain.data;
-  const issue = checked.error?.issues[0];
-  const path = issue?.path.map(String).join(".") ?? "";
-  throw new GatewayError("policy.bundle_invalid", `${where}: ${path === "" ? "" : `${path}: `}${issue?.message}`);
+  const between = checked.success && plain.success ? rulesProblem(shape.parse(plain.data)) : undefined;
+  if (plain.success && checked.success && between === undefined) return plain.data;
+  throw invalid(where, between ?? checked.error?.issues[0]);
 }
 
+/** Its form is checked once it is merged over the bundle's: until then a part of it may be incomplete. */
 export function parseDeploymentData(text: string, where: string): PolicyData {
   let value: unknown;
   try {
@@ -48,7 +55,9 @@ export function parseDeploymentData(text: string, where: string): PolicyData {
   } catch (cause) {
     throw new GatewayError("policy.bundle_invalid", `${where} is not valid YAML`, { cause });
   }
-  return checkData(value, where);
+  const plain = json.safeParse(value);
+  if (!plain.success) throw invalid(where, plain.error.issues[0]);
+  return plain.data;
 }
 
 function isMap(value: unknown): value is Record<string, unknown> {

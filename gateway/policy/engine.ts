@@ -82,7 +82,9 @@ export function readDecision(value: unknown): Decision {
   if (decision.verdict === "allow" && decision.masks.length > 0) throw invalidDecision("allow with masks");
   const key = (rule: { id: string; message: string }) => `${rule.id}\n${rule.message}`;
   const rules = decision.rules.toSorted((a, b) => (key(a) < key(b) ? -1 : 1));
-  return freezeDeep({ ...decision, rules, masks: strongestMasks(decision.masks) });
+  const { obligations, ...rest } = decision;
+  const obliges = decision.verdict !== "deny" && obligations !== undefined && Object.keys(obligations).length > 0;
+  return freezeDeep({ ...rest, rules, masks: strongestMasks(decision.masks), ...(obliges && { obligations }) });
 }
 
 /** opa-wasm throws strings, and objects with a message; neither is shown to a client. */

@@ -39,10 +39,12 @@ export interface SessionPart {
 export interface NowInput {
   /** UTC, RFC 3339, to the second. */
   readonly rfc3339: string;
-  /** Monday … Sunday, in UTC. */
+  /** Monday … Sunday, in the time zone that the policy's data names (`timezone`; UTC where it names none). */
   readonly weekday: string;
-  /** 0 to 23, in UTC. */
+  /** 0 to 23, in that zone. */
   readonly hour: number;
+  /** 00:00 to 23:59, in that zone. */
+  readonly time: string;
 }
 
 export interface SessionInput {

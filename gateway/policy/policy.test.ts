@@ -10,7 +10,7 @@ import type { CommandAnalysis, NowInput } from "./input.ts";
 import { Policy } from "./policy.ts";
 import type { SessionBase } from "./visible-input.ts";
 
-const now: NowInput = { rfc3339: "2026-01-05T09:00:00Z", weekday: "Monday", hour: 9 };
+const now: NowInput = { rfc3339: "2026-01-05T09:00:00Z", weekday: "Monday", hour: 9, time: "09:00" };
 const rest = { digest: `sha256:${"ab".repeat(32)}`, novel: false, params: [] };
 const session: SessionBase = {
   identity: { issuer: "i", subject: "s", email: "", groups: ["analysts"], kind: "human", claims: {} },

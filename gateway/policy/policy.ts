@@ -29,6 +29,7 @@ function digestText(text: string): string {
 
 export class Policy {
   readonly bundle: Bundle;
+  readonly revision: Revision;
   readonly #engine: Engine;
   readonly #visible: VisibleInput | undefined;
   readonly #cache = new DecisionCache(limits.decisionCacheEntriesMax);
@@ -38,6 +39,9 @@ export class Policy {
   /** Throws `policy.bundle_invalid`. */
   constructor(bundle: Bundle, watch: EvaluationWatch = unwatched) {
     this.bundle = bundle;
+    const { timezone } = bundle.data;
+    const timeZone = typeof timezone === "string" && timezone !== "UTC" ? timezone : undefined;
+    this.revision = Object.freeze({ ...bundle.revision, ...(timeZone !== undefined && { timeZone }) });
     this.#engine = new Engine(bundle, watch);
     this.#visible = bundle.commandPaths && new VisibleInput(bundle.commandPaths);
   }
@@ -55,10 +59,6 @@ export class Policy {
   ): Promise<Policy> {
     await compileModule(parsed.wasm);
     return new Policy(parsed, watch);
-  }
-
-  get revision(): Revision {
-    return this.bundle.revision;
   }
 
   get data(): PolicyData {

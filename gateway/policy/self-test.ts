@@ -6,7 +6,7 @@ import type { CommandAnalysis, IdentityKind, NowInput, StatementClass, Statement
 import type { Policy } from "./policy.ts";
 import type { SessionBase } from "./visible-input.ts";
 
-const now: NowInput = { rfc3339: "2026-01-05T12:00:00Z", weekday: "Monday", hour: 12 };
+const now: NowInput = { rfc3339: "2026-01-05T12:00:00Z", weekday: "Monday", hour: 12, time: "12:00" };
 const digest = `sha256:${"0".repeat(64)}`;
 
 function base(kind: IdentityKind, target: string): SessionBase {

@@ -3,7 +3,7 @@ import type { CommandAnalysis, NowInput } from "./input.ts";
 import { type SessionBase, VisibleInput, visibleText } from "./visible-input.ts";
 import { parseVisiblePaths } from "./visible-paths.ts";
 
-const now: NowInput = { rfc3339: "2026-01-05T09:00:00Z", weekday: "Monday", hour: 9 };
+const now: NowInput = { rfc3339: "2026-01-05T09:00:00Z", weekday: "Monday", hour: 9, time: "09:00" };
 const base: SessionBase = {
   identity: { issuer: "i", subject: "s", email: "e", groups: ["a"], kind: "human", claims: { deep: { x: 1, y: 2 } } },
   target: { name: "prod", kind: "postgres", database: "d", labels: { env: "prod" } },

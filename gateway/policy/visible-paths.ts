@@ -2,6 +2,9 @@
  * Which parts of its input a policy can see, as its bundle's manifest lists them from `opa deps`. Whatever is unclear
  * widens to the parent: a wider path only makes the decision cache's key longer, never wrong.
  */
+/** Fields of `now` that stay equal for a minute or more. */
+const lastingTimes = ["weekday", "hour", "time"] as const;
+
 export interface VisiblePaths {
   /** Paths under `identity`, `target` and `session`: fixed while a session lives. */
   readonly session: readonly (readonly string[])[];
@@ -11,7 +14,7 @@ export interface VisiblePaths {
   readonly novel: boolean;
   readonly params: boolean;
   /** Of the time only what stays equal for long enough to be worth a cache; the second does not. */
-  readonly now: readonly ("weekday" | "hour")[];
+  readonly now: readonly (typeof lastingTimes)[number][];
 }
 
 const plainSegment = /^[A-Za-z_][A-Za-z0-9_]*$/;
@@ -32,15 +35,16 @@ export function parseVisiblePaths(inputPaths: unknown, entrypoint: "session" | "
   if (!Array.isArray(listed) || listed.length === 0) return undefined;
   const session = new Map<string, readonly string[]>();
   const analysis = new Map<string, readonly string[]>();
-  const now = new Set<"weekday" | "hour">();
+  const now = new Set<(typeof lastingTimes)[number]>();
   let [digest, novel, params] = [false, false, false];
   for (const item of listed) {
     const path = parsePath(item);
     const [top, field] = path ?? [];
     if (path === undefined || top === undefined) return undefined;
     if (top === "now") {
-      if (field !== "weekday" && field !== "hour") return undefined;
-      now.add(field);
+      const lasting = lastingTimes.find((name) => name === field);
+      if (lasting === undefined) return undefined;
+      now.add(lasting);
       continue;
     }
     if (top !== "command") {

@@ -21,7 +21,7 @@ export interface AnalysedStatement {
   readonly transaction?: string;
   readonly changesCatalog: boolean;
   readonly changesSession: boolean;
-  readonly copy?: { readonly direction: "in" | "out" };
+  readonly copy?: { readonly direction: "in" | "out"; readonly header?: boolean };
 }
 
 export interface AnalysedCommand {

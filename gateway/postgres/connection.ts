@@ -69,7 +69,7 @@ export class Connection {
     this.#machine = new Machine(options.run, {
       forward: (bytes) => this.#forward(bytes),
       notice: (fields) => this.#notice(fields),
-      cancelUpstream: () => void this.#upstream.cancel().catch(() => undefined),
+      cancelUpstream: () => this.#upstream.cancel().catch(() => undefined),
     });
     this.#responses = new Responses(this.#machine, this.#out, options.clientProcessOf);
   }

@@ -16,11 +16,17 @@ export function canonicalFields(fields: NoticeFields): NoticeFields {
   return kept;
 }
 
+const denialStates: Readonly<Record<Denial["code"], string>> = {
+  denied: "42501",
+  cancelled: "57014",
+  rate_exceeded: "53400",
+};
+
 export function denialFields(denial: Denial): NoticeFields {
   return {
     S: "ERROR",
     V: "ERROR",
-    C: denial.code === "cancelled" ? "57014" : "42501",
+    C: denialStates[denial.code],
     M: denial.message,
     ...(denial.detail !== "" && { D: denial.detail }),
     ...(denial.hint !== "" && { H: denial.hint }),

@@ -122,3 +122,17 @@ test("the unnamed statement and portal outlive the names being read again", asyn
     other.end();
   }
 });
+
+test("what is sent behind an error that a Flush brought is passed over up to the Sync, as by a target", async () => {
+  for (const failing of ["select 1 / 0", "select nosuch", "selec"]) {
+    const ours = await open();
+    ours.send(parse(failing), bind(), execute(), { type: "Flush" });
+    const code = { "select 1 / 0": "22012", "select nosuch": "42703", selec: "42601" }[failing];
+    await ours.until(`ERROR ${code}`);
+    ours.send(parse("select 1"), bind(), execute(), query("select 2"), { type: "Close", kind: "portal", name: "" });
+    await Bun.sleep(20);
+    expect(await ours.exchange(parse("select 3"), bind(), execute(), sync)).toEqual(["ReadyForQuery"]);
+    expect(await ours.exchange(parse("select 4"), bind(), execute(), sync)).toContain("SELECT 1");
+    ours.end();
+  }
+});

@@ -34,9 +34,12 @@ export type Expected =
   /** `judges`: the gateway asked, for the masks of `run`. `answers`: the client did; one answer may serve both. */
   | { readonly kind: "describePortal"; readonly run: Run; readonly judges: boolean; answers: boolean }
   | { readonly kind: "execute"; readonly run: Run; readonly change: NameChange | undefined }
+  /** The gateway's own statement before an Execute, for what policy obliges it to; without a Sync of its own. */
+  | { readonly kind: "settings"; row: readonly (string | null)[] | undefined; closed: number }
   | { readonly kind: "close"; readonly change: NameChange }
   | { readonly kind: "copyEnd" }
-  | { readonly kind: "sync" }
+  /** `executes`: how many its batch has. */
+  | { readonly kind: "sync"; readonly executes: number }
   | {
       readonly kind: "internal";
       readonly rows: (string | null)[][];

@@ -7,22 +7,30 @@
 import { randomUUID } from "node:crypto";
 import { GatewayError } from "../errors.ts";
 import { limits } from "../limits.ts";
+import type { Obligations } from "../policy/decision.ts";
 import type { CommandAnalysis } from "../policy/input.ts";
 import type { HoldNotice } from "../session/approvals.ts";
 import type { Permit, Ruling, Session } from "../session/session.ts";
 import type { AnalysedCommand, AnalysedStatement, SessionAnalyser } from "./analysed.ts";
 import { recordedValue } from "./capture.ts";
 import { denialFields, nativeError } from "./diagnostics.ts";
+import { EnforcedSettings, escapesObligations } from "./enforced-settings.ts";
 import type { Expected, NameChange, PortalEntry, PreparedEntry } from "./expected.ts";
 import { encodeFrontendMessage } from "./frontend-encoder.ts";
 import type { Bind, Close, Describe, Execute, FrontendMessage, NoticeFields, Parse, Query } from "./messages.ts";
 import { NameRegistry } from "./registry.ts";
+import { mayStopEarly } from "./row-limit.ts";
 import { Run, type RunOptions } from "./run.ts";
 import { refusedSetting } from "./text-settings.ts";
 import { MessageWriter } from "./writer.ts";
 
 /** Fails in PostgreSQL's grammar, before anything is looked at, in every state of a transaction. */
 const refusedStatement = "sallyport: refused by policy";
+
+const escapeRefused: NoticeFields = {
+  ...nativeError("0A000", "what policy obliges this command to could be lifted by one of its statements"),
+  H: "Run SET, RESET, DISCARD, ROLLBACK, DO and functions of users as a query of their own.",
+};
 
 const noChanges: ReadonlyMap<number, NameChange> = new Map();
 
@@ -38,7 +46,8 @@ export interface MachinePorts {
   forward(bytes: Buffer): void;
   /** Tells the client of a hold. */
   notice(fields: NoticeFields): void;
-  cancelUpstream(): void;
+  /** Resolves once the target has taken note of it. */
+  cancelUpstream(): Promise<void>;
 }
 
 export class Machine {
@@ -59,9 +68,19 @@ export class Machine {
   /** Extended messages went out since the last Sync. */
   #batchOpen = false;
   #skipToSync = false;
+  /** The target passes over what is left of the open batch, and so does the gateway. */
+  skipBatch(): void {
+    if (this.#batchOpen) this.#skipToSync = true;
+  }
+
   /** The target is in COPY IN: it ignores Sync until the client ends the copy. */
   copyingIn = false;
   #hold: AbortController | undefined;
+  /** Until a request of the gateway's own to cancel can hit nothing more. */
+  #stopping: Promise<void> | undefined;
+  /** Executes since the last Sync that were forwarded. */
+  #batchExecutes = 0;
+  readonly settings = new EnforcedSettings();
   #settled: (() => void)[] = [];
   /** From the last ReadyForQuery. */
   transactionStatus: "I" | "T" | "E" = "I";
@@ -76,7 +95,23 @@ export class Machine {
   /** The client wants its running command cancelled. */
   cancel(): void {
     if (this.#hold) this.#hold.abort();
-    else this.#ports.cancelUpstream();
+    else void this.#ports.cancelUpstream();
+  }
+
+  /**
+   * Ends what the target is at, where that takes nothing back and nothing else can be hit; nothing new is forwarded
+   * until that is certain. @returns whether it was asked to end.
+   */
+  stopEarly(head: Extract<Expected, { kind: "query" | "execute" }>): boolean {
+    const { analysis } = head.run.permit;
+    if (this.transactionStatus !== "I" || !mayStopEarly(analysis.statements, analysis.complete)) return false;
+    const [, next, more] = this.expected;
+    const alone = next === undefined ? head.kind === "query" : next.kind === "sync" && next.executes === 1;
+    if (!alone || more !== undefined) return false;
+    this.#stopping = this.#ports.cancelUpstream().finally(() => {
+      this.#stopping = undefined;
+    });
+    return true;
   }
 
   /** The client left. */
@@ -93,6 +128,7 @@ export class Machine {
 
   /** @returns a promise when the message has to wait; the next one is handed over after it. */
   handle(message: FrontendMessage): void | Promise<void> {
+    if (this.#stopping !== undefined) return this.#stopping.then(() => this.handle(message));
     if (this.expected.length >= limits.messagesInFlightMax) {
       throw new GatewayError("protocol.too_large", "too many messages in flight", {
         hint: "Send Sync and read the answers.",
@@ -117,7 +153,8 @@ export class Machine {
         this.#send(message);
         this.#batch += 1;
         this.#batchOpen = false;
-        if (!this.copyingIn) this.expected.push({ kind: "sync" });
+        if (!this.copyingIn) this.expected.push({ kind: "sync", executes: this.#batchExecutes });
+        this.#batchExecutes = 0;
         return this.flush();
       case "Flush":
         this.#send(message);
@@ -144,7 +181,8 @@ export class Machine {
 
   #query(message: Query): void | Promise<void> {
     // A simple query ends an open batch: the target answers both together.
-    if (this.#analyser.stale || this.#batchOpen) return this.#settle().then(() => this.#judgedQuery(message));
+    if (this.#analyser.stale || this.#batchOpen)
+      return this.#settle().then(() => (this.#skipToSync ? undefined : this.#judgedQuery(message)));
     return this.#judgedQuery(message);
   }
 
@@ -155,12 +193,38 @@ export class Machine {
     if (resolved === "unsettled") return this.#settle().then(() => this.#judgedQuery(message));
     return then(this.#authorise(message.query, resolved.analysis, [], "query"), (ruling) => {
       if (ruling.kind === "denied") return this.#refuse(ruling, analysed, true);
-      if (this.#refuseSetting(ruling.permit, resolved, true)) return;
-      const run = new Run(ruling.permit, resolved, this.#options);
-      this.expected.push({ kind: "query", run, changes: this.#takeEffects(run) });
-      this.#send(message);
-      return this.flush();
+      const { permit } = ruling;
+      if (this.#refuseSetting(permit, resolved, true)) return;
+      const forward = () => {
+        const run = new Run(permit, resolved, this.#options);
+        this.expected.push({ kind: "query", run, changes: this.#takeEffects(run) });
+        this.#send(message);
+        return this.flush();
+      };
+      const { obligations } = permit.decision;
+      if (!this.settings.pending && this.settings.statementFor(obligations) === undefined) return forward();
+      return this.#oblige(permit, forward);
     });
+  }
+
+  /** Sets what policy obliges a simple query to, and forwards it. */
+  async #oblige(permit: Permit, forward: () => void): Promise<void> {
+    this.flush();
+    while (this.expected.length > 0) await new Promise<void>((resolve) => this.#settled.push(resolve));
+    const { obligations } = permit.decision;
+    const sql = this.settings.statementFor(obligations);
+    // A failed transaction runs nothing but its end.
+    if (sql === undefined || this.transactionStatus === "E") return forward();
+    this.settings.noteSent(obligations);
+    try {
+      const [row] = await this.internalQuery(sql, "what policy obliges to could not be set");
+      this.settings.noteAnswered(row);
+    } catch (fault) {
+      this.settings.noteAnswered(undefined);
+      this.session.finish(permit, "error", "57014");
+      return this.#refuseWith(nativeError("57014", (fault as Error).message), true);
+    }
+    return forward();
   }
 
   /** EXECUTE and FETCH are judged as what their names stand for. */
@@ -237,6 +301,7 @@ export class Machine {
 
   /** A command is about to be forwarded: what it does to the session. @returns its changes of names, by statement */
   #takeEffects(run: Run): ReadonlyMap<number, NameChange> {
+    this.settings.noteForwarded(run.permit.analysis);
     if (run.plain) return noChanges;
     this.#takeContext(run.statements);
     const changes = this.#nameChanges(run.statements, run);
@@ -282,7 +347,7 @@ export class Machine {
   // --- extended protocol ---
 
   #parse(message: Parse): void | Promise<void> {
-    if (this.#stale()) return this.#settle().then(() => this.#judgedParse(message));
+    if (this.#stale()) return this.#settle().then(() => this.handle(message));
     return this.#judgedParse(message);
   }
 
@@ -297,7 +362,7 @@ export class Machine {
     // What is prepared runs nothing yet: its execution is authorised at Bind, with its parameters. A text that policy
     // denies whatever its parameters is refused, and recorded, here.
     const resolved = this.#resolve(analysed, message.query);
-    if (resolved === "unsettled") return this.#settle().then(() => this.#judgedParse(message));
+    if (resolved === "unsettled") return this.#settle().then(() => this.handle(message));
     if (this.session.preview(resolved.analysis, message.query).verdict !== "deny") return forward();
     return then(this.#authorise(message.query, resolved.analysis, [], "parse"), (ruling) =>
       ruling.kind === "denied" ? this.#refuse(ruling, analysed, false) : forward(),
@@ -306,7 +371,7 @@ export class Machine {
 
   #bind(message: Bind): void | Promise<void> {
     const lookup = this.statements.lookup(message.statement, this.#batch);
-    if (lookup.kind === "unsettled" || this.#stale()) return this.#settle().then(() => this.#bind(message));
+    if (lookup.kind === "unsettled" || this.#stale()) return this.#settle().then(() => this.handle(message));
     this.#batchOpen = true;
     if (lookup.kind === "absent") {
       const name = message.statement;
@@ -325,7 +390,7 @@ export class Machine {
     });
     const analysed = this.#analysisOf(entry);
     const resolved = this.#resolve(analysed, entry.text);
-    if (resolved === "unsettled") return this.#settle().then(() => this.#bind(message));
+    if (resolved === "unsettled") return this.#settle().then(() => this.handle(message));
     const authorised = this.#authorise(entry.text, resolved.analysis, params, "bind");
     // The views of the received bytes are valid now only: what outlives a wait is a copy.
     const bind = authorised instanceof Promise ? detached(message) : message;
@@ -345,21 +410,24 @@ export class Machine {
 
   #execute(message: Execute): void | Promise<void> {
     const lookup = this.portals.lookup(message.portal, this.#batch);
-    if (lookup.kind === "unsettled" || this.#stale()) return this.#settle().then(() => this.#execute(message));
+    if (lookup.kind === "unsettled" || this.#stale() || this.settings.pending)
+      return this.#settle().then(() => this.handle(message));
     this.#batchOpen = true;
     if (lookup.kind === "absent")
       return this.#refuseWith(nativeError("34000", `portal "${message.portal}" does not exist`));
     const portal = lookup.value;
     const { run } = portal;
     const forward = () => {
+      this.#obligeInBatch(portal.run.permit.decision.obligations);
       this.expected.push({ kind: "execute", run: portal.run, change: this.#takeEffects(portal.run).get(0) });
+      this.#batchExecutes += 1;
       this.#send(message);
     };
     const isAsJudged = this.session.policy === run.permit.policy && portal.context === this.#analyser.context;
     if (isAsJudged && portal.standsFor === "") return forward();
     const analysed = this.#analysisOf(portal.statement);
     const resolved = this.#resolve(analysed, portal.statement.text);
-    if (resolved === "unsettled") return this.#settle().then(() => this.#execute(message));
+    if (resolved === "unsettled") return this.#settle().then(() => this.handle(message));
     if (isAsJudged && portal.standsFor === resolved.standsFor) return forward();
     // The policy, the catalog, the search path or what a name stands for changed since Bind: it is judged again.
     return then(this.#authorise(portal.statement.text, resolved.analysis, portal.params, "execute"), (ruling) => {
@@ -371,6 +439,16 @@ export class Machine {
       this.#askColumns(message.portal, portal.run);
       return forward();
     });
+  }
+
+  /** In the client's own batch: should it fail, the target skips what it is for. */
+  #obligeInBatch(obligations: Obligations | undefined): void {
+    if (this.transactionStatus === "E") return;
+    const sql = this.settings.statementFor(obligations);
+    if (sql === undefined) return;
+    this.settings.noteSent(obligations);
+    this.expected.push({ kind: "settings", row: undefined, closed: 0 });
+    this.#sendInternal(sql);
   }
 
   /** Rows are masked by what the portal itself will send, asked of the target and not of the client. */
@@ -385,7 +463,7 @@ export class Machine {
       this.expected.push({ kind: "describeStatement" });
     } else {
       const lookup = this.portals.lookup(message.name, this.#batch);
-      if (lookup.kind === "unsettled") return this.#settle().then(() => this.#describe(message));
+      if (lookup.kind === "unsettled") return this.#settle().then(() => this.handle(message));
       if (lookup.kind === "absent")
         return this.#refuseWith(nativeError("34000", `portal "${message.name}" does not exist`));
       const { run } = lookup.value;
@@ -470,7 +548,10 @@ export class Machine {
 
   /** Whatever policy says: the session could not go on after such a setting. */
   #refuseSetting(permit: Permit, { plain, statements }: Resolved, simple: boolean): boolean {
-    const fields = plain ? undefined : refusedSetting(statements);
+    const { obligations } = permit.decision;
+    const fields =
+      (plain ? undefined : refusedSetting(statements)) ??
+      (escapesObligations(permit.analysis, statements.length, obligations) ? escapeRefused : undefined);
     if (fields === undefined) return false;
     this.session.finish(permit, "error", fields.C);
     this.#refuseWith(fields, simple);
@@ -530,7 +611,7 @@ export class Machine {
   }
 
   /** A query of the gateway's own on the session's connection; only while the target owes nothing. */
-  internalQuery(sql: string): Promise<(string | null)[][]> {
+  internalQuery(sql: string, failure = "the target's catalog could not be read"): Promise<(string | null)[][]> {
     return new Promise((resolve, reject) => {
       this.expected.push({
         kind: "internal",
@@ -538,20 +619,24 @@ export class Machine {
         error: undefined,
         done: (rows, error) => {
           if (error === undefined) resolve(rows);
-          else reject(new GatewayError("upstream.protocol", `the target's catalog could not be read: ${error}`));
+          else reject(new GatewayError("upstream.protocol", `${failure}: ${error}`));
         },
       });
-      // Named, and closed again: a simple query would end the client's unnamed statement and portal.
-      const name = this.#internalName;
-      this.#send({ type: "Parse", statement: name, query: sql, parameterTypeOids: [] });
-      const nothing = { parameterFormats: [], parameters: [], resultFormats: [] };
-      this.#send({ type: "Bind", portal: name, statement: name, ...nothing });
-      this.#send({ type: "Execute", portal: name, rowsMax: 0 });
-      this.#send({ type: "Close", kind: "portal", name });
-      this.#send({ type: "Close", kind: "statement", name });
+      this.#sendInternal(sql);
       this.#send({ type: "Sync" });
       this.flush();
     });
+  }
+
+  /** Named, and closed again: a simple query would end the client's unnamed statement and portal. */
+  #sendInternal(sql: string): void {
+    const name = this.#internalName;
+    this.#send({ type: "Parse", statement: name, query: sql, parameterTypeOids: [] });
+    const nothing = { parameterFormats: [], parameters: [], resultFormats: [] };
+    this.#send({ type: "Bind", portal: name, statement: name, ...nothing });
+    this.#send({ type: "Execute", portal: name, rowsMax: 0 });
+    this.#send({ type: "Close", kind: "portal", name });
+    this.#send({ type: "Close", kind: "statement", name });
   }
 
   #send(message: FrontendMessage): void {
@@ -560,7 +645,9 @@ export class Machine {
 
   /** Hands over what was encoded; the port waits for the record where durability says so. */
   flush(): void {
-    if (this.#writer.length > 0) this.#ports.forward(this.#writer.take());
+    if (this.#writer.length === 0) return;
+    if (this.#stopping !== undefined) void this.#stopping.then(() => this.flush());
+    else this.#ports.forward(this.#writer.take());
   }
 }
 

@@ -41,6 +41,9 @@ export function checkParameter(name: string, value: string): boolean {
   return reported.has(name.toLowerCase());
 }
 
+/** Something that has results. */
+type Answered = Extract<Expected, { kind: "query" | "execute" }>;
+
 /** What each completion answers. */
 const completes = { ParseComplete: "parse", BindComplete: "bind", CloseComplete: "close" } as const;
 
@@ -52,6 +55,8 @@ export class Responses {
   /** Of the answer to the gateway's own query, so far. */
   #internalBytes = 0;
   #saidGoodbye = false;
+  /** The target skips to a Sync that had not been forwarded when it began to. */
+  #skipping = false;
 
   /**
    * @param out what goes to the client; its owner takes it after each chunk
@@ -74,10 +79,12 @@ export class Responses {
       switch (frame.type) {
         case backendType.DataRow:
           if (head.kind !== "query" && head.kind !== "execute") break;
-          return head.run.row(this.#out, frame);
+          head.run.row(this.#out, frame);
+          if (head.run.limit?.cut === true) this.#stop(head);
+          return;
         case backendType.CopyData:
           if (head.kind !== "query" && head.kind !== "execute") break;
-          head.run.copy("out", frame.payload);
+          if (!head.run.copy("out", frame.payload)) return this.#stop(head);
           this.#out.message(backendType.CopyData, frame.bytes, frame.start, frame.end);
           return;
         case backendType.RowDescription:
@@ -99,10 +106,37 @@ export class Responses {
     }
     if (head === undefined) throw unexpected(message);
     if (head.kind === "internal") return this.#internal(head, message, frame);
+    if (head.kind === "settings") return this.#settings(head, message, frame);
     this.#answer(head, message);
   }
 
-  #answer(head: Exclude<Expected, { kind: "internal" }>, message: BackendMessage): void {
+  /** More rows than policy lets through: asks the target for no more of them, once. */
+  #stop(head: Answered): void {
+    const { limit } = head.run;
+    if (limit === undefined || limit.stopping || !this.#machine.stopEarly(head)) return;
+    limit.stopping = true;
+  }
+
+  #settings(head: Extract<Expected, { kind: "settings" }>, message: BackendMessage, frame: Frame): void {
+    switch (message.type) {
+      case "DataRow":
+        head.row = decodeDataRow(frame).map((value) => value?.toString("utf8") ?? null);
+        return;
+      case "ParseComplete":
+      case "BindComplete":
+      case "CommandComplete":
+        return;
+      case "CloseComplete":
+        // Of the portal, then of the statement.
+        if (++head.closed < 2) return;
+        this.#machine.settings.noteAnswered(head.row);
+        return this.#shift();
+      default:
+        throw unexpected(message);
+    }
+  }
+
+  #answer(head: Exclude<Expected, { kind: "internal" | "settings" }>, message: BackendMessage): void {
     switch (message.type) {
       case "ParseComplete":
       case "BindComplete":
@@ -124,7 +158,10 @@ export class Responses {
         return this.#complete(head, message.type === "CommandComplete" ? message.tag : "", message);
       case "PortalSuspended":
         if (head.kind !== "execute") throw unexpected(message);
+        // What is left of it is more than policy lets through.
+        if (head.run.limit?.cut === true) return this.#complete(head, "SELECT 0", message);
         head.run.suspend();
+        head.run.limit?.endResult("");
         this.#shift();
         return this.#pass(message);
       case "CopyInResponse":
@@ -132,6 +169,9 @@ export class Responses {
         this.#copyIn();
         return this.#pass(message);
       case "CopyOutResponse":
+        if (head.kind !== "query" && head.kind !== "execute") throw unexpected(message);
+        head.run.startCopyOut(message.format);
+        return this.#pass(message);
       case "CopyDone":
         if (head.kind !== "query" && head.kind !== "execute") throw unexpected(message);
         return this.#pass(message);
@@ -180,8 +220,14 @@ export class Responses {
     this.#out.message(backendType.RowDescription, frame.bytes, frame.start, frame.end);
   }
 
-  #complete(head: Expected, tag: string, message: BackendMessage): void {
-    if (head.kind !== "query" && head.kind !== "execute") throw unexpected(message);
+  #complete(head: Expected, targetTag: string, targetMessage: BackendMessage): void {
+    if (head.kind !== "query" && head.kind !== "execute") throw unexpected(targetMessage);
+    const { limit } = head.run;
+    const cut = limit?.cut === true;
+    const tag = limit?.endResult(targetTag) ?? targetTag;
+    const message: BackendMessage = cut ? { type: "CommandComplete", tag } : targetMessage;
+    const notice = limit?.takeNotice();
+    if (notice) this.#tell(notice, head.run);
     const change = head.kind === "query" ? head.changes.get(head.run.statementIndex) : head.change;
     const ended = head.run.complete(tag);
     this.#settle(change, true);
@@ -209,8 +255,11 @@ export class Responses {
     while (expected[0]?.kind === "copyEnd") expected.shift();
   }
 
-  #ready(head: Expected, status: "I" | "T" | "E", message: BackendMessage): void {
+  #ready(first: Expected, status: "I" | "T" | "E", message: BackendMessage): void {
     const { expected } = this.#machine;
+    if (this.#skipping) this.#skipToSync();
+    this.#skipping = false;
+    const [head = first] = expected;
     this.#machine.transactionStatus = status;
     this.#machine.copyingIn = false;
     this.#noticeCount = 0;
@@ -237,9 +286,14 @@ export class Responses {
     for (let entry = expected[0]; entry !== undefined && entry.kind !== "sync"; entry = expected[0]) {
       if ("change" in entry) this.#settle(entry.change, false);
       if (entry.kind === "execute") entry.run.finish("skipped");
+      if (entry.kind === "settings") this.#machine.settings.noteAnswered(undefined);
       expected.shift();
     }
     this.#machine.copyingIn = false;
+    if (expected.length === 0) {
+      this.#skipping = true;
+      this.#machine.skipBatch();
+    }
     this.#machine.answered();
   }
 
@@ -255,6 +309,9 @@ export class Responses {
       else this.#skipToSync();
       return;
     }
+    const stopped = (head?.kind === "query" || head?.kind === "execute") && head.run.limit?.stopping === true;
+    this.#machine.settings.noteError();
+    if (stopped && fields.C === "57014") return this.#stopped(head);
     const run: Run | undefined = head !== undefined && "run" in head ? head.run : undefined;
     // Before Bind no value was read but the statement's own; afterwards the decision says.
     const canonical = run === undefined ? this.#anyCanonical() : run.canonical;
@@ -266,6 +323,21 @@ export class Responses {
     if (run && head.kind !== "execute") run.finish();
     if (head.kind === "execute") head.run.finish();
     this.#skipToSync();
+  }
+
+  /** The target ended the command because it was asked to: its client has what it may have. */
+  #stopped(head: Answered): void {
+    const format = head.run.limit?.copyFormat;
+    if (format === "binary") this.#out.begin(backendType.CopyData).uint16(0xffff).finish();
+    if (format !== undefined) this.#pass({ type: "CopyDone" });
+    const tag = format === undefined ? "SELECT 0" : "COPY 0";
+    this.#complete(head, tag, { type: "CommandComplete", tag });
+  }
+
+  /** A notice of the gateway's own. */
+  #tell(fields: NoticeFields, { permit }: Run): void {
+    this.#machine.session.record({ type: "notice", at: Date.now(), command: permit.command, fields });
+    this.#pass({ type: "NoticeResponse", fields });
   }
 
   #anyCanonical(): boolean {

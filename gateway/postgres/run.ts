@@ -13,6 +13,7 @@ import { CaptureBudget, ResultCapture, recordedColumns } from "./capture.ts";
 import type { Description, Descriptions } from "./descriptions.ts";
 import { backendType, type FieldDescription, type NoticeFields } from "./messages.ts";
 import { Frame } from "./reader.ts";
+import { RowLimit } from "./row-limit.ts";
 import type { MessageWriter } from "./writer.ts";
 
 export interface RunOptions {
@@ -35,6 +36,7 @@ export class Run {
   #description: Description | undefined;
   #sqlstate: string | undefined;
   #finished = false;
+  readonly #limit: RowLimit | undefined;
 
   constructor(
     permit: Permit,
@@ -47,6 +49,13 @@ export class Run {
     this.plain = plain;
     this.#options = options;
     this.#budget = new CaptureBudget(options.rowBytesMax);
+    const { limit } = permit.decision.obligations ?? {};
+    this.#limit = limit && new RowLimit(limit);
+  }
+
+  /** What policy says of how many rows its results may have, where it says something. */
+  get limit(): RowLimit | undefined {
+    return this.#limit;
   }
 
   /** Which statement of the command the target is at. */
@@ -118,6 +127,7 @@ export class Run {
   /** One DataRow, masked where policy says so, on its way to the client. */
   row(writer: MessageWriter, frame: Frame): void {
     if (this.#description === undefined && this.masked) throw mismatch("rows before their description");
+    if (this.#limit?.cuts() === true) return;
     const maskers = this.#description?.maskers;
     if (maskers === undefined) {
       this.#startCapture().row(frame);
@@ -132,10 +142,18 @@ export class Run {
     this.#startCapture().row(new Frame(backendType.DataRow, writer.peek(before + 5)));
   }
 
-  copy(direction: "in" | "out", data: Buffer): void {
+  /** @param format of all its rows: 0 text, 1 binary */
+  startCopyOut(format: 0 | 1): void {
+    this.#limit?.startCopy(format, this.#current?.copy?.header === true);
+  }
+
+  /** @returns false where the row limit keeps it from the client. */
+  copy(direction: "in" | "out", data: Buffer): boolean {
     // Policy denies COPY of what it would mask; should one come this far all the same, it ends here.
     if (direction === "out" && this.masked) throw mismatch("a COPY of masked columns");
+    if (direction === "out" && this.#limit?.cutsCopy(data) === true) return false;
     this.#startCapture().copy(direction, data);
+    return true;
   }
 
   /** A statement of the command ended well. */

@@ -9,10 +9,8 @@ import { GatewayError } from "../errors.ts";
 import { requireUser } from "../identity/bind-user.ts";
 import type { Authenticated } from "../identity/verifier.ts";
 import { limits } from "../limits.ts";
-import type { Approvals } from "../session/approvals.ts";
 import type { SessionDependencies } from "../session/dependencies.ts";
-import type { Novelty } from "../session/novelty.ts";
-import { Session } from "../session/session.ts";
+import { Session, type SharedState } from "../session/session.ts";
 import type { SessionAnalyser } from "./analysed.ts";
 import { encodeBackendMessage } from "./backend-encoder.ts";
 import { Connection, newCancelKey } from "./connection.ts";
@@ -32,8 +30,7 @@ export interface AnalyserSource {
 export interface PostgresServerOptions {
   readonly config: Config;
   readonly dependencies: SessionDependencies;
-  readonly approvals: Approvals;
-  readonly novelty: Novelty;
+  readonly shared: SharedState;
   readonly analysers: AnalyserSource;
   readonly hashKey: Uint8Array;
 }
@@ -156,26 +153,22 @@ export class PostgresServer {
   }
 
   async #open(caller: Caller): Promise<void> {
-    const { config, dependencies, approvals, novelty } = this.#options;
+    const { config, dependencies, shared } = this.#options;
     const { stream, startup } = caller;
     if (this.#draining) throw new GatewayError("session.draining", "the gateway is shutting down");
     const authenticated = await this.#identify(caller);
     const { target, database } = findTarget(config, startup.database);
-    const session = await Session.open(
-      dependencies,
-      { approvals, novelty },
-      {
-        authenticated,
-        target: { name: target.name, kind: target.kind, database, labels: target.labels },
-        client: { address: stream.address ?? "", application: startup.applicationName },
-        context: {
-          reason: startup.context.reason ?? "",
-          prompt: startup.context.prompt ?? "",
-          ticket: startup.context.ticket ?? "",
-          trace: "",
-        },
+    const session = await Session.open(dependencies, shared, {
+      authenticated,
+      target: { name: target.name, kind: target.kind, database, labels: target.labels },
+      client: { address: stream.address ?? "", application: startup.applicationName },
+      context: {
+        reason: startup.context.reason ?? "",
+        prompt: startup.context.prompt ?? "",
+        ticket: startup.context.ticket ?? "",
+        trace: "",
       },
-    );
+    });
     try {
       await this.#serve(session, target, database, stream, startup);
     } catch (fault) {

@@ -43,13 +43,14 @@ function quoted(text: string): string {
 }
 
 function encodeIntent(event: Intent): string {
-  const { approval, params } = event;
+  const { approval, obligations, params } = event;
   return (
     `{"type":"intent","at":${event.at},"judgedAt":${event.judgedAt},"command":${event.command},"via":${plain(event.via)}` +
     `,"text":${quoted(event.text)},"params":${params.length === 0 ? "[]" : JSON.stringify(params)}` +
     `,"digest":${plain(event.digest)},"analysis":${event.analysis},"novel":${event.novel}` +
     `,"verdict":${plain(event.verdict)},"rules":${kept(event.rules)},"masks":${kept(event.masks)}` +
     `,"diagnostics":${plain(event.diagnostics)}${approval ? `,"approval":${kept(approval)}` : ""}` +
+    `${obligations ? `,"obligations":${kept(obligations)}` : ""}` +
     `,"revision":${plain(event.revision)},"forwarded":${event.forwarded}}`
   );
 }
@@ -71,6 +72,7 @@ function encodeResult(event: ResultRecorded): string {
 function encodeOutcome(event: Outcome): string {
   return (
     `{"type":"outcome","at":${event.at},"command":${event.command},"status":${plain(event.status)}` +
-    `${event.sqlstate === undefined ? "" : `,"sqlstate":${JSON.stringify(event.sqlstate)}`},"durationMs":${event.durationMs}}`
+    `${event.sqlstate === undefined ? "" : `,"sqlstate":${JSON.stringify(event.sqlstate)}`}` +
+    `${event.refused === undefined ? "" : `,"refused":${JSON.stringify(event.refused)}`},"durationMs":${event.durationMs}}`
   );
 }

@@ -3,7 +3,7 @@
  * chained by SHA-256 (`chain.ts`). Order for a command: intent, then zero or more rows, notice, result, then outcome.
  * An intent is durable (in `strict`) before anything of its command reaches the target.
  */
-import type { ApprovalRequirement, Mask, Revision, Rule, Verdict } from "../policy/decision.ts";
+import type { ApprovalRequirement, Mask, Obligations, Revision, Rule, Verdict } from "../policy/decision.ts";
 import type { CommandAnalysis, IdentityInput, SessionContext, TargetInput } from "../policy/input.ts";
 
 /** Milliseconds since the epoch. */
@@ -67,6 +67,7 @@ export interface Intent {
   readonly masks: readonly Mask[];
   readonly diagnostics: "full" | "canonical";
   readonly approval?: ApprovalRequirement | undefined;
+  readonly obligations?: Obligations | undefined;
   /** Digest of the revision; the commit is in the session's opening or the latest revision event. */
   readonly revision: string;
   /** Whether this intent goes on to the target. A denied one and one awaiting approval do not. */
@@ -133,6 +134,8 @@ export interface Outcome {
   readonly command: number;
   readonly status: "ok" | "error" | "denied" | "cancelled" | "skipped" | "lost";
   readonly sqlstate?: string | undefined;
+  /** Why a command went no further that policy had permitted: a rate that was used up, or a command that evades. */
+  readonly refused?: Rule | undefined;
   readonly durationMs: number;
 }
 export interface SessionClosed {

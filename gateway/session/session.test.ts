@@ -9,6 +9,7 @@ import { redactSecrets } from "../recording/redaction.ts";
 import { Approvals } from "./approvals.ts";
 import type { PolicyRevision } from "./dependencies.ts";
 import { Novelty } from "./novelty.ts";
+import { Rates } from "./rates.ts";
 import { requirePermit, Session } from "./session.ts";
 
 const decision = { verdict: "allow" as const, rules: [], masks: [], diagnostics: "full" as const };
@@ -35,7 +36,7 @@ async function open(policy: Partial<PolicyRevision> = {}, expiresAtMs = Date.now
       gateway: "g",
       redact: redactSecrets,
     },
-    { approvals: new Approvals(emptyStore), novelty: new Novelty(emptyStore) },
+    { approvals: new Approvals(emptyStore), novelty: new Novelty(emptyStore), rates: new Rates() },
     {
       authenticated: {
         identity: { issuer: "i", subject: "ann", email: "ann@example.com", groups: [], kind: "human", claims: {} },

@@ -15,6 +15,7 @@ import type { Approvals, HoldNotice } from "./approvals.ts";
 import { policyNow } from "./clock.ts";
 import type { PolicyRevision, SessionDependencies, SessionJudge, SessionRecorder } from "./dependencies.ts";
 import type { Novelty } from "./novelty.ts";
+import type { Rates, UsedUp } from "./rates.ts";
 
 type Labels = ReadonlyMap<string, readonly string[]>;
 
@@ -65,7 +66,7 @@ export function requirePermit(permit: Permit): void {
 
 /** A command that goes no further, and what its caller is told. */
 export interface Denial {
-  readonly code: "denied" | "cancelled";
+  readonly code: "denied" | "cancelled" | "rate_exceeded";
   readonly message: string;
   readonly detail: string;
   readonly hint: string;
@@ -84,6 +85,13 @@ export interface CommandRequest {
   /** Text form of each parameter; SQL NULL is null, binary values are \x hex. */
   readonly params: readonly (string | null)[];
   readonly via: string;
+}
+
+/** What all sessions of a gateway share. */
+export interface SharedState {
+  readonly approvals: Approvals;
+  readonly novelty: Novelty;
+  readonly rates: Rates;
 }
 
 /** How a protocol tells its caller of a hold, and how a caller's own cancel reaches it. */
@@ -118,6 +126,7 @@ export class Session {
   readonly #dependencies: SessionDependencies;
   readonly #approvals: Approvals;
   readonly #novelty: Novelty;
+  readonly #rates: Rates;
   readonly #recorder: SessionRecorder;
   readonly #identityKey: string;
   readonly #client: OpenRequest["client"];
@@ -133,16 +142,12 @@ export class Session {
   #closed = false;
 
   /** @throws GatewayError session.denied when policy refuses this identity the target; the refusal is recorded. */
-  static async open(
-    dependencies: SessionDependencies,
-    shared: { approvals: Approvals; novelty: Novelty },
-    request: OpenRequest,
-  ): Promise<Session> {
+  static async open(dependencies: SessionDependencies, shared: SharedState, request: OpenRequest): Promise<Session> {
     const policy = dependencies.policies.current();
     const id = randomUUID();
     const at = Date.now();
     const base = baseInput(id, request.authenticated.identity, request.target, request.client, request.context);
-    const decision = policy.judgeSession({ ...base, now: policyNow(at) });
+    const decision = policy.judgeSession({ ...base, now: policyNow(at, policy.revision.timeZone) });
     const recorder = dependencies.recording.session({
       type: "session.opened",
       at,
@@ -172,7 +177,7 @@ export class Session {
 
   private constructor(
     dependencies: SessionDependencies,
-    shared: { approvals: Approvals; novelty: Novelty },
+    shared: SharedState,
     request: OpenRequest,
     base: Omit<SessionInput, "now">,
     policy: PolicyRevision,
@@ -181,6 +186,7 @@ export class Session {
     this.#dependencies = dependencies;
     this.#approvals = shared.approvals;
     this.#novelty = shared.novelty;
+    this.#rates = shared.rates;
     this.#recorder = recorder;
     this.id = base.session.id;
     this.identity = base.identity;
@@ -252,7 +258,11 @@ export class Session {
       : this.#decide(request.analysis, digest, novel, request.params, startedAtMs);
     const command = ++this.#commands;
     const judged: Judged = { command, startedAtMs, judgedAtMs: startedAtMs, digest, novel, decision, policy };
-    this.#recordIntent(request, judged, decision.verdict === "allow" || decision.verdict === "mask");
+    const rates = decision.obligations?.rates;
+    const usedUp = rates && this.#rates.take(this.#identityKey, this.target.name, rates, startedAtMs);
+    const runsNow = decision.verdict === "allow" || decision.verdict === "mask";
+    this.#recordIntent(request, judged, runsNow && usedUp === undefined);
+    if (usedUp !== undefined) return { kind: "denied", denial: this.#rateExceeded(usedUp, judged) };
     switch (decision.verdict) {
       case "allow":
       case "mask": {
@@ -364,7 +374,8 @@ export class Session {
     }
     this.#takeRevision();
     try {
-      return this.#judge.judge(analysis, { digest, novel, params }, policyNow(atMs)).decision;
+      return this.#judge.judge(analysis, { digest, novel, params }, policyNow(atMs, this.#policy.revision.timeZone))
+        .decision;
     } catch (fault) {
       // A policy that cannot answer denies (invariant 1); what went wrong is in the log and named in the rule.
       const code = fault instanceof GatewayError ? fault.code : "policy.evaluation_failed";
@@ -409,6 +420,7 @@ export class Session {
       masks: decision.masks,
       diagnostics: decision.diagnostics,
       approval,
+      obligations: decision.obligations,
       revision: judged.policy.revision.digest,
       forwarded,
     });
@@ -430,12 +442,31 @@ export class Session {
 
   /** How a permitted command ended. */
   finish(permit: Permit, status: Outcome["status"], sqlstate?: string): void {
-    this.#outcome(permit.command, status, permit.startedAtMs, sqlstate);
+    this.#outcome(permit.command, status, permit.startedAtMs, { sqlstate });
   }
 
-  #outcome(command: number, status: Outcome["status"], startedAtMs: number, sqlstate?: string): void {
+  #outcome(
+    command: number,
+    status: Outcome["status"],
+    startedAtMs: number,
+    why: { readonly sqlstate?: string | undefined; readonly refused?: Rule } = {},
+  ): void {
     const at = Date.now();
-    this.record({ type: "outcome", at, command, status, sqlstate, durationMs: at - startedAtMs });
+    this.record({ type: "outcome", at, command, status, ...why, durationMs: at - startedAtMs });
+  }
+
+  /** The policy's decision stays as it is recorded: what it depends on, and no more, gives it again. */
+  #rateExceeded({ rate, waitMs }: UsedUp, { command, startedAtMs }: Judged): Denial {
+    const { commands, per_ms, rule } = rate;
+    const message = `at most ${commands} commands in ${spanOf(per_ms)} on "${this.target.name}"`;
+    this.#outcome(command, "denied", startedAtMs, { refused: { id: rule, message } });
+    return {
+      code: "rate_exceeded",
+      message: `too many commands: ${rule}`,
+      detail: `${rule}: ${message}`,
+      hint: `Run it again in ${spanOf(Math.ceil(waitMs / 1_000) * 1_000)}.`,
+      rules: [{ id: rule, message }],
+    };
   }
 
   #deniedBy(decision: Decision, command: number): Denial {
@@ -484,6 +515,14 @@ export function digestOf(text: string, params: readonly (string | null)[]): stri
   let whole = text;
   for (const value of params) whole += value === null ? "\u0000-" : `\u0000+${value.length}:${value}`;
   return `sha256:${Bun.CryptoHasher.hash("sha256", whole, "hex")}`;
+}
+
+/** 90000 → "90 s" */
+function spanOf(ms: number): string {
+  if (ms % 1_000 !== 0) return `${ms} ms`;
+  const seconds = ms / 1_000;
+  if (seconds % 3_600 === 0) return `${seconds / 3_600} h`;
+  return seconds % 60 === 0 && seconds > 60 ? `${seconds / 60} min` : `${seconds} s`;
 }
 
 function denialMessage(rules: readonly Rule[], what: string): string {

@@ -3,6 +3,8 @@
 # description: Which statement classes the groups of an identity open on a target, from data.targets.
 package sallyport.access
 
+import data.sallyport.rules
+
 # METADATA
 # description: How messages name the caller.
 who := input.identity.email if {
@@ -10,25 +12,24 @@ who := input.identity.email if {
 } else := input.identity.subject
 
 # METADATA
-# description: Classes granted to the caller on this target.
-granted contains class if {
+# description: Classes granted to the caller on this target, here and now.
+granted := _granted_to_groups | rules.granted
+
+_granted_to_groups contains class if {
 	some group in input.identity.groups
 	some class in data.targets[input.target.name].access[group]
 }
 
-# Classes that touch no data of their own.
-_free := {"transaction", "session", "utility"}
+# Classes that touch no data of their own need no grant but any.
+default _permitted := set()
 
-_permitted(class) if class in granted
-
-_permitted(class) if {
-	class in _free
+_permitted := granted | {"transaction", "session", "utility"} if {
 	count(granted) > 0
 }
 
 _all_permitted if {
 	every statement in input.command.statements {
-		_permitted(statement.class)
+		statement.class in _permitted
 	}
 }
 
@@ -57,7 +58,7 @@ deny contains {
 	"message": concat("", [who, " has no ", statement.class, " access to ", input.target.name]),
 } if {
 	some statement in input.command.statements
-	not _permitted(statement.class)
+	not statement.class in _permitted
 }
 
 # METADATA

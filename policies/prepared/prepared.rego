@@ -21,6 +21,7 @@ document := {
 	"masks": _masks,
 	"shown": _shown,
 	"agents": {"hold": _keys(data.agents.hold), "deny": _keys(data.agents.deny)},
+	"rules": {name: _rule(rule) | some name, rule in data.rules},
 } if {
 	_whole
 }
@@ -45,6 +46,28 @@ _whole if {
 	count(data.approvers) > 0
 	is_number(data.approvals.count)
 	is_string(data.approvals.ttl)
+	is_object(data.rules)
+	is_object(data.windows)
+	every rule in data.rules {
+		_whole_rule(rule)
+	}
+}
+
+# A rule whose form is not known could apply where it should not, or not where it should. Here, since an engine other
+# than the gateway takes data unchecked.
+_whole_rule(rule) if {
+	every key, _ in rule {
+		key in {"for", "on", "within", "outside", "grant", "deny", "hold", "limit", "timeout", "read_only", "rate"}
+	}
+	every key, _ in object.get(rule, "for", {}) {
+		key in {"kind", "groups", "identities"}
+	}
+	every key, _ in object.get(rule, "on", {}) {
+		key in {"targets", "labels", "classes", "relations"}
+	}
+
+	# Undefined for a rule of another form.
+	_ := _rule(rule)
 }
 
 # JSON has no sets.
@@ -62,6 +85,91 @@ _masks[label] := settings.mask if {
 _shown[group] := [label | some label, settings in data.labels; group in settings.show_to] if {
 	some settings in data.labels
 	some group in settings.show_to
+}
+
+# What a rule does not say is false; what it says is looked up. Undefined where it says it in another form.
+_rule(rule) := {
+	"kind": object.get(who, "kind", false),
+	"groups": _set(object.get(who, "groups", false)),
+	"identities": _set(object.get(who, "identities", false)),
+	"targets": _patterns(object.get(where, "targets", false)),
+	"labels": object.get(where, "labels", {}),
+	"classes": _set(object.get(where, "classes", false)),
+	"relations": _patterns(object.get(where, "relations", false)),
+	"within": _window(object.get(rule, "within", false)),
+	"outside": _window(object.get(rule, "outside", false)),
+	"grant": object.get(rule, "grant", []),
+	"deny": object.get(rule, "deny", false),
+	"hold": _hold(object.get(rule, "hold", false)),
+	"oblige": _oblige(rule),
+} if {
+	who := object.get(rule, "for", {})
+	where := object.get(rule, "on", {})
+}
+
+_set(false) := false
+
+_set(list) := _keys(list) if is_array(list)
+
+_patterns(false) := false
+
+_patterns(list) := _compiled(list) if is_array(list)
+
+_hold(false) := false
+
+_hold(terms) := object.union({"message": "needs approval"}, terms) if is_object(terms)
+
+_oblige(rule) := _none_is_false({key: value |
+	some key in ["limit", "timeout_ms", "read_only", "rate"]
+	value := _obligation(rule, key)
+})
+
+_obligation(rule, "limit") := rule.limit
+
+_obligation(rule, "timeout_ms") := milliseconds(rule.timeout)
+
+_obligation(rule, "read_only") := rule.read_only
+
+_obligation(rule, "rate") := {"commands": rule.rate.commands, "per_ms": milliseconds(rule.rate.per)}
+
+_none_is_false(obligations) := obligations if count(obligations) > 0
+
+_none_is_false({}) := false
+
+# METADATA
+# description: Of a duration such as 500ms, 30s, 15m or 2h. Undefined for anything else.
+milliseconds(duration) := to_number(trim_suffix(duration, "ms")) if {
+	endswith(duration, "ms")
+} else := to_number(trim_suffix(duration, "s")) * 1000 if {
+	endswith(duration, "s")
+} else := to_number(trim_suffix(duration, "m")) * 60000 if {
+	endswith(duration, "m")
+} else := to_number(trim_suffix(duration, "h")) * 3600000 if {
+	endswith(duration, "h")
+}
+
+_day_after := {
+	"Monday": "Tuesday",
+	"Tuesday": "Wednesday",
+	"Wednesday": "Thursday",
+	"Thursday": "Friday",
+	"Friday": "Saturday",
+	"Saturday": "Sunday",
+	"Sunday": "Monday",
+}
+
+_window(false) := false
+
+_window(name) := {
+	"days": {day: true | some day in days},
+	"mornings": {_day_after[day]: true | some day in days},
+	"from": window.from,
+	"to": window.to,
+	"by_day": window.from < window.to,
+} if {
+	some given, window in data.windows
+	given == name
+	days := object.get(window, "days", [day | some day, _ in _day_after])
 }
 
 # METADATA

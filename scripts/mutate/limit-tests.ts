@@ -97,6 +97,10 @@ export const limitTests: Readonly<Record<keyof typeof limits, NamedTest>> = {
     "session/novelty.test.ts",
     "what memory has no room for is asked of the store again, and never forgotten",
   ),
+  rateLogsMax: test(
+    "session/rates.test.ts",
+    "what no longer counts is forgotten, and what cannot be counted is refused",
+  ),
   bundleBytesMax: test("policy/policy.test.ts", "that is larger than the limit, packed or unpacked, is refused"),
   policyTrialMs: test("policy/trial.test.ts", "a module that never ends does not hold up the process that tries it"),
   policySettleMs: test("policy/file-watch.test.ts", "waits until who writes is done"),

@@ -11,6 +11,7 @@ import { Approvals } from "../../gateway/session/approvals.ts";
 import { policyNow } from "../../gateway/session/clock.ts";
 import type { PolicyRevision, SessionDependencies, SessionStore } from "../../gateway/session/dependencies.ts";
 import { Novelty } from "../../gateway/session/novelty.ts";
+import { Rates } from "../../gateway/session/rates.ts";
 import { Session } from "../../gateway/session/session.ts";
 import { recordingInto } from "../session-stand-ins.ts";
 import type { SqlCatalog } from "./catalog/from-sql.ts";
@@ -133,7 +134,8 @@ export async function openDryRun(options: DryRunOptions): Promise<DryRun> {
   const { identity, target } = options;
   const store = new DryStore();
   const events: RecordedEvent[] = [];
-  const now = options.nowMs === undefined ? undefined : policyNow(options.nowMs);
+  const { timeZone: zone } = options.policy.revision;
+  const now = options.nowMs === undefined ? undefined : policyNow(options.nowMs, zone);
   const seen: Seen = { now, changes: {} };
   const revision = shown(options.policy, seen);
   const dependencies: SessionDependencies = {
@@ -157,7 +159,11 @@ export async function openDryRun(options: DryRunOptions): Promise<DryRun> {
   let session: Session | undefined;
   let refused: string | undefined;
   try {
-    session = await Session.open(dependencies, { approvals: new Approvals(store), novelty }, request);
+    session = await Session.open(
+      dependencies,
+      { approvals: new Approvals(store), novelty, rates: new Rates() },
+      request,
+    );
   } catch (error) {
     refused = (error as Error).message;
   }
@@ -183,7 +189,11 @@ export async function openDryRun(options: DryRunOptions): Promise<DryRun> {
         (event): event is AnalysisRecorded => event.type === "analysis" && event.id === intent.analysis,
       );
       if (analysis === undefined) throw new Error("the command was not analysed");
-      return { intent, input: inputOf(opened, claims, intent, analysis.analysis, now), error };
+      return {
+        intent,
+        input: inputOf(opened, claims, intent, analysis.analysis, now ?? policyNow(intent.judgedAt, zone)),
+        error,
+      };
     },
   };
 }

@@ -1,7 +1,9 @@
 /** `policy explain`: one command through the gateway's own analyser and compiled policy, and which rules decided. */
+
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { parse as parseYaml } from "yaml";
+import type { Obligations } from "../../gateway/policy/decision.ts";
 import { policiesFolder } from "./build.ts";
 import { SqlCatalog } from "./catalog/from-sql.ts";
 import { optionsOfUrl, readLiveCatalog } from "./catalog/live.ts";
@@ -97,8 +99,17 @@ function withPlaces({ verdict, rules }: Pick<Explained["intent"], "verdict" | "r
 }
 
 function asJson({ intent, input }: Explained) {
-  const { verdict, masks, diagnostics, approval, revision } = intent;
-  return { verdict, rules: withPlaces(intent), masks, approval, diagnostics, revision, input };
+  const { verdict, masks, diagnostics, approval, obligations, revision } = intent;
+  return { verdict, rules: withPlaces(intent), masks, approval, obligations, diagnostics, revision, input };
+}
+
+function obligationLines({ limit, timeout, read_only, rates = [] }: Obligations = {}): string[] {
+  return [
+    ...(limit ? [`at most ${limit.rows} rows  (${limit.rule})`] : []),
+    ...(timeout ? [`ended by the target after ${timeout.ms} ms  (${timeout.rule})`] : []),
+    ...(read_only ? [`in a read-only transaction  (${read_only.rule})`] : []),
+    ...rates.map(({ commands, per_ms, rule }) => `at most ${commands} commands in ${per_ms} ms  (${rule})`),
+  ];
 }
 
 function asText({ intent, input }: Explained): string {
@@ -124,6 +135,7 @@ function asText({ intent, input }: Explained): string {
   for (const mask of intent.masks) lines.push(`  mask ${mask.column} with ${mask.with}`);
   const { approval } = intent;
   if (approval) lines.push(`  approval by ${approval.count} of ${approval.from.join(", ")}, within ${approval.ttl}`);
+  for (const obligation of obligationLines(intent.obligations)) lines.push(`  ${obligation}`);
   lines.push(`  errors are shown ${intent.diagnostics === "full" ? "in full" : "without values"}`);
   return lines.join("\n");
 }

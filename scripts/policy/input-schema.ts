@@ -62,7 +62,7 @@ const schema = z.strictObject({
     params: z.array(z.string().nullable()),
     statements: z.array(statement),
   }),
-  now: z.strictObject({ rfc3339: z.string(), weekday: z.string(), hour: z.int() }),
+  now: z.strictObject({ rfc3339: z.string(), weekday: z.string(), hour: z.int(), time: z.string() }),
 });
 
 type Frozen<T> = T extends object ? { readonly [K in keyof T]: Frozen<T[K]> } : T;

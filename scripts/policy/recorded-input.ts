@@ -1,5 +1,5 @@
 /** The document that policy saw, from what a recording has of it. */
-import type { CommandAnalysis, CommandInput, SessionContext } from "../../gateway/policy/input.ts";
+import type { CommandAnalysis, CommandInput, NowInput, SessionContext } from "../../gateway/policy/input.ts";
 import type { Intent, RecordedEvent, SessionOpened } from "../../gateway/recording/events.ts";
 import { policyNow } from "../../gateway/session/clock.ts";
 
@@ -9,7 +9,7 @@ export function inputOf(
   context: SessionContext,
   intent: Intent,
   analysis: CommandAnalysis,
-  now = policyNow(intent.judgedAt),
+  now: NowInput,
 ): CommandInput {
   const { digest, novel, params } = intent;
   return {
@@ -32,17 +32,22 @@ export async function* recordedInputs(
   const analyses = new Map<number, CommandAnalysis>();
   let opened: SessionOpened | undefined;
   let context: SessionContext | undefined;
+  let timeZone: string | undefined;
   for await (const event of events) {
     if (event.type === "session.opened") {
       opened = event;
       context = event.context;
+      ({ timeZone } = event.revision);
+    } else if (event.type === "session.revision") {
+      ({ timeZone } = event.revision);
     } else if (event.type === "session.context") {
       context = event.context;
     } else if (event.type === "analysis") {
       analyses.set(event.id, event.analysis);
     } else if (event.type === "intent") {
       const analysis = event.analysis === null ? undefined : analyses.get(event.analysis);
-      const input = opened && context && analysis && inputOf(opened, context, event, analysis);
+      const input =
+        opened && context && analysis && inputOf(opened, context, event, analysis, policyNow(event.judgedAt, timeZone));
       yield { intent: event, input };
     }
   }

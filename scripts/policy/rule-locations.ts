@@ -69,7 +69,7 @@ export function readRuleLocations(folder: string): RuleLocation[] {
 /** The source of a rule that decided, or undefined where no source has it. */
 export function findRule(
   locations: readonly RuleLocation[],
-  verdict: "allow" | "deny" | "mask" | "approve",
+  verdict: "allow" | "deny" | "mask" | "approve" | "oblige",
   rule: { readonly id: string; readonly message?: string },
 ): RuleLocation | undefined {
   const matching = locations.filter(({ id }) => id.test(rule.id));

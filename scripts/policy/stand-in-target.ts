@@ -28,7 +28,11 @@ export class StandInTarget {
     this.#analyser = analyser;
     this.#machine = new Machine(
       { session, analyser, hashKey: new Uint8Array(32), rowBytesMax: 0, descriptions: new Descriptions() },
-      { forward: () => undefined, notice: () => undefined, cancelUpstream: () => undefined },
+      {
+        forward: () => queueMicrotask(() => this.#answer()),
+        notice: () => undefined,
+        cancelUpstream: () => Promise.resolve(),
+      },
     );
     this.#responses = new Responses(this.#machine, new MessageWriter(), (id) => id);
   }
@@ -90,10 +94,24 @@ export class StandInTarget {
         case "copyEnd":
           this.#send({ type: "ReadyForQuery", status: this.#status });
           break;
+        case "settings":
+          this.#sendSettings();
+          this.#send({ type: "CloseComplete" });
+          this.#send({ type: "CloseComplete" });
+          break;
         case "internal":
-          throw new Error("the gateway asked a target that is not there");
+          this.#sendSettings();
+          this.#send({ type: "ReadyForQuery", status: this.#status });
+          break;
       }
     }
+  }
+
+  /** The gateway's own statement, for what policy obliges to. */
+  #sendSettings(): void {
+    const values = ["0", "1s", "off", "on"].map((value) => Buffer.from(value));
+    this.#send({ type: "DataRow", fields: values });
+    this.#send({ type: "CommandComplete", tag: "SELECT 1" });
   }
 
   #send(message: BackendMessage): void {

@@ -7,6 +7,7 @@ import { PostgresServer } from "../../gateway/postgres/server.ts";
 import { Approvals } from "../../gateway/session/approvals.ts";
 import type { PolicyRevision, RecordingSource, SessionStore } from "../../gateway/session/dependencies.ts";
 import { Novelty } from "../../gateway/session/novelty.ts";
+import { Rates } from "../../gateway/session/rates.ts";
 import type { RunningPostgres } from "./server.ts";
 
 export async function startServerUnderTest(options: {
@@ -52,8 +53,7 @@ export async function startServerUnderTest(options: {
       gateway: "test",
       redact: (text) => text,
     },
-    approvals: new Approvals(store),
-    novelty: new Novelty(store),
+    shared: { approvals: new Approvals(store), novelty: new Novelty(store), rates: new Rates() },
     analysers: { forSession: () => analyser },
     hashKey: Buffer.alloc(32, 7),
   });

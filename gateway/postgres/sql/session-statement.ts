@@ -14,14 +14,20 @@ function isolation(name: string, value: string | undefined, findings: Findings):
 }
 
 /** BEGIN, START TRANSACTION, SET TRANSACTION and SET SESSION CHARACTERISTICS name it among their options. */
-function isolationOptions(options: unknown, findings: Findings): void {
-  for (const { body } of nodes(options)) isolation(text(body.defname), constantText(body.arg), findings);
+function transactionOptions(options: unknown, findings: Findings): void {
+  for (const { body } of nodes(options)) {
+    const [name, value] = [text(body.defname), constantText(body.arg)];
+    isolation(name, value, findings);
+    if (name === "transaction_read_only") findings.features.add(`transaction.read_${isOff(value) ? "write" : "only"}`);
+  }
 }
+
+const isOff = (value: string | undefined) => value === undefined || /^(?:0|off|false)$/i.test(value);
 
 export function transaction(body: Body, findings: Findings): Kind {
   const what = text(body.kind).replace("TRANS_STMT_", "").toLowerCase();
   if (/prepare|commit_prepared|rollback_prepared/.test(what)) findings.features.add("two_phase");
-  isolationOptions(body.options, findings);
+  transactionOptions(body.options, findings);
   // What is rolled back may have been DDL or SET.
   const undone = what.startsWith("rollback");
   return {
@@ -41,7 +47,7 @@ export function setting(body: Body, findings: Findings): Kind {
   if (what === "VAR_SET_MULTI") {
     // SET TRANSACTION and SET SESSION CHARACTERISTICS; its snapshot form takes another transaction's view.
     if (name === "transaction snapshot") findings.features.add("transaction.snapshot");
-    isolationOptions(body.args, findings);
+    transactionOptions(body.args, findings);
     return { verb: "SET", class: "session" };
   }
   if (body.is_local === true) localSetting(name, findings);

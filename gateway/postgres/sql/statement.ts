@@ -214,6 +214,14 @@ function copy(body: Body, findings: Findings): Kind {
   return {
     verb: "COPY",
     class: writes ? "write" : "read",
-    ...(stdio && { statement: { copy: { direction: from ? ("in" as const) : ("out" as const) } } }),
+    ...(stdio && {
+      statement: { copy: { direction: from ? ("in" as const) : ("out" as const), header: header(body) } },
+    }),
   };
+}
+
+/** Whether the first line names the columns. */
+function header(body: Body): boolean {
+  const option = nodes(body.options).find((one) => one.body.defname === "header");
+  return option !== undefined && !/^(?:f|false|off|no?|0)$/i.test(constantText(option.body.arg) ?? "true");
 }

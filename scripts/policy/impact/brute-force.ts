@@ -58,11 +58,12 @@ export async function bruteForce(options: BruteForce): Promise<{ commands: numbe
 }
 
 /** Everything of a decision, in one order. */
-function decided({ verdict, rules, masks, diagnostics, approval }: Change["base"]): string {
+function decided({ verdict, rules, masks, diagnostics, approval, obligations }: Change["base"]): string {
   const reasons = rules.map(({ id, message }) => `${id}: ${message}`).sort();
   const shown = masks.map(({ column, with: kind }) => `${column}: ${kind}`).sort();
   const terms = approval && [[...approval.from].sort(), approval.count, approval.ttl];
-  return JSON.stringify([verdict, reasons, shown, diagnostics, terms ?? null]);
+  const obliged = Object.keys(obligations ?? {}).length > 0;
+  return JSON.stringify([verdict, reasons, shown, diagnostics, terms ?? null, obliged ? obligations : null]);
 }
 
 /** Keys that only one has, or that differ. */

@@ -1,5 +1,11 @@
 /** What becomes of one command when another revision judges it. */
-import { type Decision, type MaskKind, maskKinds } from "../../../gateway/policy/decision.ts";
+import {
+  type Decision,
+  type MaskKind,
+  maskKinds,
+  type Obligations,
+  type RateLimit,
+} from "../../../gateway/policy/decision.ts";
 
 /** In the order of reports. A command can be of several kinds. */
 export const changeKinds = {
@@ -7,10 +13,12 @@ export const changeKinds = {
   unmask: "newly unmasked: a column is shown that was masked, or by a weaker mask",
   release: "no longer held: waited for approval before, now runs at once",
   approval: "other terms of approval: who may approve, how many, or how long",
+  loosen: "a limit, a rate, a timeout or read-only is gone, or wider",
   errors: "errors in full: shown without values before",
   deny: "newly denied",
   mask: "newly masked: a column is masked that was shown, or by a stronger mask",
   hold: "newly held for approval",
+  tighten: "a limit, a rate, a timeout or read-only is new, or narrower",
   other: "only the rules, their messages or how errors are shown differ",
 } as const;
 export type ChangeKind = keyof typeof changeKinds;
@@ -68,6 +76,9 @@ function compare(base: Decision, head: Decision): KindOfChange[] {
     const stronger = masks.filter((one) => strength(one.head) < strength(one.base));
     if (weaker.length > 0) add("unmask", maskRules(base, weaker), weaker);
     if (stronger.length > 0) add("mask", maskRules(head, stronger), stronger);
+    const { loosened, tightened } = obligationChanges(base.obligations ?? {}, head.obligations ?? {});
+    if (loosened.length > 0) add("loosen", loosened);
+    if (tightened.length > 0) add("tighten", tightened);
     if (base.diagnostics === "canonical" && head.diagnostics === "full") add("errors", ids(head));
   }
   if (changes.length === 0) add("other", [...new Set([...ids(base), ...ids(head)])]);
@@ -82,6 +93,31 @@ function maskChanges(base: Decision, head: Decision): MaskChange[] {
     .map((column) => ({ column, base: before.get(column) ?? "clear", head: after.get(column) ?? "clear" }) as const)
     .filter((one) => one.base !== one.head);
 }
+
+/** Rules of the side that asks for more. A rate is its own: another of the same rule is one gone and one new. */
+function obligationChanges(base: Obligations, head: Obligations) {
+  const loosened = new Set<string>();
+  const tightened = new Set<string>();
+  const bound = (before: Bound | undefined, after: Bound | undefined) => {
+    if (before && before.value < (after?.value ?? Number.POSITIVE_INFINITY)) loosened.add(before.rule);
+    if (after && after.value < (before?.value ?? Number.POSITIVE_INFINITY)) tightened.add(after.rule);
+  };
+  bound(base.limit && boundOf(base.limit, base.limit.rows), head.limit && boundOf(head.limit, head.limit.rows));
+  bound(base.timeout && boundOf(base.timeout, base.timeout.ms), head.timeout && boundOf(head.timeout, head.timeout.ms));
+  bound(base.read_only && boundOf(base.read_only, 0), head.read_only && boundOf(head.read_only, 0));
+  const text = (rate: RateLimit) => `${rate.commands} ${rate.per_ms} ${rate.rule}`;
+  const before = new Map((base.rates ?? []).map((rate) => [text(rate), rate.rule]));
+  const after = new Map((head.rates ?? []).map((rate) => [text(rate), rate.rule]));
+  for (const [rate, rule] of before) if (!after.has(rate)) loosened.add(rule);
+  for (const [rate, rule] of after) if (!before.has(rate)) tightened.add(rule);
+  return { loosened: [...loosened], tightened: [...tightened] };
+}
+
+interface Bound {
+  readonly value: number;
+  readonly rule: string;
+}
+const boundOf = ({ rule }: { readonly rule: string }, value: number): Bound => ({ value, rule });
 
 function maskRules({ masks, rules }: Decision, changed: readonly MaskChange[]): string[] {
   const columns = new Set(changed.map(({ column }) => column));

@@ -9,6 +9,7 @@ import { Recording } from "../../../gateway/recording/writer.ts";
 import { Approvals } from "../../../gateway/session/approvals.ts";
 import type { SessionDependencies, SessionStore } from "../../../gateway/session/dependencies.ts";
 import { Novelty } from "../../../gateway/session/novelty.ts";
+import { Rates } from "../../../gateway/session/rates.ts";
 import { Session } from "../../../gateway/session/session.ts";
 import { DryAnalyser } from "../dry-analyser.ts";
 import { catalogOf, identityOf, identitySchema } from "../subject.ts";
@@ -104,7 +105,7 @@ export async function generateStore(options: GeneratedStore): Promise<number> {
     gateway: "generated",
     redact: (text) => text,
   };
-  const shared = { approvals: new Approvals(store), novelty: new Novelty(store) };
+  const shared = { approvals: new Approvals(store), novelty: new Novelty(store), rates: new Rates() };
   // Each identity has a few kinds of command of its own, which it runs most of the time, and now and then another.
   const own = Array.from({ length: identities }, () =>
     Array.from({ length: 60 }, () => Math.floor(random() * statements.length)),

@@ -132,7 +132,7 @@ export class SessionReplay {
     const side = (revision: JudgingRevision, before: Side | undefined): Side => ({
       revision,
       judge: revision.forSession(base),
-      opening: before?.opening ?? revision.judgeSession({ ...base, now: policyNow(at) }),
+      opening: before?.opening ?? revision.judgeSession({ ...base, now: policyNow(at, revision.timeZone) }),
     });
     this.#base = side(this.#revisions.base, this.#base);
     this.#head = side(this.#revisions.head, this.#head);
@@ -149,9 +149,10 @@ export class SessionReplay {
     const { name } = opened.target;
     const then = this.#revisions.labelsOf(intent.revision, name);
     const rest: CommandRest = { digest: intent.digest, novel: intent.novel, params: intent.params };
-    const now = policyNow(intent.judgedAt);
     const judgeBy = ({ revision, judge, opening }: Side, seen: CommandAnalysis) =>
-      opening.verdict === "allow" ? revision.judge(judge, seen, rest, now) : opening;
+      opening.verdict === "allow"
+        ? revision.judge(judge, seen, rest, policyNow(intent.judgedAt, revision.timeZone))
+        : opening;
     const whole =
       !(baseSide.revision.seesParams || headSide.revision.seesParams) ||
       !intent.params.some(isCut) ||
@@ -210,14 +211,15 @@ export class SessionReplay {
   #reproduce(intent: Intent, analysis: CommandAnalysis, rest: CommandRest, sides: readonly Side[]): void {
     const own = sides.find(({ revision }) => revision.digest === intent.revision);
     if (own === undefined) return;
-    const again = own.revision.judge(own.judge, analysis, rest, policyNow(intent.judgedAt));
-    const { verdict, rules, masks, diagnostics, approval } = intent;
+    const again = own.revision.judge(own.judge, analysis, rest, policyNow(intent.judgedAt, own.revision.timeZone));
+    const { verdict, rules, masks, diagnostics, approval, obligations } = intent;
     const recorded: Decision = {
       verdict,
       rules: [...rules],
       masks: [...masks],
       diagnostics,
       ...(approval && { approval }),
+      ...(obligations && { obligations }),
     };
     if (same(recorded, again)) this.#observer.reproduced();
     else this.#drift(intent.command, intent.revision, recorded, again);
@@ -268,10 +270,11 @@ function same(recorded: Decision, again: Decision): boolean {
   return text === JSON.stringify(inOrder(recorded)) || Bun.deepEquals(inOrder(recorded), inOrder(again), true);
 }
 
-const inOrder = ({ verdict, rules, masks, diagnostics, approval }: Decision) => ({
+const inOrder = ({ verdict, rules, masks, diagnostics, approval, obligations }: Decision) => ({
   verdict,
   rules,
   masks,
   diagnostics,
   ...(approval && { approval }),
+  ...(obligations && { obligations }),
 });

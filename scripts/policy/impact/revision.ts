@@ -39,6 +39,7 @@ function asRecorded(analysis: CommandAnalysis): Relabelled {
 
 export class JudgingRevision {
   readonly digest: string;
+  readonly timeZone: string | undefined;
   /** Parameters are recorded redacted and cut; a policy that sees them may have seen more. */
   readonly seesParams: boolean;
   readonly #policy: Policy;
@@ -53,6 +54,7 @@ export class JudgingRevision {
     this.#policy = new Policy(bundle);
     this.#catalogs = catalogs;
     this.digest = bundle.revision.digest;
+    this.timeZone = this.#policy.revision.timeZone;
     this.seesParams = bundle.commandPaths?.params ?? true;
   }
 

@@ -28,6 +28,11 @@ const step = z.strictObject({
   /** Whether errors reach the caller as the target wrote them. */
   errors: z.enum(["full", "canonical"]).optional(),
   approval: z.strictObject({ from: z.array(z.string()), count: z.int(), ttl: z.string() }).optional(),
+  /** All obligations, as `explain` shows them: `{ limit: 100, timeout: 30000, read_only: true, rates: [60 in 60000] }`. */
+  obligations: z
+    .strictObject({ limit: z.int(), timeout: z.int(), read_only: z.literal(true), rates: z.array(z.string()) })
+    .partial()
+    .optional(),
 });
 const session = z.strictObject({
   as: identitySchema,

@@ -2,6 +2,7 @@
 import { dirname } from "node:path";
 import { GatewayError } from "../../../gateway/errors.ts";
 import { checkData, mergeData } from "../../../gateway/policy/data.ts";
+import type { Obligations } from "../../../gateway/policy/decision.ts";
 import { Policy } from "../../../gateway/policy/policy.ts";
 import type { Intent, SessionOpened } from "../../../gateway/recording/events.ts";
 import { type DryJudgement, type DryRun, openDryRun } from "../dry-run.ts";
@@ -62,8 +63,19 @@ function compareStep(step: FixtureStep, { intent }: DryJudgement): Difference[] 
     ...compare("masks", step.masks, masks),
     ...compare("errors", step.errors, intent.diagnostics),
     ...compare("approval", step.approval, intent.approval),
+    ...compare("obligations", step.obligations, shortObligations(intent.obligations)),
     ...(said ? [] : compare("message", says, intent.rules.map(({ message }) => message).join("; "))),
   ];
+}
+
+/** Without the rules that asked for them. */
+function shortObligations({ limit, timeout, read_only, rates }: Obligations = {}): FixtureStep["obligations"] {
+  return {
+    ...(limit && { limit: limit.rows }),
+    ...(timeout && { timeout: timeout.ms }),
+    ...(read_only && { read_only: true }),
+    ...(rates && { rates: rates.map(({ commands, per_ms }) => `${commands} in ${per_ms}`).sort() }),
+  };
 }
 
 async function open(policy: Policy, folder: string, one: FixtureSession): Promise<DryRun> {

@@ -1,6 +1,7 @@
 /** Results as people read them: a line a session, and each step that failed as a difference with the rules behind it. */
+
 import { relative } from "node:path";
-import type { Verdict } from "../../../gateway/policy/decision.ts";
+import type { Obligations, Verdict } from "../../../gateway/policy/decision.ts";
 import { locate, type RuleLocation } from "../rule-locations.ts";
 import type { SessionResult, StepResult } from "./fixture-sessions.ts";
 
@@ -54,6 +55,11 @@ export function unfiredRules(results: readonly SessionResult[], locations: reado
   for (const { steps } of results) {
     for (const { judged } of steps) {
       for (const rule of judged?.rules ?? []) fired.add(locate(locations, judged?.verdict ?? "deny", rule));
+      const obligations = judged !== undefined && "obligations" in judged ? judged.obligations : undefined;
+      const { limit, timeout, read_only, rates = [] } = (obligations ?? {}) as Obligations;
+      for (const obliged of [limit, timeout, read_only, ...rates]) {
+        if (obliged) fired.add(locate(locations, "oblige", { id: obliged.rule }));
+      }
     }
   }
   return locations.filter(({ file, line }) => !fired.has(`${file}:${line}`));
