@@ -1,15 +1,14 @@
 /** The whole gateway as its own process: psql, the default policies, a real PostgreSQL, the API and the recording. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { connect as connectTls } from "node:tls";
-import postgres from "postgres";
-import { startIdentityProvider } from "../scripts/demo/identity-provider.ts";
+import { type DemoTarget, startDemoTarget } from "../scripts/demo/demo-target.ts";
 import { hasPsql, libpq18 } from "../scripts/postgres/installed.ts";
 import { runPsql } from "../scripts/postgres/psql.ts";
-import { freePort, type RunningPostgres, startPostgres } from "../scripts/postgres/server.ts";
+import { freePort, type RunningPostgres } from "../scripts/postgres/server.ts";
 import { encodeFrontendMessage, encodeSSLRequest, encodeStartupMessage } from "./postgres/frontend-encoder.ts";
 import { MessageWriter } from "./postgres/writer.ts";
 import { verifySession } from "./recording/reader.ts";
@@ -19,39 +18,26 @@ import { Recording } from "./recording/writer.ts";
 const trusting = { tls: { rejectUnauthorized: false } };
 const root = resolve(import.meta.dir, "..");
 let folder: string;
+let demo: DemoTarget;
 let target: RunningPostgres;
-let provider: Awaited<ReturnType<typeof startIdentityProvider>>;
 let gateway: Bun.Subprocess<"ignore", "ignore", "pipe">;
 let port: number;
 let http: number;
-const tokens: Record<string, string> = {};
+let tokens: DemoTarget["tokens"];
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), "sallyport-gateway-"));
-  target = await startPostgres();
-  const direct = postgres({
-    host: target.host,
-    port: target.port,
-    username: target.user,
-    password: target.password,
-    database: target.database,
-    onnotice: () => undefined,
-    max: 1,
-  });
-  await direct.unsafe(readFileSync(join(root, "fixtures/demo/schema.sql"), "utf8"));
+  demo = await startDemoTarget([
+    { id: "ann", email: "ann@example.com", groups: ["analysts"] },
+    { id: "olga", email: "olga@example.com", groups: ["oncall"] },
+    { id: "dora", email: "dora@example.com", groups: ["dba"] },
+    { id: "robot", email: "robot@example.com", groups: ["oncall"], client: "agent-reporter" },
+  ]);
+  ({ server: target, tokens } = demo);
+  const { direct } = demo;
   await direct.unsafe("create view reversed as select id, reverse(email) as liame from customers");
   await direct.unsafe("create view casting as select id from customers where ssn::text::int > 0");
   await direct.unsafe("create schema side; create table side.customers (id int, ssn text)");
-  await direct.end();
-  provider = await startIdentityProvider({
-    users: [
-      { id: "ann", email: "ann@example.com", groups: ["analysts"] },
-      { id: "olga", email: "olga@example.com", groups: ["oncall"] },
-      { id: "dora", email: "dora@example.com", groups: ["dba"] },
-      { id: "robot", email: "robot@example.com", groups: ["oncall"], client: "agent-reporter" },
-    ],
-  });
-  for (const user of ["ann", "dora", "olga", "robot"]) tokens[user] = await provider.mint(user);
   [port, http] = [await freePort(), await freePort()];
   const made = Bun.spawnSync(
     // biome-ignore format: one command line
@@ -67,7 +53,7 @@ beforeAll(async () => {
       identity: {
         issuers: [
           {
-            issuer: provider.issuer,
+            issuer: demo.issuer,
             audience: ["sallyport-cli", "agent-reporter"],
             agents: { claim: "azp", values: ["agent-*"] },
           },
@@ -108,8 +94,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   gateway?.kill("SIGKILL");
-  await provider?.stop();
-  await target?.stop();
+  await demo?.stop();
   rmSync(folder, { recursive: true, force: true });
 });
 

@@ -3,14 +3,13 @@
  * recorded judges again the same, nobody meets another's upstream connection, and who does not read is not fed.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import postgres from "postgres";
 import { residentKb } from "../scripts/bench/postgres-idle.ts";
 import { type RunningGateway, startGateway } from "../scripts/bench/postgres-processes.ts";
-import { startIdentityProvider } from "../scripts/demo/identity-provider.ts";
+import { type DemoTarget, startDemoTarget } from "../scripts/demo/demo-target.ts";
 import { recordedInputs } from "../scripts/policy/recorded-input.ts";
-import { type RunningPostgres, startPostgres } from "../scripts/postgres/server.ts";
+import type { RunningPostgres } from "../scripts/postgres/server.ts";
 import { connectWire, query, sync } from "../scripts/postgres/wire-client.ts";
 import { loadBundle } from "./policy/bundle.ts";
 import { Policy } from "./policy/policy.ts";
@@ -25,27 +24,23 @@ const root = resolve(import.meta.dir, "..");
 const bundle = join(root, "policies/dist/bundle.tar.gz");
 const users = ["ann", "olga", "dora", "robot"] as const;
 type User = (typeof users)[number];
+let demo: DemoTarget;
 let target: RunningPostgres;
 let direct: postgres.Sql;
-let provider: Awaited<ReturnType<typeof startIdentityProvider>>;
+let tokens: DemoTarget["tokens"];
 let gateway: RunningGateway;
-const tokens: Record<string, string> = {};
 
 beforeAll(async () => {
-  target = await startPostgres();
-  const { host, user: username, password, database } = target;
-  direct = postgres({ host, port: target.port, username, password, database, onnotice: () => undefined, max: 1 });
-  await direct.unsafe(readFileSync(join(root, "fixtures/demo/schema.sql"), "utf8"));
   const groups = { ann: ["analysts"], olga: ["oncall"], dora: ["dba"], robot: ["oncall"] };
-  provider = await startIdentityProvider({
-    users: users.map((id) => ({
+  demo = await startDemoTarget(
+    users.map((id) => ({
       ...{ id, email: `${id}@example.com`, groups: groups[id] },
       ...(id === "robot" && { client: "agent-reporter" }),
     })),
-  });
-  for (const user of users) tokens[user] = await provider.mint(user);
+  );
+  ({ server: target, direct, tokens } = demo);
   gateway = await startGateway({
-    ...{ server: target, issuer: provider.issuer, target: "demo", bundle, durability: "strict" },
+    ...{ server: target, issuer: demo.issuer, target: "demo", bundle, durability: "strict" },
     audience: ["sallyport-cli", "agent-reporter"],
     agents: { claim: "azp", values: ["agent-*"] },
     caller: { email: "dora@example.com", token: tokens.dora ?? "" },
@@ -55,9 +50,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await gateway?.kill();
   await gateway?.stop();
-  await direct?.end({ timeout: 1 });
-  await provider?.stop();
-  await target?.stop();
+  await demo?.stop();
 });
 
 /** Asks again until it is so. */

@@ -4,33 +4,25 @@
  * whatever a caller does to its settings.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import postgres from "postgres";
 import { type RunningGateway, startGateway } from "../scripts/bench/postgres-processes.ts";
-import { startIdentityProvider } from "../scripts/demo/identity-provider.ts";
-import { type RunningPostgres, startPostgres } from "../scripts/postgres/server.ts";
+import { type DemoTarget, startDemoTarget } from "../scripts/demo/demo-target.ts";
 import { bind, connectWire, execute, parse, query, sync } from "../scripts/postgres/wire-client.ts";
+import { openStore } from "./cli/store-source.ts";
 import type { RecordedEvent } from "./recording/events.ts";
-import { readEvents } from "./recording/reader.ts";
-import { storeQueries } from "./store/queries.ts";
-import { openReadOnly } from "./store/read-only.ts";
-import { sessions } from "./store/schema.ts";
 
 const root = resolve(import.meta.dir, "..");
 const users = ["limited", "timed", "reader", "rated", "free"] as const;
 type User = (typeof users)[number];
-let target: RunningPostgres;
+let target: DemoTarget;
 let direct: postgres.Sql;
-let provider: Awaited<ReturnType<typeof startIdentityProvider>>;
+let tokens: DemoTarget["tokens"];
 let gateway: RunningGateway;
-const tokens: Record<string, string> = {};
 
 beforeAll(async () => {
-  target = await startPostgres();
-  const { host, user: username, password, database } = target;
-  direct = postgres({ host, port: target.port, username, password, database, onnotice: () => undefined, max: 1 });
-  await direct.unsafe(readFileSync(join(root, "fixtures/demo/schema.sql"), "utf8"));
+  target = await startDemoTarget(users.map((id) => ({ id, email: `${id}@example.com`, groups: ["dba"] })));
+  ({ direct, tokens } = target);
   await direct.unsafe(`
     create function lift() returns text language sql volatile as
       $$ select set_config('statement_timeout', '0', false) || set_config('default_transaction_read_only', 'off', false) $$;
@@ -38,13 +30,9 @@ beforeAll(async () => {
       $$ insert into orders values (n, 1, 'x', 1, 'new', now()) returning id $$;
     create table big as select n from generate_series(1, 100000) n;
     create table notes (note text)`);
-  provider = await startIdentityProvider({
-    users: users.map((id) => ({ id, email: `${id}@example.com`, groups: ["dba"] })),
-  });
-  for (const user of users) tokens[user] = await provider.mint(user);
   const on = (user: User) => ({ for: { identities: [`${user}@example.com`] } });
   gateway = await startGateway({
-    ...{ server: target, issuer: provider.issuer, target: "demo", durability: "group" },
+    ...{ server: target.server, issuer: target.issuer, target: "demo", durability: "group" },
     bundle: join(root, "policies/dist/bundle.tar.gz"),
     caller: { email: "free@example.com", token: tokens.free ?? "" },
     data: {
@@ -62,8 +50,6 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await gateway?.stop();
-  await direct?.end({ timeout: 1 });
-  await provider?.stop();
   await target?.stop();
 });
 
@@ -215,6 +201,20 @@ test("a rate holds over all sessions of an identity, and says when to come again
   });
 });
 
+/** What the last of some commands is answered with, by query messages, then as one batch on another connection. */
+async function lastAnswers(user: User, before: readonly string[], last: string) {
+  const ours = await wire(user);
+  for (const text of before) await ours.exchange(query(text));
+  const simple = brief(await ours.exchange(query(last)));
+  ours.end();
+  const other = await wire(user);
+  const steps = before.flatMap((text) => [parse(text), bind(), execute()]);
+  // Nothing of it is read in between; what changes names must not be followed in one.
+  const batch = brief(await other.exchange(...steps, parse(last), bind(), execute(), sync)).at(-1);
+  other.end();
+  return { simple, batch };
+}
+
 const slow = "select pg_sleep(3)";
 
 test.each([
@@ -233,16 +233,9 @@ test.each([
 ])(
   "a statement is timed out by the target %s",
   async (_, before) => {
-    const ours = await wire("timed");
-    for (const text of before) await ours.exchange(query(text));
-    expect(brief(await ours.exchange(query(slow)))).toEqual(["ERROR 57014"]);
-    ours.end();
-    const other = await wire("timed");
-    const steps = before.flatMap((text) => [parse(text), bind(), execute()]);
-    // In one batch, nothing of it read in between; what changes names must not be followed in one.
-    const answers = brief(await other.exchange(...steps, parse(slow), bind(), execute(), sync));
-    expect(answers.at(-1)).toMatch(/^(?:ERROR (?:57014|22012|42501)|FATAL 0A000)$/);
-    other.end();
+    const { simple, batch } = await lastAnswers("timed", before, slow);
+    expect(simple).toEqual(["ERROR 57014"]);
+    expect(batch).toMatch(/^(?:ERROR (?:57014|22012|42501)|FATAL 0A000)$/);
   },
   20_000,
 );
@@ -278,15 +271,9 @@ test.each([
   ["after RESET", ["reset default_transaction_read_only"]],
   ["after a rollback to a savepoint", ["begin", "savepoint a", "select 1", "rollback to a"]],
 ])("a read-only obligation is the target's to keep %s", async (_, before) => {
-  const ours = await wire("reader");
-  for (const text of before) await ours.exchange(query(text));
-  expect(brief(await ours.exchange(query(write)))).toEqual(["ERROR 25006"]);
-  ours.end();
-  const other = await wire("reader");
-  const steps = before.flatMap((text) => [parse(text), bind(), execute()]);
-  const answers = brief(await other.exchange(...steps, parse(write), bind(), execute(), sync));
-  expect(answers.at(-1)).toMatch(/^(?:ERROR (?:25006|25001)|FATAL 0A000)$/);
-  other.end();
+  const { simple, batch } = await lastAnswers("reader", before, write);
+  expect(simple).toEqual(["ERROR 25006"]);
+  expect(batch).toMatch(/^(?:ERROR (?:25006|25001)|FATAL 0A000)$/);
   expect(await direct`select id from orders where id = 900001`).toEqual([] as never);
 });
 
@@ -321,14 +308,11 @@ test("a caller whom nothing obliges is left alone", async () => {
 
 /** Events of the one session that ran a text with this word in it, once they are committed. */
 async function recorded(word: string): Promise<RecordedEvent[]> {
+  const store = await openStore({ store: gateway.storeUrl, environment: {} });
+  await using _ = { [Symbol.asyncDispose]: () => store.close() };
   for (let tries = 0; tries < 200; tries++) {
-    const db = await openReadOnly({ url: gateway.storeUrl });
-    const calls = {
-      getSession: (session: string) => storeQueries.getSession(db, session),
-      chunkPage: (session: string, from: number) => storeQueries.chunkPage(db, session, from),
-    };
-    for (const { id } of await db.select({ id: sessions.id }).from(sessions)) {
-      const events = await Array.fromAsync(readEvents(calls, id));
+    for (const { id } of (await store.list({ limit: 1_000 })).sessions) {
+      const events = (await Array.fromAsync(store.lines(id))).map((line) => JSON.parse(line) as RecordedEvent);
       const ran = events.find((event) => event.type === "intent" && event.text.includes(` ${word}`));
       if (ran?.type !== "intent") continue;
       const own = events.filter((event) => "command" in event && event.command === ran.command);
