@@ -38,13 +38,19 @@ function invalid(where: string, issue: { path: readonly PropertyKey[]; message: 
   return new GatewayError("policy.bundle_invalid", `${where}: ${path === "" ? "" : `${path}: `}${issue?.message}`);
 }
 
+function plainData(value: unknown, where: string): PolicyData {
+  const plain = json.safeParse(value);
+  if (!plain.success) throw invalid(where, plain.error.issues[0]);
+  return plain.data;
+}
+
 /** @param where names the file in the error's message. */
 export function checkData(value: unknown, where: string): PolicyData {
-  const plain = json.safeParse(value);
-  const checked = plain.success ? shape.safeParse(plain.data) : plain;
-  const between = checked.success && plain.success ? rulesProblem(shape.parse(plain.data)) : undefined;
-  if (plain.success && checked.success && between === undefined) return plain.data;
-  throw invalid(where, between ?? checked.error?.issues[0]);
+  const plain = plainData(value, where);
+  const checked = shape.safeParse(plain);
+  const problem = checked.success ? rulesProblem(checked.data) : checked.error.issues[0];
+  if (problem !== undefined) throw invalid(where, problem);
+  return plain;
 }
 
 /** Its form is checked once it is merged over the bundle's: until then a part of it may be incomplete. */
@@ -55,9 +61,7 @@ export function parseDeploymentData(text: string, where: string): PolicyData {
   } catch (cause) {
     throw new GatewayError("policy.bundle_invalid", `${where} is not valid YAML`, { cause });
   }
-  const plain = json.safeParse(value);
-  if (!plain.success) throw invalid(where, plain.error.issues[0]);
-  return plain.data;
+  return plainData(value, where);
 }
 
 function isMap(value: unknown): value is Record<string, unknown> {

@@ -12,25 +12,30 @@ const mask = z.strictObject({
   with: z.enum(maskKinds),
   rule: z.string().max(200).optional(),
 });
+/** A policy's data says these in the same form. */
+export const approvalTtl = /^[1-9][0-9]{0,5}[smh]$/;
+export const limitRows = z.int().min(1).max(1_000_000_000);
+export const rateCommands = z.int().min(1).max(10_000);
+
 const approval = z.strictObject({
   /** Groups whose members may decide. */
   from: z.array(z.string().min(1)).min(1).max(100),
   count: z.int().min(1).max(10),
   /** e.g. "90s", "15m", "2h". */
-  ttl: z.string().regex(/^[1-9][0-9]{0,5}[smh]$/),
+  ttl: z.string().regex(approvalTtl),
 });
 
 const by = z.string().min(1).max(200);
 const obligations = z.strictObject({
   /** At most so many rows of one command's results reach the caller, who is told that there were more. */
-  limit: z.strictObject({ rows: z.int().min(1).max(1_000_000_000), rule: by }).optional(),
+  limit: z.strictObject({ rows: limitRows, rule: by }).optional(),
   /** The target ends each statement after this long. */
   timeout: z.strictObject({ ms: z.int().min(100).max(86_400_000), rule: by }).optional(),
   /** The target runs it in a read-only transaction. */
   read_only: z.strictObject({ rule: by }).optional(),
   /** Of one identity on one target: at most so many commands in any span of `per_ms`. */
   rates: z
-    .array(z.strictObject({ commands: z.int().min(1).max(10_000), per_ms: z.int().min(100).max(86_400_000), rule: by }))
+    .array(z.strictObject({ commands: rateCommands, per_ms: z.int().min(100).max(86_400_000), rule: by }))
     .max(100)
     .optional(),
 });

@@ -54,7 +54,8 @@ export interface SessionInput {
   readonly now: NowInput;
 }
 
-export type StatementClass = "read" | "write" | "ddl" | "dcl" | "transaction" | "session" | "utility";
+export const statementClasses = ["read", "write", "ddl", "dcl", "transaction", "session", "utility"] as const;
+export type StatementClass = (typeof statementClasses)[number];
 export type ColumnUse = "output" | "derived" | "predicate" | "order" | "write";
 
 export interface RelationInput {

@@ -3,11 +3,13 @@
  * misspelt condition would apply to more than it says.
  */
 import { z } from "zod";
+import { approvalTtl, limitRows, rateCommands } from "./decision.ts";
+import { statementClasses } from "./input.ts";
 
 const names = z.array(z.string().min(1)).min(1);
-const classes = z.array(z.enum(["read", "write", "ddl", "dcl", "transaction", "session", "utility"])).min(1);
+const classes = z.array(z.enum(statementClasses)).min(1);
 const duration = z.string().regex(/^[1-9][0-9]{0,5}(ms|s|m|h)$/, "expected a duration such as 500ms, 30s, 15m or 2h");
-const ttl = z.string().regex(/^[1-9][0-9]{0,5}[smh]$/, "expected a duration such as 90s, 15m or 2h");
+const ttl = z.string().regex(approvalTtl, "expected a duration such as 90s, 15m or 2h");
 const weekdays = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"] as const;
 const from = z.string().regex(/^([01][0-9]|2[0-3]):[0-5][0-9]$/, "expected a time such as 08:30");
 const to = z.string().regex(/^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$/, "expected a time such as 18:00, at most 24:00");
@@ -38,10 +40,10 @@ const rule = z
     grant: classes.optional(),
     deny: z.string().min(1).max(2_000).optional(),
     hold: hold.optional(),
-    limit: z.int().min(1).max(1_000_000_000).optional(),
+    limit: limitRows.optional(),
     timeout: duration.optional(),
     read_only: z.literal(true).optional(),
-    rate: z.strictObject({ commands: z.int().min(1).max(10_000), per: duration }).optional(),
+    rate: z.strictObject({ commands: rateCommands, per: duration }).optional(),
   })
   .refine(
     ({ for: _who, on: _where, within: _within, outside: _outside, ...what }) => Object.keys(what).length > 0,

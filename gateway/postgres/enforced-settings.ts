@@ -11,6 +11,11 @@ interface Wanted {
   readonly readOnly: boolean;
 }
 
+function wantedBy(obligations: Obligations | undefined): Wanted {
+  return { timeoutMs: obligations?.timeout?.ms, readOnly: obligations?.read_only !== undefined };
+}
+const obliges = ({ timeoutMs, readOnly }: Wanted) => timeoutMs !== undefined || readOnly;
+
 /** A setting as the caller would have it, and as the gateway set it: both as the target spells them. */
 interface Known {
   readonly own: string;
@@ -60,13 +65,12 @@ export function escapesObligations(
   count: number,
   obligations: Obligations | undefined,
 ): boolean {
-  if (obligations?.timeout === undefined && obligations?.read_only === undefined) return false;
-  return count > 1 && statements.some(couldLift);
+  return count > 1 && obliges(wantedBy(obligations)) && statements.some(couldLift);
 }
 
 export class EnforcedSettings {
   /** What was last set, or is on its way. */
-  #set: Wanted = { timeoutMs: undefined, readOnly: false };
+  #set = wantedBy(undefined);
   #timeout: Known | undefined;
   #readOnly: Known | undefined;
   /** Something may have changed the settings since. */
@@ -84,21 +88,20 @@ export class EnforcedSettings {
     this.#uncertain = true;
   }
 
-  /** @returns SQL that has to run before a command with these obligations, or undefined where nothing has to. */
-  statementFor(obligations: Obligations | undefined): string | undefined {
-    const wanted: Wanted = { timeoutMs: obligations?.timeout?.ms, readOnly: obligations?.read_only !== undefined };
-    const obliged = wanted.timeoutMs !== undefined || wanted.readOnly;
-    if (!obliged && this.#timeout === undefined && this.#readOnly === undefined && !this.pending) return undefined;
+  /** Whether a statement of the gateway's has to run before a command with these obligations. */
+  isDue(obligations: Obligations | undefined): boolean {
+    const wanted = wantedBy(obligations);
+    if (!obliges(wanted) && this.#timeout === undefined && this.#readOnly === undefined && !this.pending) return false;
     const same = wanted.timeoutMs === this.#set.timeoutMs && wanted.readOnly === this.#set.readOnly;
-    if (same && !this.#uncertain) return undefined;
-    return this.#statement(wanted);
+    return !same || this.#uncertain;
   }
 
-  /** The statement for these obligations is on its way. */
-  noteSent(obligations: Obligations | undefined): void {
-    this.#set = { timeoutMs: obligations?.timeout?.ms, readOnly: obligations?.read_only !== undefined };
+  /** @returns SQL that sets what these obligations want; it counts as on its way. */
+  take(obligations: Obligations | undefined): string {
+    this.#set = wantedBy(obligations);
     this.#uncertain = false;
     this.pending = true;
+    return this.#statement(this.#set);
   }
 
   /** @param row of the answer; undefined where it failed. */
@@ -109,7 +112,7 @@ export class EnforcedSettings {
       this.#uncertain = true;
       return;
     }
-    const obliged = this.#set.timeoutMs !== undefined || this.#set.readOnly;
+    const obliged = obliges(this.#set);
     this.#timeout = obliged ? { own: timeoutOwn, ours: timeout } : undefined;
     this.#readOnly = obliged ? { own: readOnlyOwn, ours: readOnly } : undefined;
   }

@@ -68,11 +68,6 @@ export class Machine {
   /** Extended messages went out since the last Sync. */
   #batchOpen = false;
   #skipToSync = false;
-  /** The target passes over what is left of the open batch, and so does the gateway. */
-  skipBatch(): void {
-    if (this.#batchOpen) this.#skipToSync = true;
-  }
-
   /** The target is in COPY IN: it ignores Sync until the client ends the copy. */
   copyingIn = false;
   #hold: AbortController | undefined;
@@ -104,7 +99,7 @@ export class Machine {
    */
   stopEarly(head: Extract<Expected, { kind: "query" | "execute" }>): boolean {
     const { analysis } = head.run.permit;
-    if (this.transactionStatus !== "I" || !mayStopEarly(analysis.statements, analysis.complete)) return false;
+    if (this.transactionStatus !== "I" || !mayStopEarly(analysis)) return false;
     const [, next, more] = this.expected;
     const alone = next === undefined ? head.kind === "query" : next.kind === "sync" && next.executes === 1;
     if (!alone || more !== undefined) return false;
@@ -112,6 +107,11 @@ export class Machine {
       this.#stopping = undefined;
     });
     return true;
+  }
+
+  /** The target passes over what is left of the open batch, and so does the gateway. */
+  skipBatch(): void {
+    if (this.#batchOpen) this.#skipToSync = true;
   }
 
   /** The client left. */
@@ -202,22 +202,22 @@ export class Machine {
         return this.flush();
       };
       const { obligations } = permit.decision;
-      if (!this.settings.pending && this.settings.statementFor(obligations) === undefined) return forward();
+      if (!this.settings.pending && !this.settings.isDue(obligations)) return forward();
       return this.#oblige(permit, forward);
     });
   }
 
   /** Sets what policy obliges a simple query to, and forwards it. */
   async #oblige(permit: Permit, forward: () => void): Promise<void> {
-    this.flush();
-    while (this.expected.length > 0) await new Promise<void>((resolve) => this.#settled.push(resolve));
+    await this.#drained();
     const { obligations } = permit.decision;
-    const sql = this.settings.statementFor(obligations);
     // A failed transaction runs nothing but its end.
-    if (sql === undefined || this.transactionStatus === "E") return forward();
-    this.settings.noteSent(obligations);
+    if (!this.settings.isDue(obligations) || this.transactionStatus === "E") return forward();
     try {
-      const [row] = await this.internalQuery(sql, "what policy obliges to could not be set");
+      const [row] = await this.internalQuery(
+        this.settings.take(obligations),
+        "what policy obliges to could not be set",
+      );
       this.settings.noteAnswered(row);
     } catch (fault) {
       this.settings.noteAnswered(undefined);
@@ -443,12 +443,9 @@ export class Machine {
 
   /** In the client's own batch: should it fail, the target skips what it is for. */
   #obligeInBatch(obligations: Obligations | undefined): void {
-    if (this.transactionStatus === "E") return;
-    const sql = this.settings.statementFor(obligations);
-    if (sql === undefined) return;
-    this.settings.noteSent(obligations);
+    if (this.transactionStatus === "E" || !this.settings.isDue(obligations)) return;
     this.expected.push({ kind: "settings", row: undefined, closed: 0 });
-    this.#sendInternal(sql);
+    this.#sendInternal(this.settings.take(obligations));
   }
 
   /** Rows are masked by what the portal itself will send, asked of the target and not of the client. */
@@ -586,13 +583,18 @@ export class Machine {
     return this.#batchOpen ? this.#analyser.changed || this.#analyser.labelsOutdated : this.#analyser.stale;
   }
 
+  /** Sends what is encoded, and waits until the target owes nothing. */
+  async #drained(): Promise<void> {
+    this.flush();
+    while (this.expected.length > 0) await new Promise<void>((resolve) => this.#settled.push(resolve));
+  }
+
   /** Waits until the target owes nothing, then brings names up to date where they may have changed. */
   async #settle(): Promise<void> {
     if (this.#batchOpen && this.expected.length > 0) {
       this.#send({ type: "Flush" });
     }
-    this.flush();
-    while (this.expected.length > 0) await new Promise<void>((resolve) => this.#settled.push(resolve));
+    await this.#drained();
     if (!this.#stale()) return;
     if (this.#batchOpen && this.#analyser.changed) {
       throw new GatewayError(

@@ -3,7 +3,7 @@
  * asked to stop where that takes nothing back. It counts over all results and partial executions of the command.
  */
 import type { Obligations } from "../policy/decision.ts";
-import type { StatementInput } from "../policy/input.ts";
+import type { CommandAnalysis } from "../policy/input.ts";
 import type { NoticeFields } from "./messages.ts";
 
 type Limit = NonNullable<Obligations["limit"]>;
@@ -87,7 +87,7 @@ export class RowLimit {
 }
 
 /** Whether ending it early takes back nothing that it did: it only reads, and calls nothing. */
-export function mayStopEarly(statements: readonly StatementInput[], complete: boolean): boolean {
+export function mayStopEarly({ statements, complete }: CommandAnalysis): boolean {
   const [only] = statements;
   if (!complete || only === undefined || statements.length !== 1) return false;
   return (only.verb === "SELECT" || only.verb === "COPY") && only.class === "read" && only.functions.length === 0;

@@ -36,7 +36,8 @@ export class Run {
   #description: Description | undefined;
   #sqlstate: string | undefined;
   #finished = false;
-  readonly #limit: RowLimit | undefined;
+  /** What policy says of how many rows its results may have, where it says something. */
+  readonly limit: RowLimit | undefined;
 
   constructor(
     permit: Permit,
@@ -50,12 +51,7 @@ export class Run {
     this.#options = options;
     this.#budget = new CaptureBudget(options.rowBytesMax);
     const { limit } = permit.decision.obligations ?? {};
-    this.#limit = limit && new RowLimit(limit);
-  }
-
-  /** What policy says of how many rows its results may have, where it says something. */
-  get limit(): RowLimit | undefined {
-    return this.#limit;
+    this.limit = limit && new RowLimit(limit);
   }
 
   /** Which statement of the command the target is at. */
@@ -127,7 +123,7 @@ export class Run {
   /** One DataRow, masked where policy says so, on its way to the client. */
   row(writer: MessageWriter, frame: Frame): void {
     if (this.#description === undefined && this.masked) throw mismatch("rows before their description");
-    if (this.#limit?.cuts() === true) return;
+    if (this.limit?.cuts() === true) return;
     const maskers = this.#description?.maskers;
     if (maskers === undefined) {
       this.#startCapture().row(frame);
@@ -144,14 +140,14 @@ export class Run {
 
   /** @param format of all its rows: 0 text, 1 binary */
   startCopyOut(format: 0 | 1): void {
-    this.#limit?.startCopy(format, this.#current?.copy?.header === true);
+    this.limit?.startCopy(format, this.#current?.copy?.header === true);
   }
 
   /** @returns false where the row limit keeps it from the client. */
   copy(direction: "in" | "out", data: Buffer): boolean {
     // Policy denies COPY of what it would mask; should one come this far all the same, it ends here.
     if (direction === "out" && this.masked) throw mismatch("a COPY of masked columns");
-    if (direction === "out" && this.#limit?.cutsCopy(data) === true) return false;
+    if (direction === "out" && this.limit?.cutsCopy(data) === true) return false;
     this.#startCapture().copy(direction, data);
     return true;
   }

@@ -1,10 +1,8 @@
 /** Time as policies see it. One document serves all decisions of a second. */
 import type { NowInput } from "../policy/input.ts";
 
-const weekdays = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"] as const;
-
 interface Zone {
-  readonly format: Intl.DateTimeFormat | undefined;
+  readonly format: Intl.DateTimeFormat;
   minute: number;
   local: Pick<NowInput, "weekday" | "hour" | "time">;
   second: number;
@@ -19,18 +17,14 @@ function zoneOf(timeZone: string): Zone {
   const known = zones.get(timeZone);
   if (known !== undefined) return known;
   const parts = { weekday: "long", hour: "2-digit", minute: "2-digit", hourCycle: "h23" } as const;
-  const format = timeZone === "UTC" ? undefined : new Intl.DateTimeFormat("en-US", { ...parts, timeZone });
+  const format = new Intl.DateTimeFormat("en-US", { ...parts, timeZone });
   const zone: Zone = { format, minute: Number.NaN, local: none, second: Number.NaN, now: { rfc3339: "", ...none } };
   if (zones.size >= zonesMax) zones.clear();
   zones.set(timeZone, zone);
   return zone;
 }
 
-function localTime(date: Date, format: Intl.DateTimeFormat | undefined): Zone["local"] {
-  if (format === undefined) {
-    const time = date.toISOString().slice(11, 16);
-    return { weekday: weekdays[date.getUTCDay()] ?? "", hour: date.getUTCHours(), time };
-  }
+function localTime(date: Date, format: Intl.DateTimeFormat): Zone["local"] {
   const parts = new Map(format.formatToParts(date).map(({ type, value }) => [type, value]));
   const [hour = "", minute = ""] = [parts.get("hour"), parts.get("minute")];
   return { weekday: parts.get("weekday") ?? "", hour: Number(hour), time: `${hour}:${minute}` };

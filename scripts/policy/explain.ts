@@ -1,5 +1,4 @@
 /** `policy explain`: one command through the gateway's own analyser and compiled policy, and which rules decided. */
-
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { parse as parseYaml } from "yaml";

@@ -5,11 +5,11 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
-import type { CommandInput } from "../../gateway/policy/input.ts";
+import { type CommandInput, statementClasses } from "../../gateway/policy/input.ts";
 
 const statement = z.strictObject({
   verb: z.string(),
-  class: z.enum(["read", "write", "ddl", "dcl", "transaction", "session", "utility"]),
+  class: z.enum(statementClasses),
   relations: z.array(
     z.strictObject({
       schema: z.string(),

@@ -98,13 +98,18 @@ function maskChanges(base: Decision, head: Decision): MaskChange[] {
 function obligationChanges(base: Obligations, head: Obligations) {
   const loosened = new Set<string>();
   const tightened = new Set<string>();
-  const bound = (before: Bound | undefined, after: Bound | undefined) => {
-    if (before && before.value < (after?.value ?? Number.POSITIVE_INFINITY)) loosened.add(before.rule);
-    if (after && after.value < (before?.value ?? Number.POSITIVE_INFINITY)) tightened.add(after.rule);
+  const compareBounds = <T extends { readonly rule: string }>(
+    before: T | undefined,
+    after: T | undefined,
+    measure: (bound: T) => number,
+  ) => {
+    const value = (bound: T | undefined) => (bound ? measure(bound) : Number.POSITIVE_INFINITY);
+    if (before && value(before) < value(after)) loosened.add(before.rule);
+    if (after && value(after) < value(before)) tightened.add(after.rule);
   };
-  bound(base.limit && boundOf(base.limit, base.limit.rows), head.limit && boundOf(head.limit, head.limit.rows));
-  bound(base.timeout && boundOf(base.timeout, base.timeout.ms), head.timeout && boundOf(head.timeout, head.timeout.ms));
-  bound(base.read_only && boundOf(base.read_only, 0), head.read_only && boundOf(head.read_only, 0));
+  compareBounds(base.limit, head.limit, ({ rows }) => rows);
+  compareBounds(base.timeout, head.timeout, ({ ms }) => ms);
+  compareBounds(base.read_only, head.read_only, () => 0);
   const text = (rate: RateLimit) => `${rate.commands} ${rate.per_ms} ${rate.rule}`;
   const before = new Map((base.rates ?? []).map((rate) => [text(rate), rate.rule]));
   const after = new Map((head.rates ?? []).map((rate) => [text(rate), rate.rule]));
@@ -112,12 +117,6 @@ function obligationChanges(base: Obligations, head: Obligations) {
   for (const [rate, rule] of after) if (!before.has(rate)) tightened.add(rule);
   return { loosened: [...loosened], tightened: [...tightened] };
 }
-
-interface Bound {
-  readonly value: number;
-  readonly rule: string;
-}
-const boundOf = ({ rule }: { readonly rule: string }, value: number): Bound => ({ value, rule });
 
 function maskRules({ masks, rules }: Decision, changed: readonly MaskChange[]): string[] {
   const columns = new Set(changed.map(({ column }) => column));

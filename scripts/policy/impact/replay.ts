@@ -5,7 +5,6 @@ import type { CommandAnalysis, SessionContext } from "../../../gateway/policy/in
 import type { SessionJudge } from "../../../gateway/policy/policy.ts";
 import type { CommandRest, SessionBase } from "../../../gateway/policy/visible-input.ts";
 import type { Intent, RecordedEvent, SessionOpened } from "../../../gateway/recording/events.ts";
-import { policyNow } from "../../../gateway/session/clock.ts";
 import { digestOf } from "../../../gateway/session/session.ts";
 import { type ChangeKind, changesBetween, type KindOfChange } from "./changes.ts";
 import type { KnownAnalyses } from "./known-analyses.ts";
@@ -132,7 +131,7 @@ export class SessionReplay {
     const side = (revision: JudgingRevision, before: Side | undefined): Side => ({
       revision,
       judge: revision.forSession(base),
-      opening: before?.opening ?? revision.judgeSession({ ...base, now: policyNow(at, revision.timeZone) }),
+      opening: before?.opening ?? revision.judgeSession(base, at),
     });
     this.#base = side(this.#revisions.base, this.#base);
     this.#head = side(this.#revisions.head, this.#head);
@@ -150,9 +149,7 @@ export class SessionReplay {
     const then = this.#revisions.labelsOf(intent.revision, name);
     const rest: CommandRest = { digest: intent.digest, novel: intent.novel, params: intent.params };
     const judgeBy = ({ revision, judge, opening }: Side, seen: CommandAnalysis) =>
-      opening.verdict === "allow"
-        ? revision.judge(judge, seen, rest, policyNow(intent.judgedAt, revision.timeZone))
-        : opening;
+      opening.verdict === "allow" ? revision.judge(judge, seen, rest, intent.judgedAt) : opening;
     const whole =
       !(baseSide.revision.seesParams || headSide.revision.seesParams) ||
       !intent.params.some(isCut) ||
@@ -211,7 +208,7 @@ export class SessionReplay {
   #reproduce(intent: Intent, analysis: CommandAnalysis, rest: CommandRest, sides: readonly Side[]): void {
     const own = sides.find(({ revision }) => revision.digest === intent.revision);
     if (own === undefined) return;
-    const again = own.revision.judge(own.judge, analysis, rest, policyNow(intent.judgedAt, own.revision.timeZone));
+    const again = own.revision.judge(own.judge, analysis, rest, intent.judgedAt);
     const { verdict, rules, masks, diagnostics, approval, obligations } = intent;
     const recorded: Decision = {
       verdict,

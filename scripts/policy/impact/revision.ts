@@ -2,10 +2,11 @@
 import { GatewayError } from "../../../gateway/errors.ts";
 import type { Bundle } from "../../../gateway/policy/bundle.ts";
 import type { Decision } from "../../../gateway/policy/decision.ts";
-import type { CommandAnalysis, NowInput, SessionInput } from "../../../gateway/policy/input.ts";
+import type { CommandAnalysis, NowInput } from "../../../gateway/policy/input.ts";
 import { Policy, type SessionJudge } from "../../../gateway/policy/policy.ts";
 import type { CommandRest, SessionBase } from "../../../gateway/policy/visible-input.ts";
 import type { Catalog } from "../../../gateway/postgres/sql/catalog.ts";
+import { policyNow } from "../../../gateway/session/clock.ts";
 import { type CatalogLabels, catalogLabels } from "./catalog-labels.ts";
 import { type Relabelled, relabel, type TargetLabels, targetLabels } from "./relabel.ts";
 
@@ -39,7 +40,6 @@ function asRecorded(analysis: CommandAnalysis): Relabelled {
 
 export class JudgingRevision {
   readonly digest: string;
-  readonly timeZone: string | undefined;
   /** Parameters are recorded redacted and cut; a policy that sees them may have seen more. */
   readonly seesParams: boolean;
   readonly #policy: Policy;
@@ -54,7 +54,6 @@ export class JudgingRevision {
     this.#policy = new Policy(bundle);
     this.#catalogs = catalogs;
     this.digest = bundle.revision.digest;
-    this.timeZone = this.#policy.revision.timeZone;
     this.seesParams = bundle.commandPaths?.params ?? true;
   }
 
@@ -67,9 +66,9 @@ export class JudgingRevision {
     return labels;
   }
 
-  judgeSession(input: SessionInput): Decision {
+  judgeSession(base: SessionBase, atMs: number): Decision {
     try {
-      return this.#policy.judgeSession(input);
+      return this.#policy.judgeSession({ ...base, now: this.#now(atMs) });
     } catch (fault) {
       return deniedBy(fault);
     }
@@ -79,12 +78,17 @@ export class JudgingRevision {
     return this.#policy.forSession(base);
   }
 
-  judge(judge: SessionJudge, analysis: CommandAnalysis, rest: CommandRest, now: NowInput): Decision {
+  judge(judge: SessionJudge, analysis: CommandAnalysis, rest: CommandRest, atMs: number): Decision {
     try {
-      return judge.judge(analysis, rest, now).decision;
+      return judge.judge(analysis, rest, this.#now(atMs)).decision;
     } catch (fault) {
       return deniedBy(fault);
     }
+  }
+
+  /** The time as this revision reads it. */
+  #now(atMs: number): NowInput {
+    return policyNow(atMs, this.#policy.revision.timeZone);
   }
 
   /** The analysis as this revision's labels make it. @param then labels that it was recorded with, where known */

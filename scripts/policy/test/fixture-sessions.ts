@@ -9,7 +9,7 @@ import { type DryJudgement, type DryRun, openDryRun } from "../dry-run.ts";
 import { catalogOf, identityOf } from "../subject.ts";
 import type { Fixture, FixtureSession, FixtureStep } from "./fixture-file.ts";
 
-type Judged = Pick<Intent | SessionOpened, "verdict" | "rules">;
+type Judged = Pick<Intent | SessionOpened, "verdict" | "rules"> & Partial<Pick<Intent, "obligations">>;
 
 export interface Difference {
   readonly what: string;

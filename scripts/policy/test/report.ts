@@ -1,7 +1,6 @@
 /** Results as people read them: a line a session, and each step that failed as a difference with the rules behind it. */
-
 import { relative } from "node:path";
-import type { Obligations, Verdict } from "../../../gateway/policy/decision.ts";
+import type { Verdict } from "../../../gateway/policy/decision.ts";
 import { locate, type RuleLocation } from "../rule-locations.ts";
 import type { SessionResult, StepResult } from "./fixture-sessions.ts";
 
@@ -55,8 +54,7 @@ export function unfiredRules(results: readonly SessionResult[], locations: reado
   for (const { steps } of results) {
     for (const { judged } of steps) {
       for (const rule of judged?.rules ?? []) fired.add(locate(locations, judged?.verdict ?? "deny", rule));
-      const obligations = judged !== undefined && "obligations" in judged ? judged.obligations : undefined;
-      const { limit, timeout, read_only, rates = [] } = (obligations ?? {}) as Obligations;
+      const { limit, timeout, read_only, rates = [] } = judged?.obligations ?? {};
       for (const obliged of [limit, timeout, read_only, ...rates]) {
         if (obliged) fired.add(locate(locations, "oblige", { id: obliged.rule }));
       }
