@@ -53,6 +53,7 @@ export class VisibleInput {
   readonly #paths: VisiblePaths;
   readonly #session: PathTree;
   readonly #analysis: PathTree;
+  #now: { readonly of: NowInput; readonly members: string } | undefined;
 
   constructor(paths: VisiblePaths) {
     this.#paths = paths;
@@ -78,7 +79,11 @@ export class VisibleInput {
   }
 
   nowMembers(now: NowInput): string {
-    return this.#paths.now.map((field) => `"${field}":${JSON.stringify(now[field])}`).join(",");
+    // One frozen document serves all decisions of a second.
+    if (this.#now?.of === now) return this.#now.members;
+    const members = this.#paths.now.map((field) => `"${field}":${JSON.stringify(now[field])}`).join(",");
+    if (Object.isFrozen(now)) this.#now = { of: now, members };
+    return members;
   }
 }
 

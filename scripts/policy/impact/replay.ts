@@ -154,8 +154,10 @@ export class SessionReplay {
       !(baseSide.revision.seesParams || headSide.revision.seesParams) ||
       !intent.params.some(isCut) ||
       digestOf(intent.text, intent.params) === intent.digest;
-    if (whole) this.#reproduce(intent, analysis, rest, [baseSide, headSide]);
-    else this.#observer.paramsCut();
+    const own = [baseSide, headSide].find(({ revision }) => revision.digest === intent.revision);
+    const again = whole && own ? own.revision.judge(own.judge, analysis, rest, intent.judgedAt) : undefined;
+    if (again !== undefined) this.#reproduce(intent, again);
+    if (!whole) this.#observer.paramsCut();
     // An approved command has a second intent, which is the same command.
     if (intent.command <= this.#lastCommand) return;
     this.#lastCommand = intent.command;
@@ -163,8 +165,10 @@ export class SessionReplay {
     if (then === undefined) this.#observer.labelsAssumed();
     const seenBase = baseSide.revision.relabel(analysis, name, then);
     const seenHead = headSide.revision.relabel(analysis, name, then);
-    const base = judgeBy(baseSide, seenBase.likely);
-    const head = judgeBy(headSide, seenHead.likely);
+    const judgeOnce = (side: Side, seen: CommandAnalysis) =>
+      side === own && seen === analysis && side.opening.verdict === "allow" && again ? again : judgeBy(side, seen);
+    const base = judgeOnce(baseSide, seenBase.likely);
+    const head = judgeOnce(headSide, seenHead.likely);
     const kinds = changesBetween(base, head);
     const certain = seenBase.others.length === 0 && seenHead.others.length === 0;
     const possible = certain ? [] : this.#possible(kinds, baseSide, headSide, name, seenBase, seenHead, judgeBy);
@@ -205,10 +209,7 @@ export class SessionReplay {
   }
 
   /** Under its own revision a command must be judged as it was. */
-  #reproduce(intent: Intent, analysis: CommandAnalysis, rest: CommandRest, sides: readonly Side[]): void {
-    const own = sides.find(({ revision }) => revision.digest === intent.revision);
-    if (own === undefined) return;
-    const again = own.revision.judge(own.judge, analysis, rest, intent.judgedAt);
+  #reproduce(intent: Intent, again: Decision): void {
     const { verdict, rules, masks, diagnostics, approval, obligations } = intent;
     const recorded: Decision = {
       verdict,
