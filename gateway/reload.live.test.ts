@@ -239,6 +239,37 @@ test("a change of data is live under load, loses no connection, and each command
   await recording.close();
 }, 60_000);
 
+test("an open session's limit and settings follow a change of the rules, and what its rate counted stays", async () => {
+  const sql = connect("ann");
+  const rows = async () => (await sql.unsafe("select n from generate_series(1, 20) n").simple()).length;
+  const timeout = async () => (await sql.unsafe("select current_setting('statement_timeout') as t"))[0]?.t;
+  const change = async (rules: Record<string, unknown>) => {
+    const before = (await policyStatus()).revision.digest;
+    const who = { for: { identities: ["ann@example.com"] } };
+    const named = Object.entries(rules).map(([name, rule]) => [name, { ...who, ...(rule as object) }]);
+    replace("data.yaml", stringify({ ...open, rules: Object.fromEntries(named) }));
+    await until("the change", async () => (await policyStatus()).revision.digest !== before);
+  };
+  await change({ few: { limit: 10 }, brief: { timeout: "400ms" } });
+  expect([await rows(), await timeout()]).toEqual([10, "400ms"]);
+  await change({ few: { limit: 3 }, brief: { timeout: "2s" } });
+  expect([await rows(), await timeout()]).toEqual([3, "2s"]);
+  await change({});
+  expect([await rows(), await timeout()]).toEqual([20, "0"]);
+
+  await change({ calm: { rate: { commands: 2, per: "1h" } } });
+  expect([await rows(), await rows()]).toEqual([20, 20]);
+  const used = expect.objectContaining({ code: "53400", message: expect.stringContaining("rules.calm") });
+  expect(await rows().catch((error) => error)).toEqual(used);
+  await change({ calm: { rate: { commands: 2, per: "1h" } }, few: { limit: 3 } });
+  expect(await rows().catch((error) => error)).toEqual(used);
+  await change({ calm: { rate: { commands: 3, per: "1h" } }, few: { limit: 3 } });
+  expect(await rows()).toBe(3);
+  expect(await rows().catch((error) => error)).toEqual(used);
+  expect(sql.lost).toBe(0);
+  await sql.end();
+}, 60_000);
+
 test("a broken bundle, data that is no YAML and a missing file change nothing, and the status says why", async () => {
   const load = startLoad();
   await untilVerdict(load, "allowed");

@@ -234,6 +234,58 @@ export const mutations: readonly Mutation[] = [
   ),
   one(
     "also",
+    "rows behind a limit are shown",
+    edit("postgres/row-limit.ts", "if (this.#left === 0)", "if (this.#left < 0)"),
+    test("obligations.live.test.ts", "a result is cut behind the limit"),
+  ),
+  one(
+    "also",
+    "a COPY has no limit",
+    edit("postgres/row-limit.ts", "return this.cuts();", "return false;"),
+    test("obligations.live.test.ts", "COPY is cut too"),
+  ),
+  one(
+    "also",
+    "a limit counts each result of a message by itself",
+    edit(
+      "postgres/row-limit.ts",
+      "this.#shown = 0;\n    this.#copy",
+      "this.#left += this.#shown; this.#shown = 0;\n    this.#copy",
+    ),
+    test("obligations.live.test.ts", "a result is cut behind the limit"),
+  ),
+  one(
+    "also",
+    "a rate that is used up refuses nothing",
+    edit("session/session.ts", "const usedUp = rates &&", "const usedUp = false as never &&"),
+    test("obligations.live.test.ts", "a rate holds over all sessions"),
+  ),
+  one(
+    "also",
+    "what a caller sets stays for an obliged command",
+    edit("postgres/enforced-settings.ts", "!this.#uncertain && !changesNothing(analysis)", "false as boolean"),
+    test("obligations.live.test.ts", "a statement is timed out by the target"),
+  ),
+  one(
+    "also",
+    "what an error took back is not set again",
+    edit("postgres/enforced-settings.ts", "noteError(): void {\n    this.#uncertain = true;", "noteError(): void {"),
+    test("obligations.live.test.ts", "a statement is timed out by the target"),
+  ),
+  one(
+    "also",
+    "a transaction that was begun read-write stays so",
+    edit("postgres/enforced-settings.ts", "...(readOnly ? [", "...((false as boolean) ? ["),
+    test("obligations.live.test.ts", "a read-only obligation is the target's to keep"),
+  ),
+  one(
+    "also",
+    "a message may lift what the rest of it is obliged to",
+    edit("postgres/enforced-settings.ts", "return count > 1 &&", "return count > 99 &&"),
+    test("obligations.live.test.ts", "could lift what it is obliged to"),
+  ),
+  one(
+    "also",
     "a held command runs by labels that changed meanwhile",
     edit("session/session.ts", "return !sameLabels(", "return false && !sameLabels("),
     test("reload.live.test.ts", "a held command does not run by labels that changed meanwhile"),
