@@ -6,11 +6,11 @@ import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { dirname, isAbsolute, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { LineCounter, parseDocument } from "yaml";
 import { z } from "zod";
 import { GatewayError } from "./errors.ts";
 import { limits } from "./limits.ts";
 import { signingAlgorithms } from "./policy/signing-algorithms.ts";
+import { parseYamlText, YamlSyntaxError } from "./yaml-text.ts";
 
 const duration = z
   .string()
@@ -200,21 +200,19 @@ export function loadConfig(file: string): Config {
   return parseConfig(text, path);
 }
 
+function readYaml(text: string, path: string): ReturnType<typeof parseYamlText> {
+  try {
+    return parseYamlText(text);
+  } catch (cause) {
+    if (!(cause instanceof YamlSyntaxError)) throw cause;
+    throw new GatewayError("config.invalid", `${path}:${cause.line}: ${cause.message}`, { cause });
+  }
+}
+
 /** @param path used in messages, and the folder that relative paths in the text are relative to. */
 export function parseConfig(text: string, path: string): Config {
-  const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, uniqueKeys: true });
-  const [syntax] = document.errors;
-  if (syntax !== undefined)
-    throw new GatewayError("config.invalid", `${path}:${syntax.linePos?.[0].line ?? 1}: ${syntax.message}`);
-  const parsed = schema.safeParse(document.toJS({ maxAliasCount: 20 }) ?? {});
-  const lineOf = (keys: readonly PropertyKey[]) => {
-    for (let length = keys.length; length > 0; length--) {
-      const node = document.getIn(keys.slice(0, length), true) as { range?: [number, number, number] } | undefined;
-      if (node?.range) return lines.linePos(node.range[0]).line;
-    }
-    return 1;
-  };
+  const { value, lineOf } = readYaml(text, path);
+  const parsed = schema.safeParse(value ?? {});
   if (!parsed.success) {
     const messages = parsed.error.issues.map(
       (issue) => `${path}:${lineOf(issue.path)}: ${issue.path.join(".") || "(the file)"}: ${issue.message}`,

@@ -125,10 +125,12 @@ _oblige contains obligation if {
 }
 
 # A reason that lacks a part still counts, and says so.
-_sorted(rules) := [{"id": id, "message": message} |
-	some rule in sort(rules)
-	id := object.get(rule, "id", "unnamed")
-	message := object.get(rule, "message", "this rule gives no message")
+_sorted(rules) := [{"id": reason[0], "message": reason[1]} |
+	some reason in sort({[id, message] |
+		some rule in rules
+		id := object.get(rule, "id", "unnamed")
+		message := object.get(rule, "message", "this rule gives no message")
+	})
 ]
 
 _strength := {"redact": 0, "null": 1, "partial": 2, "hash": 3}
@@ -147,8 +149,14 @@ _masks := [mask |
 
 _rank(mask) := object.get(_strength, object.get(mask, "with", ""), -1)
 
-_shown_as contains {"id": mask.rule, "message": concat("", [mask.column, " is shown as: ", mask.with])} if {
+_kinds[shown.column] := shown.with if {
+	some shown in _masks
+}
+
+# All that want a column masked, and how it is shown in the end.
+_shown_as contains {"id": mask.rule, "message": message} if {
 	some mask in _mask
+	message := concat("", [mask.column, " is shown as: ", _kinds[mask.column]])
 }
 
 # Every rule that holds the command is satisfied by one approval: by people whom each of them names, as many as the one
@@ -192,25 +200,23 @@ _number(value) := value if {
 	is_number(value)
 } else := -1
 
+_least[obligation] := ranked[0] if {
+	some obligation in {"limit", "timeout_ms"}
+	ranked := sort([[_number(value), rule, value] | some [name, value, rule] in _claims; name == obligation])
+}
+
 default _limit := {}
 
-_limit := {"limit": {"rows": least[2], "rule": least[1]}} if {
-	ranked := sort([[_number(rows), rule, rows] | some ["limit", rows, rule] in _claims])
-	least := ranked[0]
-}
+_limit := {"limit": {"rows": _least.limit[2], "rule": _least.limit[1]}}
 
 default _timeout := {}
 
-_timeout := {"timeout": {"ms": least[2], "rule": least[1]}} if {
-	ranked := sort([[_number(ms), rule, ms] | some ["timeout_ms", ms, rule] in _claims])
-	least := ranked[0]
-}
+_timeout := {"timeout": {"ms": _least.timeout_ms[2], "rule": _least.timeout_ms[1]}}
 
 default _read_only := {}
 
-_read_only := {"read_only": {"rule": rules_asking[0]}} if {
-	rules_asking := sort([rule | some ["read_only", value, rule] in _claims; value != false])
-	count(rules_asking) > 0
+_read_only := {"read_only": {"rule": asking[0]}} if {
+	asking := sort([rule | some ["read_only", _, rule] in _claims])
 }
 
 default _rates := {}

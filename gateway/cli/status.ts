@@ -1,5 +1,6 @@
 /** `sallyport status`: the gateway's readiness, the policy in force, and who the caller is to it. */
 import { z } from "zod";
+import { shortCommit } from "../policy/commit.ts";
 import { connectApi, gatewayAddress } from "./api-client.ts";
 import { type Command, exitCodes, gatewayOptions } from "./command.ts";
 import { escapeControls, paint, printJson } from "./terminal.ts";
@@ -49,7 +50,7 @@ export const statusCommand: Command = {
         "",
         `${escapeControls(name)}: ${paint(terminal, found === "ok" ? "green" : "yellow", escapeControls(found))}`,
       );
-    const commit = revision?.commit === undefined ? "" : ` (commit ${revision.commit.slice(0, 12)})`;
+    const commit = revision?.commit === undefined ? "" : ` (commit ${shortCommit(revision.commit)})`;
     line(
       "policy",
       revision === null

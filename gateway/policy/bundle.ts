@@ -7,7 +7,7 @@ import { z } from "zod";
 import { GatewayError } from "../errors.ts";
 import { readArchive } from "./archive.ts";
 import { commitForm } from "./commit.ts";
-import { canonicalJson, checkData, mergeData, type PolicyData, parseDeploymentData } from "./data.ts";
+import { canonicalJson, checkData, mergeData, type PolicyData, parseDataFile } from "./data.ts";
 import type { Revision } from "./decision.ts";
 import { type BundleFiles, type PolicyMaterial, readMaterial } from "./material.ts";
 import { parseVisiblePaths, type VisiblePaths } from "./visible-paths.ts";
@@ -98,8 +98,8 @@ export function parseBundle(material: PolicyMaterial): Bundle {
   let digest = manifest.revision && digestForm.test(manifest.revision) ? manifest.revision : sha256(content);
   let contentDigest = sha256(content);
   if (material.data !== undefined) {
-    const deployment = parseDeploymentData(material.data.text, material.data.name);
-    data = checkData(mergeData(data, deployment), material.data.name);
+    const { data: deployment, lineOf } = parseDataFile(material.data.text, material.data.name);
+    data = checkData(mergeData(data, deployment), material.data.name, lineOf);
     const dataDigest = sha256(canonicalJson(deployment));
     digest = sha256(`${digest}\n${dataDigest}`);
     contentDigest = sha256(`${contentDigest}\n${dataDigest}`);

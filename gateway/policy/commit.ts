@@ -1,7 +1,8 @@
-/** The git commit of a bundle that is a committed file, which cannot name its own. */
+/** The git commit of a policy: what its sources are built at, or that of a committed bundle, which cannot name its own. */
 import { dirname, resolve } from "node:path";
 
-export const commitForm = /^[0-9a-f]{40}([0-9a-f]{24})?$/;
+/** A full name, with "-dirty" where the sources were not as that commit left them. */
+export const commitForm = /^[0-9a-f]{40}([0-9a-f]{24})?(-dirty)?$/;
 const gitTimeoutMs = 2_000;
 
 async function git(directory: string, ...args: string[]): Promise<string | undefined> {
@@ -23,4 +24,19 @@ export async function findCommit(path: string): Promise<string | undefined> {
   if ((await git(directory, "status", "--porcelain", "--", ":/policies")) !== "") return undefined;
   const commit = await git(directory, "log", "-1", "--format=%H", "--", ":/policies");
   return commit !== undefined && commitForm.test(commit) ? commit : undefined;
+}
+
+/**
+ * The last commit that touched what the pathspecs name in a folder, "-dirty" where that has changed since.
+ * @returns undefined where git has nothing of it
+ */
+export async function commitOfSources(folder: string, pathspecs: readonly string[]): Promise<string | undefined> {
+  const commit = await git(folder, "log", "-1", "--format=%H", "--", ...pathspecs);
+  if (commit === undefined || !commitForm.test(commit)) return undefined;
+  return (await git(folder, "status", "--porcelain", "--", ...pathspecs)) === "" ? commit : `${commit}-dirty`;
+}
+
+/** As people read it: "0123456789ab" or "0123456789ab-dirty". */
+export function shortCommit(commit: string): string {
+  return commit.replace(/^([0-9a-f]{12})[0-9a-f]+/, "$1");
 }

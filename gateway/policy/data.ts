@@ -1,7 +1,7 @@
 /** Data that policies read: the bundle's own with a deployment's `data.yaml` merged over it. */
-import { parse } from "yaml";
 import { z } from "zod";
 import { GatewayError } from "../errors.ts";
+import { type LineOf, parseYamlText, YamlSyntaxError } from "../yaml-text.ts";
 import { maskKinds } from "./decision.ts";
 import { rulesData, rulesProblem } from "./rules-data.ts";
 
@@ -11,17 +11,18 @@ export const preparedData = "sallyport_prepared";
 const names = z.array(z.string());
 const json = z.record(z.string(), z.json());
 
+const targets = z
+  .record(
+    z.string(),
+    z.looseObject({
+      access: z.record(z.string(), names).optional(),
+      labels: z.record(z.string(), names).optional(),
+    }),
+  )
+  .optional();
 /** Only what the gateway itself and the default policies read is checked; a deployment may add anything. */
 const shape = z.looseObject({
-  targets: z
-    .record(
-      z.string(),
-      z.looseObject({
-        access: z.record(z.string(), names).optional(),
-        labels: z.record(z.string(), names).optional(),
-      }),
-    )
-    .optional(),
+  targets,
   labels: z
     .record(z.string(), z.looseObject({ mask: z.enum(maskKinds).optional(), show_to: names.optional() }))
     .optional(),
@@ -33,38 +34,58 @@ const shape = z.looseObject({
 
 export type PolicyData = Readonly<Record<string, unknown>>;
 
-function invalid(where: string, issue: { path: readonly PropertyKey[]; message: string } | undefined): GatewayError {
-  const path = issue?.path.map(String).join(".") ?? "";
-  return new GatewayError("policy.bundle_invalid", `${where}: ${path === "" ? "" : `${path}: `}${issue?.message}`);
+interface Problem {
+  readonly path: readonly PropertyKey[];
+  readonly message: string;
+  /** What it disagrees with. */
+  readonly other?: readonly PropertyKey[];
 }
 
-function plainData(value: unknown, where: string): PolicyData {
+/** @param lineOf of the file, where it is one that people wrote. */
+function invalid(where: string, problem: Problem | undefined, lineOf?: LineOf): GatewayError {
+  const { path = [], message, other } = problem ?? {};
+  const place = (of: readonly PropertyKey[]) => (lineOf === undefined ? where : `${where}:${lineOf(of)}`);
+  const name = path.length === 0 ? "" : `${path.map(String).join(".")}: `;
+  const also = other === undefined ? "" : ` (${other.map(String).join(".")} is at ${place(other)})`;
+  return new GatewayError("policy.bundle_invalid", `${place(path)}: ${name}${message}${also}`);
+}
+
+function plainData(value: unknown, where: string, lineOf?: LineOf): PolicyData {
   const plain = json.safeParse(value);
-  if (!plain.success) throw invalid(where, plain.error.issues[0]);
+  if (!plain.success) throw invalid(where, plain.error.issues[0], lineOf);
   return plain.data;
 }
 
 /** @param where names the file in the error's message. */
-export function checkData(value: unknown, where: string): PolicyData {
-  const plain = plainData(value, where);
+export function checkData(value: unknown, where: string, lineOf?: LineOf): PolicyData {
+  const plain = plainData(value, where, lineOf);
   const checked = shape.safeParse(plain);
   const problem = checked.success ? rulesProblem(checked.data) : checked.error.issues[0];
-  if (problem !== undefined) throw invalid(where, problem);
+  if (problem !== undefined) throw invalid(where, problem, lineOf);
   return plain;
 }
 
-/** Its form is checked once it is merged over the bundle's: until then a part of it may be incomplete. */
-export function parseDeploymentData(text: string, where: string): PolicyData {
-  let value: unknown;
-  try {
-    value = parse(text) ?? {};
-  } catch (cause) {
-    throw new GatewayError("policy.bundle_invalid", `${where} is not valid YAML`, { cause });
-  }
-  return plainData(value, where);
+export interface WrittenData {
+  readonly data: PolicyData;
+  readonly lineOf: LineOf;
 }
 
-function isMap(value: unknown): value is Record<string, unknown> {
+/**
+ * A deployment's form is checked once it is merged over the bundle's: until then a part of it may be incomplete.
+ * @throws GatewayError policy.bundle_invalid, naming file and line; also where two members of a map have one name
+ */
+export function parseDataFile(text: string, where: string): WrittenData {
+  try {
+    const { value, lineOf } = parseYamlText(text);
+    return { data: plainData(value ?? {}, where, lineOf), lineOf };
+  } catch (cause) {
+    if (!(cause instanceof YamlSyntaxError)) throw cause;
+    const message = `${where}:${cause.line}: is not valid YAML: ${cause.message}`;
+    throw new GatewayError("policy.bundle_invalid", message, { cause });
+  }
+}
+
+export function isMap(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
@@ -88,8 +109,8 @@ export function canonicalJson(value: unknown): string {
 
 /** By target: labels by schema.table.column, as `targets.<name>.labels` says them. */
 export function labelsByTarget(data: PolicyData): ReadonlyMap<string, ReadonlyMap<string, string[]>> {
-  const targets = Object.entries(shape.parse(data).targets ?? {});
-  return new Map(targets.map(([name, { labels }]) => [name, new Map(Object.entries(labels ?? {}))]));
+  const named = Object.entries(targets.parse(data.targets) ?? {});
+  return new Map(named.map(([name, { labels }]) => [name, new Map(Object.entries(labels ?? {}))]));
 }
 
 type Labels = ReadonlyMap<string, readonly string[]>;

@@ -83,6 +83,7 @@ interface RulesData {
 interface Problem {
   readonly path: readonly string[];
   readonly message: string;
+  readonly other?: readonly string[];
 }
 
 /** What is wrong between parts that are each of the right form. */
@@ -112,6 +113,7 @@ function approvalConflict(
     if (conflict) {
       return {
         path: ["rules", name],
+        other: ["rules", conflict.name],
         message: `holds what rules.${conflict.name} holds, and nobody may approve for both: ${groups.join(", ")} here, ${conflict.from.join(", ")} there`,
       };
     }

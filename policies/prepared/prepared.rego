@@ -119,18 +119,25 @@ _hold(false) := false
 
 _hold(terms) := object.union({"message": "needs approval"}, terms) if is_object(terms)
 
-_oblige(rule) := _none_is_false({key: value |
-	some key in ["limit", "timeout_ms", "read_only", "rate"]
-	value := _obligation(rule, key)
-})
+# Undefined where one of them is of another form.
+_oblige(rule) := _none_is_false(obligations) if {
+	obligations := {key: value |
+		some key in ["limit", "timeout_ms", "read_only", "rate"]
+		value := _obligation(rule, key)
+	}
+	count(obligations) == count([key | some key in ["limit", "timeout", "read_only", "rate"]; rule[key]])
+}
 
-_obligation(rule, "limit") := rule.limit
+_obligation(rule, "limit") := rule.limit if is_number(rule.limit)
 
 _obligation(rule, "timeout_ms") := milliseconds(rule.timeout)
 
-_obligation(rule, "read_only") := rule.read_only
+_obligation(rule, "read_only") := rule.read_only if is_boolean(rule.read_only)
 
-_obligation(rule, "rate") := {"commands": rule.rate.commands, "per_ms": milliseconds(rule.rate.per)}
+_obligation(rule, "rate") := {"commands": commands, "per_ms": milliseconds(rule.rate.per)} if {
+	commands := rule.rate.commands
+	is_number(commands)
+}
 
 _none_is_false(obligations) := obligations if count(obligations) > 0
 
@@ -138,15 +145,11 @@ _none_is_false({}) := false
 
 # METADATA
 # description: Of a duration such as 500ms, 30s, 15m or 2h. Undefined for anything else.
-milliseconds(duration) := to_number(trim_suffix(duration, "ms")) if {
-	endswith(duration, "ms")
-} else := to_number(trim_suffix(duration, "s")) * 1000 if {
-	endswith(duration, "s")
-} else := to_number(trim_suffix(duration, "m")) * 60000 if {
-	endswith(duration, "m")
-} else := to_number(trim_suffix(duration, "h")) * 3600000 if {
-	endswith(duration, "h")
+milliseconds(duration) := to_number(part[1]) * _milliseconds[part[2]] if {
+	part := regex.find_all_string_submatch_n(`^([0-9]+)(ms|s|m|h)$`, duration, 1)[0]
 }
+
+_milliseconds := {"ms": 1, "s": 1000, "m": 60000, "h": 3600000}
 
 _day_after := {
 	"Monday": "Tuesday",

@@ -76,10 +76,9 @@ _within(rule) if _open(rule.within)
 
 _outside(rule) if _open(rule.outside)
 
-# A window is open on its days from its beginning to before its end; one that ends after midnight, also on the
-# mornings after its days.
+# A window is open on its days from its beginning to before its end; one that ends after midnight, on its days from its
+# beginning, and on the mornings after them.
 _open(window) if {
-	window.by_day
 	window.days[input.now.weekday]
 	window.from <= input.now.time
 	input.now.time < window.to

@@ -14,8 +14,9 @@ import type { CommandAnalysis, CommandInput } from "../../gateway/policy/input.t
 import { Policy } from "../../gateway/policy/policy.ts";
 import { VisibleInput, visibleText } from "../../gateway/policy/visible-input.ts";
 import { Watchdog } from "../../gateway/policy/watchdog.ts";
-import { buildBundle, copySources, defaultBundle, opaBuild } from "../policy/build.ts";
+import { buildBundle, defaultBundle, opaBuild } from "../policy/build.ts";
 import { openDryRun } from "../policy/dry-run.ts";
+import { copySources } from "../policy/sources.ts";
 import { catalogOf, identityOf, identitySchema } from "../policy/subject.ts";
 import { generatedRules } from "./generated-rules.ts";
 

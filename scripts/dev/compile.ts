@@ -3,7 +3,8 @@ import { statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseBundle } from "../../gateway/policy/bundle.ts";
 import { readMaterial } from "../../gateway/policy/material.ts";
-import { buildBundle, policySources } from "../policy/build.ts";
+import { buildBundle } from "../policy/build.ts";
+import { policySources } from "../policy/sources.ts";
 
 export type Compiled =
   | { readonly ok: true; readonly digest: string; readonly tookMs: number }

@@ -4,7 +4,7 @@ import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import postgres from "postgres";
-import { policiesFolder } from "../policy/build.ts";
+import { policiesFolder } from "../policy/sources.ts";
 import { startDev } from "./dev-under-test.ts";
 
 let sources: string;

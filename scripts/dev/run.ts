@@ -11,7 +11,7 @@ import { parseArgs } from "node:util";
 import { escapeControls, paint, processTerminal } from "../../gateway/cli/terminal.ts";
 import { loadConfig } from "../../gateway/config.ts";
 import { people, root, startDemo, targetName } from "../demo/environment.ts";
-import { policiesFolder } from "../policy/build.ts";
+import { policiesFolder } from "../policy/sources.ts";
 import { watchFolders } from "../policy/test/watch.ts";
 import { compile, savedAt } from "./compile.ts";
 import { followLog, type LogLine } from "./gateway-log.ts";

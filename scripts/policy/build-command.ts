@@ -2,11 +2,13 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { parseArgs } from "node:util";
-import { buildBundle, policiesFolder, writeDefaultBundle } from "./build.ts";
+import { commitForm, commitOfSources } from "../../gateway/policy/commit.ts";
+import { buildBundle, writeDefaultBundle } from "./build.ts";
 import { signBundle } from "./sign.ts";
+import { policiesFolder, sourcePathspecs } from "./sources.ts";
 
-export const buildUsage =
-  "usage: bun run policy build [--signing-key key.pem [--signing-alg ES256] [--signing-key-id id] [--scope scope]] [-o file]";
+export const buildUsage = `usage: bun run policy build [-o file] [--commit sha] [--signing-key key.pem [--signing-alg ES256] [--signing-key-id id] [--scope scope]]
+The committed bundle, which names no commit, is what is built without options.`;
 
 /** @returns what was written. */
 export async function build(args: readonly string[]): Promise<string> {
@@ -18,18 +20,28 @@ export async function build(args: readonly string[]): Promise<string> {
       "signing-key-id": { type: "string" },
       scope: { type: "string" },
       output: { type: "string", short: "o" },
+      /** By default that of the sources, as git has it. */
+      commit: { type: "string" },
     },
   });
+  const built = async () => {
+    const commit = values.commit ?? (await commitOfSources(policiesFolder, sourcePathspecs));
+    if (commit !== undefined && !commitForm.test(commit)) throw new Error(`--commit ${commit}: expected its full name`);
+    return buildBundle(policiesFolder, commit);
+  };
   const key = values["signing-key"];
   if (key === undefined) {
     const signing = ["signing-alg", "signing-key-id", "scope"] as const;
     if (signing.some((name) => values[name] !== undefined)) throw new Error(buildUsage);
-    if (values.output === undefined) return writeDefaultBundle();
-    writeFileSync(values.output, buildBundle(policiesFolder));
+    if (values.output === undefined) {
+      if (values.commit !== undefined) throw new Error(`--commit goes with -o or --signing-key\n${buildUsage}`);
+      return writeDefaultBundle();
+    }
+    writeFileSync(values.output, await built());
     return values.output;
   }
   const output = values.output ?? join(policiesFolder, "dist/signed.tar.gz");
-  const signed = await signBundle(buildBundle(policiesFolder), {
+  const signed = await signBundle(await built(), {
     key: readFileSync(key, "utf8"),
     algorithm: values["signing-alg"],
     keyId: values["signing-key-id"],

@@ -2,36 +2,22 @@
  * Builds `policies/dist/bundle.tar.gz`: the same sources give the same bytes. The manifest says the revision (digest of
  * the sources) and which input paths the policy can see (`opa deps`), which the decision cache is keyed by.
  */
-import { createHash } from "node:crypto";
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, relative, resolve } from "node:path";
-import { parse as parseYaml } from "yaml";
 import { readArchive } from "../../gateway/policy/archive.ts";
 import { entrypoints, preparedEntrypoint } from "../../gateway/policy/bundle.ts";
+import { refuseConflicts } from "./conflicts.ts";
 import { writeInputSchema } from "./input-schema.ts";
+import { policiesFolder, policySources, sourceData, sourceRevision } from "./sources.ts";
 import { tarball } from "./tarball.ts";
 import { resolveOpa } from "./toolchain.ts";
 
 const root = resolve(import.meta.dir, "../..");
-export const policiesFolder = join(root, "policies");
 export const defaultBundle = join(policiesFolder, "dist/bundle.tar.gz");
 
 /** As a bundle of `policy build` has them. */
 const entrypointNames = [entrypoints.command, preparedEntrypoint, entrypoints.session];
-
-/** Rego sources (tests left out) and data, relative to the folder, sorted. */
-export function policySources(folder: string): string[] {
-  return readdirSync(folder, { recursive: true, encoding: "utf8" })
-    .filter((name) => !name.startsWith("dist/") && !name.split("/").some((part) => part.startsWith(".")))
-    .filter((name) => (name.endsWith(".rego") && !name.endsWith("_test.rego")) || name === "data.yaml")
-    .sort();
-}
-
-/** Sources, their tests and data, in a folder of their own; without what is compiled or only the linter's. */
-export function copySources(to: string): void {
-  cpSync(policiesFolder, to, { recursive: true, filter: (path) => !/\/(dist|\.regal)$/.test(path) });
-}
 
 function run(command: readonly string[], cwd: string): string {
   const result = Bun.spawnSync([...command], { cwd, stdout: "pipe", stderr: "pipe" });
@@ -39,16 +25,6 @@ function run(command: readonly string[], cwd: string): string {
     throw new Error(`${command.join(" ")}\n${result.stdout.toString()}${result.stderr.toString()}`);
   }
   return result.stdout.toString();
-}
-
-/** sha256:<hex> of the sources' names and contents: what a bundle made of them says of itself. */
-export function sourceRevision(folder: string): string {
-  const revision = createHash("sha256");
-  for (const name of policySources(folder)) {
-    const content = readFileSync(join(folder, name));
-    revision.update(`${name}\u0000${content.length}\u0000`).update(content);
-  }
-  return `sha256:${revision.digest("hex")}`;
 }
 
 /**
@@ -68,15 +44,19 @@ export function opaBuild(folder: string, bundle: string, dataFile = "data.yaml")
   run(opaBuildCommand(folder, bundle, dataFile), folder);
 }
 
-/** @param folder of Rego sources, data.yaml and capabilities.json. @returns the bundle's bytes */
-export function buildBundle(folder: string): Uint8Array {
+/**
+ * @param folder of Rego sources and data.yaml. @param commit that the bundle names itself by, beside its revision
+ * @returns the bundle's bytes. @throws Error that says what is wrong with the sources
+ */
+export function buildBundle(folder: string, commit?: string): Uint8Array {
   const opa = resolveOpa();
   const sources = policySources(folder);
+  refuseConflicts(folder);
+  const data = sourceData(folder);
   const work = mkdtempSync(join(tmpdir(), "sallyport-policy-"));
   try {
     // Names relative to the folder: the module holds them, and equal sources must be equal bytes in any checkout.
     const rego = sources.filter((name) => name.endsWith(".rego"));
-    const data = parseYaml(readFileSync(join(folder, "data.yaml"), "utf8")) as unknown;
     const dataFile = join(work, "data.json");
     writeFileSync(dataFile, JSON.stringify(data));
     const built = join(work, "built.tar.gz");
@@ -118,6 +98,7 @@ export function buildBundle(folder: string): Uint8Array {
       wasm: entrypointNames.map((entrypoint) => ({ entrypoint, module: "/policy.wasm" })),
       metadata: {
         sallyport: {
+          ...(commit !== undefined && { commit }),
           input_paths: { command: paths("command"), session: paths("session") },
           nondeterministic: sources.some((name) =>
             /\b(time\.now_ns|rand\.intn|http\.send|uuid\.rfc4122|opa\.runtime)\b/.test(

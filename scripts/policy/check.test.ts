@@ -1,8 +1,8 @@
 import { afterAll, expect, test } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { policiesFolder } from "./build.ts";
 import { inputSchemaFile, inputSchemaText } from "./input-schema.ts";
+import { policiesFolder } from "./sources.ts";
 import { copyCheckout } from "./test/checkout.ts";
 
 const checkout = copyCheckout();

@@ -1,8 +1,8 @@
 /** Commands without a target: the corpus' ideas, judged as in the gateway, names changing as the session goes. */
 import { expect, test } from "bun:test";
-import { policiesFolder } from "./build.ts";
 import { openDryRun } from "./dry-run.ts";
 import { locate, readRuleLocations } from "./rule-locations.ts";
+import { policiesFolder } from "./sources.ts";
 import { catalogOf, identityOf, identitySchema, loadPolicy } from "./subject.ts";
 
 const policy = await loadPolicy({});

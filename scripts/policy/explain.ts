@@ -3,12 +3,12 @@ import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { parse as parseYaml } from "yaml";
 import type { Obligations } from "../../gateway/policy/decision.ts";
-import { policiesFolder } from "./build.ts";
 import { SqlCatalog } from "./catalog/from-sql.ts";
 import { optionsOfUrl, readLiveCatalog } from "./catalog/live.ts";
 import { openDryRun } from "./dry-run.ts";
 import { type Explained, recordedCommand } from "./recorded-command.ts";
 import { locate, readRuleLocations } from "./rule-locations.ts";
+import { policiesFolder } from "./sources.ts";
 import { catalogOf, identityOf, identitySchema, loadPolicy } from "./subject.ts";
 
 const explainUsage = `usage: bun run policy explain '<sql>' --as <identity> --on <target> [options]

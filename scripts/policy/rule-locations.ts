@@ -4,9 +4,11 @@
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { policySources } from "./build.ts";
+import { policySources } from "./sources.ts";
 
 export interface RuleLocation {
+  /** "sallyport.access". */
+  readonly package: string;
   readonly set: string;
   readonly file: string;
   readonly line: number;
@@ -49,7 +51,9 @@ export function readRuleLocations(folder: string): RuleLocation[] {
   const found: RuleLocation[] = [];
   for (const file of policySources(folder).filter((name) => name.endsWith(".rego"))) {
     let line = 1;
-    for (const rule of readFileSync(join(folder, file), "utf8").split(ruleStart)) {
+    const source = readFileSync(join(folder, file), "utf8");
+    const [, of = ""] = /^package\s+(\S+)/m.exec(source) ?? [];
+    for (const rule of source.split(ruleStart)) {
       const code = rule.replace(/^\s*#.*$/gm, "");
       const set = contribution.exec(code)?.[1] ?? "";
       for (const one of code.matchAll(idField)) {
@@ -58,7 +62,15 @@ export function readRuleLocations(folder: string): RuleLocation[] {
         // A set's contribution is its rule; elsewhere one rule may give several.
         const at = set === "" ? code.slice(0, index).split("\n").length - 1 : 0;
         const message = formatOf(messageField.exec(code.slice(index)));
-        found.push({ set, file, line: line + at, written, id: pattern(written), message: pattern(message) });
+        found.push({
+          package: of,
+          set,
+          file,
+          line: line + at,
+          written,
+          id: pattern(written),
+          message: pattern(message),
+        });
       }
       line += rule.split("\n").length - 1;
     }

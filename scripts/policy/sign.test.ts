@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Policy } from "../../gateway/policy/policy.ts";
 import { verifyBundle } from "../../gateway/policy/signature.ts";
-import { policiesFolder, policySources } from "./build.ts";
+import { policiesFolder, policySources } from "./sources.ts";
 import { tarball } from "./tarball.ts";
 import { resolveOpa } from "./toolchain.ts";
 

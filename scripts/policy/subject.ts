@@ -8,9 +8,10 @@ import { checkData, mergeData } from "../../gateway/policy/data.ts";
 import type { IdentityInput } from "../../gateway/policy/input.ts";
 import { Policy } from "../../gateway/policy/policy.ts";
 import type { CatalogSnapshot } from "../../gateway/postgres/sql/catalog.ts";
-import { buildBundle, defaultBundle, policiesFolder, sourceRevision } from "./build.ts";
+import { buildBundle, defaultBundle } from "./build.ts";
 import { SqlCatalog } from "./catalog/from-sql.ts";
 import { builtInFile, readSnapshot } from "./catalog/snapshot-file.ts";
+import { policiesFolder, sourceRevision } from "./sources.ts";
 
 export const identitySchema = z.strictObject({
   email: z.string().default(""),

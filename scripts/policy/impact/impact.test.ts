@@ -5,7 +5,8 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { loadBundle } from "../../../gateway/policy/bundle.ts";
 import { Policy } from "../../../gateway/policy/policy.ts";
-import { defaultBundle, policiesFolder, sourceRevision } from "../build.ts";
+import { defaultBundle } from "../build.ts";
+import { policiesFolder, sourceRevision } from "../sources.ts";
 import { generateStore } from "./generated-store.ts";
 import { bundleOf, commitOf, pastData, withPoliciesOf } from "./policy-of-commit.ts";
 

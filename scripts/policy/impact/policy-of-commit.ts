@@ -3,11 +3,11 @@ import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join, relative, resolve, sep } from "node:path";
-import { parse as parseYaml } from "yaml";
 import { readArchive } from "../../../gateway/policy/archive.ts";
 import { loadBundle } from "../../../gateway/policy/bundle.ts";
-import { checkData, type PolicyData } from "../../../gateway/policy/data.ts";
-import { buildBundle, policiesFolder, sourceRevision } from "../build.ts";
+import type { PolicyData } from "../../../gateway/policy/data.ts";
+import { buildBundle } from "../build.ts";
+import { policiesFolder, sourceData, sourceRevision } from "../sources.ts";
 import { opaVersion } from "../toolchain.ts";
 
 const root = dirname(policiesFolder);
@@ -86,8 +86,7 @@ export async function pastData(from: readonly string[], repository = root): Prom
       await withPoliciesOf(
         commit,
         (folder) => {
-          const data = checkData(parseYaml(readFileSync(join(folder, "data.yaml"), "utf8")), "data.yaml");
-          found.set(sourceRevision(folder), data);
+          found.set(sourceRevision(folder), sourceData(folder));
         },
         repository,
       );

@@ -6,15 +6,9 @@ import { join, resolve } from "node:path";
 import { storeLocation } from "../../../gateway/cli/store-location.ts";
 import { loadConfig } from "../../../gateway/config.ts";
 import { type Bundle, loadBundle } from "../../../gateway/policy/bundle.ts";
-import {
-  canonicalJson,
-  checkData,
-  mergeData,
-  type PolicyData,
-  parseDeploymentData,
-} from "../../../gateway/policy/data.ts";
+import { canonicalJson, checkData, mergeData, type PolicyData, parseDataFile } from "../../../gateway/policy/data.ts";
 import type { StoreLocation } from "../../../gateway/store/read-only.ts";
-import { policiesFolder } from "../build.ts";
+import { policiesFolder } from "../sources.ts";
 import { bundleOf, commitOf, pastData, withPoliciesOf } from "./policy-of-commit.ts";
 
 export interface NamedBundle {
@@ -52,11 +46,11 @@ export async function pastDataWith(
   const found = await pastData(commits.length > 0 ? commits : ["HEAD"]).catch(() => new Map<string, PolicyData>());
   const all: Record<string, PolicyData> = Object.fromEntries(found);
   for (const file of new Set(dataFiles.filter((one) => one !== undefined))) {
-    const deployment = parseDeploymentData(readFileSync(file, "utf8"), file);
+    const { data: deployment, lineOf } = parseDataFile(readFileSync(file, "utf8"), file);
     const digestOfData = sha256(canonicalJson(deployment));
     for (const [digest, data] of found) {
       // As `loadBundle` names a revision with a deployment's data.
-      all[sha256(`${digest}\n${digestOfData}`)] = checkData(mergeData(data, deployment), file);
+      all[sha256(`${digest}\n${digestOfData}`)] = checkData(mergeData(data, deployment), file, lineOf);
     }
   }
   return all;

@@ -6,9 +6,9 @@ import { parseArgs } from "node:util";
 import { parse as parseYaml } from "yaml";
 import { z } from "zod";
 import { type Bundle, loadBundle } from "../../../gateway/policy/bundle.ts";
-import { checkData } from "../../../gateway/policy/data.ts";
 import { Policy } from "../../../gateway/policy/policy.ts";
-import { copySources, opaBuildCommand, policiesFolder } from "../build.ts";
+import { opaBuildCommand } from "../build.ts";
+import { copySources, policiesFolder, sourceData } from "../sources.ts";
 import { type Fixture, fixturePaths, readFixture } from "../test/fixture-file.ts";
 import { firstFailure, type NamedSession } from "../test/fixture-sessions.ts";
 import { runRegoTests } from "../test/rego-tests.ts";
@@ -173,10 +173,10 @@ class Sessions {
     this.#order = fixtures.flatMap((fixture) => fixture.sessions.map((session) => ({ fixture, session })));
   }
 
-  /** Which step gives something else, for people. */
+  /** Which step gives something else, or which session ends in a fault, for people. */
   async notice(policy: Policy): Promise<string | undefined> {
     for (const one of [...this.#order]) {
-      const step = await firstFailure(policy, one);
+      const step = await firstFailure(policy, one).catch((fault: Error) => ({ line: 1, run: fault.message }));
       if (step === undefined) continue;
       this.#order.splice(this.#order.indexOf(one), 1);
       this.#order.unshift(one);
@@ -188,8 +188,7 @@ class Sessions {
 
 /** @throws Error with OPA's message, or the loader's */
 async function compile(folder: string, compiled?: Bundle): Promise<Policy> {
-  const data = checkData(parseYaml(readFileSync(join(folder, "data.yaml"), "utf8")), "data.yaml");
-  return new Policy({ ...(compiled ?? (await build(folder))), data });
+  return new Policy({ ...(compiled ?? (await build(folder))), data: sourceData(folder) });
 }
 
 async function build(folder: string): Promise<Bundle> {

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { isMap, isScalar, isSeq, LineCounter, parseDocument } from "yaml";
 import { maskKinds } from "../../../gateway/policy/decision.ts";
-import { policySources } from "../build.ts";
+import { policySources } from "../sources.ts";
 import { type Extent, readRules } from "./rego-syntax.ts";
 
 export interface Mutant {

@@ -6,7 +6,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from "node:os";
 import { dirname, join, relative } from "node:path";
 import { Document, isMap, isSeq, parse as parseYaml } from "yaml";
-import { parseDeploymentData } from "../../../gateway/policy/data.ts";
+import { parseDataFile } from "../../../gateway/policy/data.ts";
 import { Policy } from "../../../gateway/policy/policy.ts";
 import { optionsOfUrl, readLiveCatalog } from "../catalog/live.ts";
 import { catalogOf, loadSources } from "../subject.ts";
@@ -90,7 +90,7 @@ async function neededCatalog({ steps }: RecordedSession, { catalog, connect }: R
 
 /** The labels that the session's columns had, and the deployment's data where it is given. */
 function dataOf({ opened, steps }: RecordedSession, path: string | undefined): Record<string, unknown> {
-  const given = path === undefined ? {} : parseDeploymentData(readFileSync(path, "utf8"), path);
+  const given = path === undefined ? {} : parseDataFile(readFileSync(path, "utf8"), path).data;
   const labels: Record<string, readonly string[]> = {};
   for (const { analysis } of steps) {
     for (const column of analysis?.statements.flatMap(({ columns }) => columns) ?? []) {

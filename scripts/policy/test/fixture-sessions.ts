@@ -1,7 +1,7 @@
 /** Runs fixture sessions: each command as in the gateway, and where what policy says of it is not what was expected. */
 import { dirname } from "node:path";
 import { GatewayError } from "../../../gateway/errors.ts";
-import { checkData, mergeData } from "../../../gateway/policy/data.ts";
+import { checkData, isMap, mergeData, type PolicyData } from "../../../gateway/policy/data.ts";
 import type { Obligations } from "../../../gateway/policy/decision.ts";
 import { Policy } from "../../../gateway/policy/policy.ts";
 import type { Intent, SessionOpened } from "../../../gateway/recording/events.ts";
@@ -104,8 +104,9 @@ function compact<T extends object>(given: T): { [K in keyof T]?: Exclude<T[K], u
 function withData(policy: Policy, over: Record<string, unknown> | undefined): { loads: boolean; policy: Policy } {
   if (over === undefined) return { loads: true, policy };
   const merged = withoutNulls(mergeData(policy.bundle.data, over));
-  const bundle = { ...policy.bundle, data: checkData(merged, "data of a fixture") };
+  const bundle = { ...policy.bundle, data: merged };
   try {
+    checkData(merged, "data of a fixture");
     return { loads: true, policy: new Policy(bundle) };
   } catch (refused) {
     if (!(refused instanceof GatewayError)) throw refused;
@@ -114,10 +115,9 @@ function withData(policy: Policy, over: Record<string, unknown> | undefined): { 
 }
 
 /** In a fixture's data, null takes a key away. */
-function withoutNulls(value: unknown): unknown {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
-  const kept = Object.entries(value).filter(([, item]) => item !== null);
-  return Object.fromEntries(kept.map(([key, item]) => [key, withoutNulls(item)]));
+function withoutNulls(data: PolicyData): PolicyData {
+  const kept = Object.entries(data).filter(([, item]) => item !== null);
+  return Object.fromEntries(kept.map(([key, item]) => [key, isMap(item) ? withoutNulls(item) : item]));
 }
 
 async function* steps(policy: Policy, { path, line }: Fixture, one: FixtureSession & { name: string }) {
