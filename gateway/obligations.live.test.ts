@@ -240,6 +240,16 @@ test.each([
   20_000,
 );
 
+test("a statement is timed out by the target after a batch whose error took the setting back", async () => {
+  const ours = await wire("timed");
+  const run = (text: string) => [parse(text), bind(), execute()];
+  // What obliges comes in the middle of the batch's one transaction.
+  const batch = [...run("show timezone"), ...run("select 1"), ...run("select 1 / 0"), sync];
+  expect(brief(await ours.exchange(...batch)).at(-1)).toBe("ERROR 22012");
+  expect(brief(await ours.exchange(query(slow)))).toEqual(["ERROR 57014"]);
+  ours.end();
+}, 20_000);
+
 test("a caller's own stricter timeout stays, and its own comes back where nothing obliges", async () => {
   const ours = await wire("timed");
   await ours.exchange(query("set statement_timeout = '50ms'"));
