@@ -64,15 +64,21 @@ export function libpqEnvironment(endpoint: Endpoint): Record<string, string> {
   };
 }
 
-export async function startRelayProcess(server: RunningPostgres): Promise<RunningProcess> {
-  const child = Bun.spawn([process.execPath, join(import.meta.dir, "relay.ts"), String(server.port)], {
+/** @param synced the relay has on disk what clients send before it forwards it */
+export async function startRelayProcess(server: RunningPostgres, synced = false): Promise<RunningProcess> {
+  const folder = mkdtempSync(join(tmpdir(), "sallyport-relay-"));
+  const options = synced ? ["--sync", join(folder, "journal")] : [];
+  const child = Bun.spawn([process.execPath, join(import.meta.dir, "relay.ts"), String(server.port), ...options], {
     ...{ stdin: "ignore", stdout: "pipe", stderr: "inherit" },
   });
   const { value } = await child.stdout.getReader().read();
   return {
     endpoint: { port: Number(new TextDecoder().decode(value)), ...identityOf(server) },
     pid: child.pid,
-    stop: () => end(child),
+    stop: async () => {
+      await end(child);
+      rmSync(folder, { recursive: true, force: true });
+    },
   };
 }
 

@@ -1,9 +1,10 @@
 /**
  * `bun run bench postgres`: pgbench, a bulk select and a bulk COPY through each way to one server, interleaved in one
  * run, as a table of medians and ratios to direct and to PgBouncer; then the memory of an idle session.
- * `--rounds 3 --seconds 2 --warmup 5 --rows 1000000 --sessions 200 --only direct,relay --clients 1,8,32`
- * Each way is used for `warmup` seconds a protocol before anything counts: a gateway runs for weeks, its first seconds
- * are the compiler's.
+ * `--rounds 3 --seconds 2 --warmup 5 --lead 1 --rows 1000000 --sessions 200 --only direct,relay --clients 1,8,32`
+ * Each way is used for `warmup` seconds a protocol before anything counts, and for `lead` before each rate: a gateway
+ * runs for weeks, its first seconds are the compiler's, and what rests while the others have their turn is thrown away.
+ * `relay+sync` only has on disk what it forwards: what is left of `strict` is the disk's.
  */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, loadavg, tmpdir } from "node:os";
@@ -29,6 +30,7 @@ const { values: flags } = parseArgs({
     rounds: { type: "string", default: "3" },
     seconds: { type: "string", default: "2" },
     warmup: { type: "string", default: "5" },
+    lead: { type: "string", default: "1" },
     rows: { type: "string", default: "1000000" },
     sessions: { type: "string", default: "200" },
     clients: { type: "string", default: "1,8,32" },
@@ -38,10 +40,20 @@ const { values: flags } = parseArgs({
 const rounds = count("rounds");
 const seconds = count("seconds");
 const warmup = count("warmup");
+const lead = count("lead");
 const rows = count("rows");
 const sessions = count("sessions");
 const clientCounts = flags.clients.split(",").map(Number);
-const variants = ["direct", "relay", "pgbouncer", "group", "strict", "group+mask", "strict+mask"] as const;
+const variants = [
+  "direct",
+  "relay",
+  "relay+sync",
+  "pgbouncer",
+  "group",
+  "strict",
+  "group+mask",
+  "strict+mask",
+] as const;
 type Variant = (typeof variants)[number];
 const protocols = ["simple", "extended", "prepared"] as const;
 const gatewayVariants: readonly Variant[] = ["group", "strict", "group+mask", "strict+mask"];
@@ -77,7 +89,7 @@ try {
   rmSync(folder, { recursive: true, force: true });
 }
 
-function count(name: "rounds" | "seconds" | "warmup" | "rows" | "sessions"): number {
+function count(name: "rounds" | "seconds" | "warmup" | "lead" | "rows" | "sessions"): number {
   const value = Number(flags[name]);
   if (!Number.isInteger(value) || value < 1) throw new Error(`--${name} is a whole number from 1`);
   return value;
@@ -98,6 +110,8 @@ async function open(variant: Variant): Promise<Way> {
         return { endpoint: server, process: undefined };
       case "relay":
         return way(await startRelayProcess(server));
+      case "relay+sync":
+        return way(await startRelayProcess(server, true));
       case "pgbouncer": {
         const bouncer = await startPgBouncer(server);
         return bouncer === undefined ? { absent: "not installed (Debian: apt-get install pgbouncer)" } : way(bouncer);
@@ -148,8 +162,12 @@ function cells(): readonly Cell[] {
     clientCounts.map((clients) => ({
       name: `pgbench -S ${mode}, ${clients} client${clients === 1 ? "" : "s"}`,
       unit: "tps",
-      measure: (endpoint: Endpoint) =>
-        pgbenchRate(endpoint, ["-S", "-M", mode, "-c", String(clients), "-T", String(seconds)]),
+      measure: async (endpoint: Endpoint) => {
+        const rate = (over: number) =>
+          pgbenchRate(endpoint, ["-S", "-M", mode, "-c", String(clients), "-T", String(over)]);
+        await rate(lead);
+        return rate(seconds);
+      },
     })),
   );
   return [
