@@ -52,6 +52,7 @@ export type ErrorCode =
   | "api.forbidden"
   | "api.invalid"
   | "api.not_found"
+  | "api.busy"
   | "internal";
 
 export class GatewayError extends Error {
@@ -124,5 +125,6 @@ export const renderings: Readonly<Record<ErrorCode, Rendering>> = {
   "api.forbidden": { sqlstate: "42501", http: 403 },
   "api.invalid": { sqlstate: "22023", http: 400 },
   "api.not_found": { sqlstate: "42704", http: 404 },
+  "api.busy": { sqlstate: "53400", http: 429 },
   internal: { sqlstate: "XX000", http: 500 },
 };

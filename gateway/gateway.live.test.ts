@@ -108,6 +108,22 @@ const psql = (user: string, input: string, sslmode = "disable") =>
     input,
   );
 
+/** What the command line prints, called as this person. */
+async function sallyport(user: string, ...line: string[]): Promise<string> {
+  const run = Bun.spawn([process.execPath, join(root, "gateway/cli.ts"), ...line], {
+    env: {
+      PATH: process.env.PATH ?? "",
+      HOME: folder,
+      SALLYPORT_TOKEN: tokens[user] ?? "",
+      SALLYPORT_GATEWAY: `https://localhost:${http}`,
+      NODE_TLS_REJECT_UNAUTHORIZED: "0",
+    },
+    stdin: "ignore",
+    stderr: "inherit",
+  });
+  return await new Response(run.stdout).text();
+}
+
 withPsql("an analyst reads, with labelled columns masked", async () => {
   const { out, err } = await psql("ann", "select id, name, email, ssn from customers order by id limit 3;\n");
   expect(err).toBe("");
@@ -118,21 +134,21 @@ withPsql("an analyst reads, with labelled columns masked", async () => {
 withPsql("a denial's hint names a command that explains it as printed", async () => {
   const { err } = await psql("ann", "select lower(ssn) from customers;\n");
   const printed = /sallyport (policy explain --session \S+ --command \d+)/.exec(err)?.[1] ?? "";
-  const run = Bun.spawn([process.execPath, join(root, "gateway/cli.ts"), ...printed.split(" ")], {
-    env: {
-      PATH: process.env.PATH ?? "",
-      HOME: folder,
-      SALLYPORT_TOKEN: tokens.ann ?? "",
-      SALLYPORT_GATEWAY: `https://localhost:${http}`,
-      NODE_TLS_REJECT_UNAUTHORIZED: "0",
-    },
-    stdin: "ignore",
-    stderr: "inherit",
-  });
-  const out = await new Response(run.stdout).text();
+  const out = await sallyport("ann", ...printed.split(" "));
   expect(out).toContain("derived   public.customers.ssn  [secret]");
   expect(out).toContain("verdict   deny");
   expect(out).toMatch(/labels\.rego:\d+/);
+});
+
+withPsql("what somebody ran is found by its words, by themselves and nobody else", async () => {
+  await psql("olga", "select id as needle from orders\nwhere status = 'in haystack' limit 1;\n");
+  const found = async (user: string, text: string) =>
+    (JSON.parse(await sallyport(user, "sessions", "--json", "--text", text)) as { sessions: unknown[] }).sessions
+      .length;
+  expect(await found("olga", "needle haystack")).toBe(1);
+  expect(await found("olga", '"from orders where"')).toBe(1);
+  expect(await found("olga", "needles")).toBe(0);
+  expect(await found("ann", "needle")).toBe(0);
 });
 
 withPsql("psql connects over TLS, and the gateway's certificate is what it checks", async () => {

@@ -109,6 +109,12 @@ export const limits = {
   apiBodyBytesMax: 64 * 1_024,
   apiPageMax: 1_000,
   apiStreamsMax: 200,
+  /** Searches of recordings that are under way or wait. */
+  searchesMax: 16,
+  /** One request's search; the next goes on where it ended. */
+  searchMsMax: 2_000,
+  /** The searching thread ends this long after its last search. */
+  searchIdleMs: 30_000,
 
   // --- shutdown ---
   drainMs: 30_000,

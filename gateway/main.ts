@@ -15,6 +15,7 @@ import { Catalogs } from "./postgres/catalogs.ts";
 import { PostgresServer } from "./postgres/server.ts";
 import { readEvents, verifySession } from "./recording/reader.ts";
 import { redactSecrets } from "./recording/redaction.ts";
+import { SearchThread } from "./recording/search-thread.ts";
 import { Recording } from "./recording/writer.ts";
 import { Approvals } from "./session/approvals.ts";
 import type { SessionDependencies } from "./session/dependencies.ts";
@@ -35,9 +36,12 @@ async function main(): Promise<void> {
   const config = loadConfig(values.config);
   if (values.bundle !== undefined) config.policies.bundle = resolve(values.bundle);
   const policies = await PolicyHost.load(config.policies);
-  const recording = await Recording.open({
+  const location = {
     url: config.store.url,
     authToken: config.store.auth_token && readSecret(config.store.auth_token, "store.auth_token"),
+  };
+  const recording = await Recording.open({
+    ...location,
     durability: config.store.recording.durability,
     gateway: config.name,
     signingKey: config.store.recording.signing_key,
@@ -87,6 +91,7 @@ async function main(): Promise<void> {
     void stop("recording", 1);
   });
 
+  const search = new SearchThread(location);
   const metrics = createMetrics();
   observePolicies(policies, log, metrics);
   process.on("SIGHUP", () => void policies.reload().catch(() => undefined));
@@ -100,6 +105,7 @@ async function main(): Promise<void> {
             getApproval: (id) => store.getApproval(id),
             decideApproval: (decision) => store.decideApproval(decision),
             listSessions: (query) => store.listSessions(query),
+            searchSessions: (query, text) => search.search(query, text),
             getSession: (id) => store.getSession(id),
             events: (id, fromSeq) => readEvents(store, id, fromSeq),
           },

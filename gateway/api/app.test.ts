@@ -70,6 +70,10 @@ const store: ApiStore = {
     [session("s-agent", "agent-7"), session("s-olga", "olga")].filter(
       (one) => subject === undefined || one.subject === subject,
     ),
+  async searchSessions(query, text) {
+    const all = await this.listSessions(query);
+    return { sessions: text === "everything" ? all : [], next: "s-olga" };
+  },
   getSession: async (id) => (id === "s-agent" ? session(id, "agent-7") : undefined),
   async *events() {
     yield { type: "intent", text: "SELECT 1" };
@@ -167,10 +171,16 @@ describe("the API", () => {
   });
 
   test("a caller lists its own sessions, an auditor all", async () => {
-    const ids = async (who: string) =>
-      JSON.parse((await call(who, "/v1/sessions")).text).sessions.map((one: { id: string }) => one.id);
-    expect(await ids("olga")).toEqual(["s-olga"]);
-    expect(await ids("audrey")).toEqual(["s-agent", "s-olga"]);
+    const ids = async (who: string, query: string) =>
+      JSON.parse((await call(who, `/v1/sessions${query}`)).text).sessions.map((one: { id: string }) => one.id);
+    for (const query of ["", "?text=everything"]) {
+      expect(await ids("olga", query)).toEqual(["s-olga"]);
+      expect(await ids("audrey", query)).toEqual(["s-agent", "s-olga"]);
+    }
+    expect(JSON.parse((await call("audrey", "/v1/sessions?text=nothing")).text)).toEqual({
+      sessions: [],
+      next: "s-olga",
+    });
   });
 
   test("events stream as JSON lines, up to the page", async () => {

@@ -7,7 +7,7 @@ import type { Authenticated } from "../identity/verifier.ts";
 import { isAuditor, maySeeSession } from "./approval-rules.ts";
 import type { ApiDependencies } from "./dependencies.ts";
 import { type ApiEnv, check, idOf, instant, pageSize, queryOf } from "./http.ts";
-import { type SessionRecord, sessionPage, sessionView } from "./views.ts";
+import { pageOf, pageView, type SessionRecord, sessionView } from "./views.ts";
 
 const text = z.string().max(400);
 const listQuery = z.strictObject({
@@ -48,13 +48,16 @@ export function addSessionRoutes(app: Hono<ApiEnv>, deps: ApiDependencies): void
   }
 
   routes.get("/", async (context) => {
-    const query = check(listQuery, queryOf(context), "query");
+    const { text: sought, limit = 50, ...filter } = check(listQuery, queryOf(context), "query");
     const { identity } = context.var.caller;
-    const limit = query.limit ?? 50;
     const own = isAuditor(identity, deps.policyData()) ? {} : { issuer: identity.issuer, subject: identity.subject };
-    const records = await deps.store.listSessions({ ...query, ...own, limit });
-    const shown = records.filter((record) => maySeeSession(identity, record, deps.policyData()));
-    return context.json(sessionPage(records, limit, shown));
+    const query = { ...filter, ...own, limit };
+    const { sessions, next } =
+      sought === undefined
+        ? pageOf(await deps.store.listSessions(query), limit)
+        : await deps.store.searchSessions(query, sought);
+    const shown = sessions.filter((record) => maySeeSession(identity, record, deps.policyData()));
+    return context.json(pageView({ sessions: shown, next }));
   });
 
   routes.get("/:id", async (context) => context.json(sessionView(await visible(context.var.caller, idOf(context)))));

@@ -40,7 +40,6 @@ export interface SessionRecord extends Person {
 /** With `issuer` and `subject`: sessions of exactly this identity. */
 export interface SessionQuery extends SessionFilter {
   readonly verdict?: Verdict | undefined;
-  readonly text?: string | undefined;
 }
 
 /** The part of the store that the API uses. */
@@ -55,6 +54,8 @@ export interface ApiStore {
     readonly reason?: string;
   }): Promise<ApprovalRecord>;
   listSessions(query: SessionQuery): Promise<readonly SessionRecord[]>;
+  /** Of these, the ones that ran a statement with this text; `next` where the time for one request was over before. */
+  searchSessions(query: SessionQuery, text: string): Promise<SessionPage>;
   getSession(id: string): Promise<SessionRecord | undefined>;
   events(id: string, fromSeq?: number): AsyncIterable<unknown>;
 }
@@ -112,11 +113,18 @@ export function sessionView(record: SessionRecord) {
 }
 
 /** @param shown those of the records that the caller may see */
-export function sessionPage(records: readonly SessionRecord[], limit: number, shown = records) {
-  const last = records.at(-1);
-  return {
-    sessions: shown.map(sessionView),
-    /** `before` of the next page, or null on the last. */
-    next: records.length === limit && last !== undefined ? last.id : null,
-  };
+export interface SessionPage {
+  readonly sessions: readonly SessionRecord[];
+  /** `before` of the next page, or null on the last. */
+  readonly next: string | null;
+}
+
+/** @param limit of the page that was asked for: a full one may have another behind it */
+export function pageOf(sessions: readonly SessionRecord[], limit: number): SessionPage {
+  const last = sessions.at(-1);
+  return { sessions, next: sessions.length === limit && last !== undefined ? last.id : null };
+}
+
+export function pageView({ sessions, next }: SessionPage) {
+  return { sessions: sessions.map(sessionView), next };
 }

@@ -1,7 +1,13 @@
 /** `sallyport sessions`: finds recorded sessions. */
 import { durationToMs } from "../config.ts";
 import { type Command, exitCodes, gatewayOptions, storeOption, stringOption, UsageError } from "./command.ts";
-import { type SessionSummary, withRecordings } from "./recordings.ts";
+import {
+  type Recordings,
+  type SessionFilter,
+  type SessionPage,
+  type SessionSummary,
+  withRecordings,
+} from "./recordings.ts";
 import { type Cell, printJson, shortDuration, shortTime, type Terminal, table, verdictColour } from "./terminal.ts";
 
 const verdicts = ["allow", "deny", "mask", "approve"];
@@ -15,7 +21,7 @@ export const sessionsCommand: Command = {
     who: { type: "string", value: "text", help: "e-mail or subject" },
     target: { type: "string", value: "name", help: "a target's name" },
     verdict: { type: "string", value: "verdict", help: `with a command judged so: ${verdicts.join(", ")}` },
-    text: { type: "string", value: "words", help: "words in its statements (full-text search)" },
+    text: { type: "string", value: "words", help: 'a statement has these words (or "a phrase", begin*)' },
     since: { type: "string", value: "time", help: "from then on: 2026-01-31, an RFC 3339 time, or 2h ago as 2h" },
     until: { type: "string", value: "time", help: "before then" },
     limit: { type: "string", value: "n", help: "at most so many (50)" },
@@ -42,7 +48,7 @@ export const sessionsCommand: Command = {
       limit,
     };
     return await withRecordings(invocation, async (recordings) => {
-      const page = await recordings.list(filter);
+      const page = await find(recordings, filter);
       if (values.json === true) printJson(terminal, page);
       else if (page.sessions.length === 0) terminal.err("No sessions.\n");
       else {
@@ -53,6 +59,19 @@ export const sessionsCommand: Command = {
     });
   },
 };
+
+/** A search is answered in parts, each of which takes a bounded time. */
+async function find(recordings: Recordings, filter: SessionFilter): Promise<SessionPage> {
+  const sessions: SessionSummary[] = [];
+  for (let { before } = filter; ; ) {
+    const page = await recordings.list({ ...filter, before, limit: filter.limit - sessions.length });
+    sessions.push(...page.sessions);
+    if (filter.text === undefined || page.next === null || sessions.length === filter.limit) {
+      return { sessions, next: page.next };
+    }
+    before = page.next;
+  }
+}
 
 /** "2h" is two hours ago; anything else is a date or an RFC 3339 time. @returns RFC 3339. */
 export function parseTime(name: string, text: string | undefined, nowMs: number): string | undefined {

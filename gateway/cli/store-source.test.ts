@@ -97,6 +97,10 @@ test("sessions lists what the filters ask for, page by page, without a gateway o
   expect(await list("--since", "1970-01-01T00:01:00Z", "--until", "1970-01-01T00:02:00Z")).toEqual(["s2"]);
   expect(await list("--limit", "2")).toEqual(["s3", "s2"]);
   expect(await list("--before", "s2")).toEqual(["s1"]);
+  expect(await list("--text", "customers drop")).toEqual(["s1"]);
+  expect(await list("--text", '"table customers"', "--who", "bob")).toEqual([]);
+  const { code, err } = await sallyport("sessions", "--store", store, "--text", "*");
+  expect([code, err]).toEqual([1, expect.stringContaining("no word to look for")]);
 }, 30_000);
 
 test("export and replay show the recording; a session that is not there is an error", async () => {

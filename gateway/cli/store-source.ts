@@ -1,9 +1,10 @@
 /** Recordings read from their store, for the operator at the machine: no gateway need run, and nothing is written. */
 import { createPublicKey } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { sessionPage } from "../api/views.ts";
+import { pageOf, pageView } from "../api/views.ts";
 import { eventLines, verifySession } from "../recording/reader.ts";
-import { storeQueries } from "../store/queries.ts";
+import { parseStatementQuery, searchSessions } from "../recording/search.ts";
+import { type SessionFilter, storeQueries } from "../store/queries.ts";
 import { openReadOnly } from "../store/read-only.ts";
 import { ClientError, exitCodes } from "./command.ts";
 import type { Recordings } from "./recordings.ts";
@@ -23,16 +24,18 @@ export async function openStore({ store, key, environment }: StoreSource): Promi
   const publicKey = readPublicKey(key ?? signingKey);
   const db = await openReadOnly(location);
   const calls = {
+    listSessions: (filter: SessionFilter) => storeQueries.listSessions(db, filter),
     getSession: (id: string) => storeQueries.getSession(db, id),
     getSeal: (id: string) => storeQueries.getSeal(db, id),
     chunkPage: (id: string, from: number) => storeQueries.chunkPage(db, id, from),
   };
   const noSession = () => new ClientError(exitCodes.failed, "api.not_found", "There is no such session in this store.");
   return {
-    async list({ since, until, ...filter }) {
-      const time = (text: string | undefined) => (text === undefined ? undefined : Date.parse(text));
+    async list({ since, until, text, ...filter }) {
+      const time = (given: string | undefined) => (given === undefined ? undefined : Date.parse(given));
       const query = { ...filter, since: time(since), until: time(until) };
-      return sessionPage(await storeQueries.listSessions(db, query), filter.limit);
+      if (text !== undefined) return pageView(await searchSessions(calls, query, parseStatementQuery(text)));
+      return pageView(pageOf(await calls.listSessions(query), filter.limit));
     },
     async *lines(id) {
       if ((await calls.getSession(id)) === undefined) throw noSession();

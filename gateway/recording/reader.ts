@@ -5,7 +5,7 @@ import type { RecordedEvent } from "./events.ts";
 import { listingProblem, sealProblem } from "./seal.ts";
 import type { StoreCalls } from "./writer.ts";
 
-type ReadCalls = Pick<StoreCalls, "chunkPage" | "getSession">;
+type ReadCalls = Pick<StoreCalls, "chunkPage">;
 type VerifyCalls = Pick<StoreCalls, "chunkPage" | "getSession" | "getSeal">;
 
 /** The lines of a session in order, from event number `from` (1 is the first). */

@@ -1,0 +1,159 @@
+/** Search over a real store, that its gateway writes meanwhile. */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { loweredLimits } from "../../scripts/lowered-limits.ts";
+import type { SessionOpened } from "./events.ts";
+import { parseStatementQuery } from "./search.ts";
+import { SearchThread } from "./search-thread.ts";
+import { Recording } from "./writer.ts";
+
+const fits = (query: string, statement: string) => {
+  const { mayMatch, matches } = parseStatementQuery(query);
+  const line = JSON.stringify({ type: "intent", text: statement }).toLowerCase();
+  return mayMatch(line) && matches(statement);
+};
+
+describe("a text", () => {
+  test("has words that a statement has all of, whole, in any order and case", () => {
+    expect(fits("orders SELECT", "select id\nfrom Orders")).toBe(true);
+    expect(fits("order", "select id from orders")).toBe(false);
+    expect(fits("orders customers", "select id from orders")).toBe(false);
+    expect(fits("straße 4711", "select * from t where a = 'STRASSE' or b = 'Straße' and c=4711")).toBe(true);
+    expect(fits("id=7", "select 7 from orders where id > 3")).toBe(true);
+  });
+  test("has phrases as they are written, whatever space is between their words", () => {
+    expect(fits('"from orders where"', "select id from\n\torders  where id = 1")).toBe(true);
+    expect(fits('"orders from"', "select id from orders")).toBe(false);
+    expect(fits("\"id = '7'\"", "select 1 where id = '7'")).toBe(true);
+    expect(fits('"a""b"', 'select "a""b"')).toBe(true);
+  });
+  test("has beginnings of words", () => {
+    expect(fits("cust*", "select name from customers")).toBe(true);
+    expect(fits("tomers*", "select name from customers")).toBe(false);
+    expect(fits("sel* customers", "select name from customers")).toBe(true);
+  });
+  test("without anything to look for is refused in words that help", () => {
+    for (const text of ["", "  ", "***", "= '", '""', '" "']) {
+      expect(() => parseStatementQuery(text)).toThrow(
+        expect.objectContaining({ code: "api.invalid", hint: expect.stringContaining("phrase") }),
+      );
+    }
+  });
+});
+
+const folder = mkdtempSync(join(tmpdir(), "sallyport-search-"));
+const url = `file:${join(folder, "store.db")}`;
+const search = new SearchThread({ url });
+let recording: Recording;
+
+const opened = (session: string, subject: string, at: number): SessionOpened => ({
+  ...{ type: "session.opened", at, session, gateway: "g", verdict: "allow", rules: [] },
+  identity: { issuer: "https://idp", subject, email: "", groups: [], kind: "human", claims: {} },
+  target: { name: "db", kind: "postgres", database: "app", labels: {} },
+  client: { address: "127.0.0.1", application: "test" },
+  context: { reason: "customers", prompt: "", ticket: "", trace: "" },
+  revision: { digest: "sha256:r" },
+});
+const intent = (command: number, text: string, params: string[] = []) => ({
+  ...({ type: "intent", at: 1, judgedAt: 1, command, via: "query", text, params, digest: "sha256:d" } as const),
+  ...({ analysis: null, novel: false, verdict: "allow", masks: [], diagnostics: "full" } as const),
+  ...{ rules: [], revision: "sha256:r", forwarded: true },
+});
+
+beforeAll(async () => {
+  recording = await Recording.open({ url, durability: "strict", gateway: "g" });
+  const statements: [string, string, [string, string[]][]][] = [
+    ["s1", "ann", [["select name from customers", []]]],
+    [
+      "s2",
+      "bob",
+      [
+        ["select 1", []],
+        ["update orders set note = $1", ["Refund for ACME"]],
+      ],
+    ],
+    ["s3", "bob", Array.from({ length: 2_000 }, (_, n) => [`select ${n} from orders where id = ${n}`, []])],
+    // Words of several statements are no statement's.
+    [
+      "s4",
+      "ann",
+      [
+        ["select note", []],
+        ["table customers", []],
+      ],
+    ],
+  ];
+  for (const [at, [id, subject, all]] of statements.entries()) {
+    const session = recording.session(opened(id, subject, at));
+    for (const [index, [text, params]] of all.entries()) session.append(intent(index + 1, text, params));
+    await session.committed();
+    // The last one goes on.
+    if (id !== "s4") await session.close({ type: "session.closed", at: 9, reason: "client" });
+  }
+});
+afterAll(async () => {
+  await recording?.close();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+async function found(text: string, filter: Parameters<SearchThread["search"]>[0] = { limit: 10 }) {
+  const { sessions, next } = await search.search(filter, text);
+  return [...sessions.map(({ id }) => id), next];
+}
+
+test("finds the sessions whose statements or parameters have it, the latest first, also one that goes on", async () => {
+  expect(await found("select")).toEqual(["s4", "s3", "s2", "s1", null]);
+  expect(await found("customers")).toEqual(["s4", "s1", null]);
+  expect(await found("note customers")).toEqual([null]);
+  expect(await found('"from orders where id = 1999"')).toEqual(["s3", null]);
+  expect(await found("acme refund")).toEqual(["s2", null]);
+  // No phrase reaches from a text into a parameter.
+  expect(await found('"$1 refund"')).toEqual([null]);
+  expect(await found("nowhere")).toEqual([null]);
+});
+
+test("keeps to the filter and the page", async () => {
+  expect(await found("select", { limit: 10, subject: "bob" })).toEqual(["s3", "s2", null]);
+  expect(await found("select", { limit: 2 })).toEqual(["s4", "s3", "s3"]);
+  expect(await found("select", { limit: 2, before: "s3" })).toEqual(["s2", "s1", "s1"]);
+  expect(await found("select", { limit: 2, before: "s1" })).toEqual([null]);
+});
+
+test("a search whose time is over says where the next goes on", async () => {
+  using _ = loweredLimits({ searchMsMax: 0 });
+  expect(await found("customers")).toEqual(["s4", "s4"]);
+  expect(await found("customers", { limit: 10, before: "s4" })).toEqual(["s3"]);
+  expect(await found("customers", { limit: 10, before: "s2" })).toEqual(["s1", "s1"]);
+});
+
+test("a text without a word and a store that is not there are errors, and the next search works", async () => {
+  await expect(found("*")).rejects.toMatchObject({ code: "api.invalid" });
+  const elsewhere = new SearchThread({ url: `file:${join(folder, "none.db")}` });
+  await expect(elsewhere.search({ limit: 1 }, "select")).rejects.toMatchObject({ code: "store.unavailable" });
+  expect(await found("customers")).toEqual(["s4", "s1", null]);
+  expect(readdirSync(folder).some((name) => name.startsWith("none"))).toBe(false);
+});
+
+test("one search too many is refused, and one that ended makes room", async () => {
+  using _ = loweredLimits({ searchesMax: 2 });
+  const two = [found("customers"), found("orders")];
+  await expect(found("select")).rejects.toMatchObject({ code: "api.busy" });
+  await Promise.all(two);
+  expect(await found("customers")).toEqual(["s4", "s1", null]);
+});
+
+test("the thread ends when there was nothing to search for a while", async () => {
+  using _ = loweredLimits({ searchIdleMs: 50 });
+  const nameOf = (thread: string) => readFileSync(`/proc/self/task/${thread}/comm`, "utf8").trim();
+  const threads = () => readdirSync("/proc/self/task").filter((thread) => nameOf(thread) === "Worker").length;
+  const before = threads();
+  const other = new SearchThread({ url });
+  await other.search({ limit: 1 }, "customers");
+  expect(threads()).toBeGreaterThan(before);
+  const deadline = performance.now() + 3_000;
+  while (threads() > before && performance.now() < deadline) await Bun.sleep(20);
+  expect(threads()).toBe(before);
+  expect((await other.search({ limit: 1 }, "customers")).sessions.length).toBe(1);
+});
