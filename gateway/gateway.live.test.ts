@@ -5,6 +5,7 @@ import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { connect as connectTls } from "node:tls";
+import postgres from "postgres";
 import { type DemoTarget, startDemoTarget } from "../scripts/demo/demo-target.ts";
 import { hasPsql, libpq18 } from "../scripts/postgres/installed.ts";
 import { runPsql } from "../scripts/postgres/psql.ts";
@@ -236,6 +237,42 @@ withPsql(
     }
   },
 );
+
+test("a name that does not exist is PostgreSQL's own error, unless the caller may not do it anyway", async () => {
+  const { direct } = demo;
+  const options = { host: "127.0.0.1", port, database: "demo", max: 1, fetch_types: false };
+  const as = (user: string) => postgres({ ...options, user: `${user}@example.com`, pass: tokens[user] ?? "" });
+  const sql = as("olga");
+  const fault = (run: postgres.Sql, text: string, params: never[] = []) =>
+    run.unsafe(text, params).then(
+      () => "no error",
+      ({ code, message }: postgres.PostgresError) => ({ code, message }),
+    );
+  for (const text of [
+    "select * from nope",
+    'select * from side."No pe"',
+    "select nope from orders",
+    "select orders.nope from orders",
+    "select nope.* from orders",
+    "update orders set nope = 1 where id = 1",
+    "insert into orders (nope) values (1)",
+    "delete from nope where id = 1",
+  ]) {
+    expect([text, await fault(sql, text)]).toEqual([text, await fault(direct, text)]);
+  }
+  const text = "select nope from orders where id = $1";
+  expect(await fault(sql, text, [1 as never])).toEqual(await fault(direct, text, [1 as never]));
+  expect(await fault(sql, "select nope(1)")).toEqual({ code: "42883", message: "function nope does not exist" });
+  expect(await fault(sql, "select ssn || nope from customers")).toMatchObject({ code: "42501" });
+  const ann = as("ann");
+  expect(await fault(ann, "update nope set a = 1 where b = 2")).toMatchObject({ code: "42501" });
+  await sql.begin(async (tx) => {
+    await tx`select 1`;
+    await expect(tx.savepoint((inner) => inner.unsafe("select * from nope"))).rejects.toMatchObject({ code: "42P01" });
+    expect(await tx`select 2 as two`).toMatchObject([{ two: 2 }]);
+  });
+  await Promise.all([sql.end(), ann.end()]);
+});
 
 withPsql("an error below a view shows no value of a column that the view does not", async () => {
   const { err } = await psql("ann", "select id from casting;\n");

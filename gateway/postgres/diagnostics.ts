@@ -1,7 +1,9 @@
 /** Errors and notices on their way to a caller: the gateway's own, and the target's without values where policy says so. */
 import { type GatewayError, renderings } from "../errors.ts";
+import type { CommandAnalysis } from "../policy/input.ts";
 import type { Denial } from "../session/session.ts";
 import type { NoticeFields } from "./messages.ts";
+import { unknownNameOf } from "./sql/unknown-name.ts";
 
 /** Fields that name things, never values: severity, SQLSTATE, position, schema, table, column, type, constraint. */
 const namingFields = ["S", "V", "C", "P", "s", "t", "c", "d", "n"] as const;
@@ -22,12 +24,18 @@ const denialStates: Readonly<Record<Denial["code"], string>> = {
   rate_exceeded: "53400",
 };
 
-export function denialFields(denial: Denial): NoticeFields {
+/** The default policies' rules that what cannot be understood falls under, whatever else it is. */
+const incompleteRules: readonly string[] = ["access.incomplete", "dangerous.user_function"];
+
+/** A command that is denied for nothing but a name that does not exist gets the error that PostgreSQL has for it. */
+export function denialFields(denial: Denial, analysis: CommandAnalysis): NoticeFields {
+  const alone = denial.code === "denied" && denial.rules.every(({ id }) => incompleteRules.includes(id));
+  const unknown = alone ? unknownNameOf(analysis) : undefined;
   return {
     S: "ERROR",
     V: "ERROR",
-    C: denialStates[denial.code],
-    M: denial.message,
+    C: unknown?.sqlstate ?? denialStates[denial.code],
+    M: unknown?.message ?? denial.message,
     ...(denial.detail !== "" && { D: denial.detail }),
     ...(denial.hint !== "" && { H: denial.hint }),
   };

@@ -539,7 +539,9 @@ export class Machine {
   #refuse(ruling: Extract<Ruling, { kind: "denied" }>, analysed: AnalysedCommand, simple: boolean): void {
     const { error } = analysed;
     // What PostgreSQL itself would refuse to parse gets its own error.
-    const fields = error ? nativeError("42601", error.message, error.position) : denialFields(ruling.denial);
+    const fields = error
+      ? nativeError("42601", error.message, error.position)
+      : denialFields(ruling.denial, analysed.command);
     this.#refuseWith(fields, simple);
   }
 

@@ -16,6 +16,7 @@ import {
   union,
 } from "./scope.ts";
 import { decidesNames, localSetting, settingFeature } from "./settings.ts";
+import { unknownName } from "./unknown-name.ts";
 
 export type Value =
   | { readonly kind: "column"; readonly column: ScopeColumn }
@@ -173,10 +174,11 @@ export function expression(
     case "row":
       return findings.wholeRow(value.item, use);
     case "call":
-      useFunction([value.name], findings);
+      if (findFunctions([value.name], findings.context).length > 0) useFunction([value.name], findings);
+      else findings.incomplete.add(unknownName("columnOfItem", `${value.item.alias}.${value.name}`));
       return findings.wholeRow(value.item, use);
     case "unknown":
-      findings.incomplete.add(`"${value.name}" names no column that is known`);
+      findings.incomplete.add(unknownName("column", value.name));
       return [];
     case "expression":
       break;
@@ -251,7 +253,7 @@ export function useFunction(names: readonly string[], findings: Findings, sqlSyn
   findings.calls(names.join("."));
   // What SQL's own syntax stands for need not have that name in an older server: EXTRACT.
   if (sqlSyntax) return;
-  findings.incomplete.add(`function ${names.join(".")} is not known`);
+  findings.incomplete.add(unknownName("function", names.join(".")));
 }
 
 function call({ body }: Node, scope: Scope, use: ColumnUse, findings: Findings): readonly BaseColumn[] {

@@ -5,6 +5,7 @@ import { expression, useFunction } from "./expression.ts";
 import type { Findings } from "./findings.ts";
 import { fromClause, fromItem, tableItem, withClause } from "./from.ts";
 import { childOf, computed, emptyResult, type Item, type QueryResult, rangeOf, type Scope } from "./scope.ts";
+import { unknownName } from "./unknown-name.ts";
 
 export function modify(statement: Node, parent: Scope | null, findings: Findings): QueryResult {
   const { kind, body } = statement;
@@ -90,7 +91,10 @@ function written(list: readonly Node[], target: Item, scope: Scope, findings: Fi
     const name = text(body.name);
     const column = target.columns.find((one) => one.name === name);
     if (column) findings.use(column, "write");
-    else if (target.open === null) findings.incomplete.add(`"${name}" is no column of what is written to`);
+    else if (target.open === null) {
+      const relation = target.relation?.name ?? target.alias;
+      findings.incomplete.add(unknownName("writtenColumn", `${name}" of relation "${relation}`));
+    }
     for (const step of nodes(body.indirection)) expression(step, scope, "derived", findings);
   }
 }

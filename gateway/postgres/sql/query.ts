@@ -15,6 +15,7 @@ import {
   type ScopeColumn,
   union,
 } from "./scope.ts";
+import { unknownName } from "./unknown-name.ts";
 
 const writes = new Set(["InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"]);
 
@@ -151,7 +152,7 @@ function expandStar(value: Node, scope: Scope, findings: Findings): QueryResult 
     }
     const item = starItem(fields, scope);
     if (item) return item;
-    findings.incomplete.add(`"${strings(value.body.fields).slice(0, -1).join(".")}.*" names nothing that is known`);
+    findings.incomplete.add(unknownName("range", strings(value.body.fields).slice(0, -1).join(".")));
     return { columns: [], open: [] };
   }
   if (value.kind !== "A_Indirection" || nodes(value.body.indirection).at(-1)?.kind !== "A_Star") return undefined;
