@@ -391,6 +391,31 @@ test("a client that has not logged in may not make the gateway hold a large mess
   expect(said).toContain("a message of 65537 bytes is more than the 65536 accepted");
 });
 
+test("beside a running gateway --check changes nothing, and another that would write its store does not start", async () => {
+  const sql = postgres({
+    ...{ host: "127.0.0.1", port, database: "demo", max: 1, fetch_types: false },
+    ...{ username: "ann@example.com", password: tokens.ann ?? "" },
+  });
+  await sql`select 1 as before`;
+  const start = async (...options: string[]) => {
+    const command = [process.execPath, join(root, "gateway/main.ts"), "--config", join(folder, "gateway.yaml")];
+    const env = { PATH: process.env.PATH ?? "", HOME: folder, TARGET_PASSWORD: target.password };
+    const run = Bun.spawn([...command, ...options], { env, stdin: "ignore", stdout: "pipe", stderr: "pipe" });
+    const [out, err] = await Promise.all([new Response(run.stdout).text(), new Response(run.stderr).text()]);
+    return { code: await run.exited, out, err };
+  };
+  expect(await start("--check")).toMatchObject({ code: 0, out: expect.stringContaining("store are good"), err: "" });
+  expect(await start()).toMatchObject({ code: 1, err: expect.stringContaining("Another gateway writes the store") });
+  await sql`select 2 as after`;
+  const page = JSON.parse(await sallyport("ann", "sessions", "--json", "--text", "after")) as {
+    sessions: { id: string; closedAt: string | null }[];
+  };
+  expect(page.sessions.map(({ closedAt }) => closedAt)).toEqual([null]);
+  const verified = JSON.parse(await sallyport("ann", "verify", page.sessions[0]?.id ?? "", "--json"));
+  expect(verified).toMatchObject({ ok: true });
+  await sql.end();
+});
+
 withPsql("SIGTERM drains and seals; every recording verifies and shows no masked value", async () => {
   gateway.kill("SIGTERM");
   expect(await gateway.exited).toBe(0);

@@ -16,11 +16,13 @@ import { PostgresServer } from "./postgres/server.ts";
 import { readEvents, verifySession } from "./recording/reader.ts";
 import { redactSecrets } from "./recording/redaction.ts";
 import { SearchThread } from "./recording/search-thread.ts";
+import { readSigningKey } from "./recording/signing-key.ts";
 import { Recording } from "./recording/writer.ts";
 import { Approvals } from "./session/approvals.ts";
 import type { SessionDependencies } from "./session/dependencies.ts";
 import { Novelty } from "./session/novelty.ts";
 import { Rates } from "./session/rates.ts";
+import { checkStore } from "./store/read-only.ts";
 
 const log = createLogger();
 
@@ -40,18 +42,21 @@ async function main(): Promise<void> {
     url: config.store.url,
     authToken: config.store.auth_token && readSecret(config.store.auth_token, "store.auth_token"),
   };
+  const { signing_key } = config.store.recording;
+  if (values.check) {
+    // Beside a gateway that runs: nothing is opened for writing.
+    await checkStore(location);
+    if (signing_key !== undefined) readSigningKey(signing_key);
+    console.log(`configuration, policy (${policies.current().revision.digest}) and store are good`);
+    process.exit(0);
+  }
   const recording = await Recording.open({
     ...location,
     durability: config.store.recording.durability,
     gateway: config.name,
-    signingKey: config.store.recording.signing_key,
+    signingKey: signing_key,
   });
   const store = recording.calls;
-  if (values.check) {
-    console.log(`configuration, policy (${policies.current().revision.digest}) and store are good`);
-    await recording.close();
-    process.exit(0);
-  }
 
   const verifier = createVerifier(config.identity.issuers, { log: (message, fields) => log.warn(message, fields) });
   const approvals = new Approvals(store);

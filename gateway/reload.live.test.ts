@@ -12,13 +12,13 @@ import { stringify } from "yaml";
 import { libpqEnvironment, type RunningGateway, startGateway } from "../scripts/bench/postgres-processes.ts";
 import { startIdentityProvider } from "../scripts/demo/identity-provider.ts";
 import { type RunningPostgres, startPostgres } from "../scripts/postgres/server.ts";
+import { openStore } from "./cli/store-source.ts";
 import { decodeBackendMessage } from "./postgres/backend-decoder.ts";
 import { encodeFrontendMessage, encodeStartupMessage } from "./postgres/frontend-encoder.ts";
 import type { BackendMessage, FrontendMessage, PasswordMessage } from "./postgres/messages.ts";
 import { FrameReader } from "./postgres/reader.ts";
 import { MessageWriter } from "./postgres/writer.ts";
-import { readEvents } from "./recording/reader.ts";
-import { Recording } from "./recording/writer.ts";
+import type { RecordedEvent } from "./recording/events.ts";
 
 const defaultBundle = resolve(import.meta.dir, "../policies/dist/bundle.tar.gz");
 const clients = 32;
@@ -217,14 +217,15 @@ test("a change of data is live under load, loses no connection, and each command
   expect(second).not.toBe(first);
   expect((await policyStatus()).revision.digest).toBe(first);
   const { storeUrl } = gateway;
-  const recording = await Recording.open({ url: storeUrl, durability: "group", gateway: "check" });
-  const sessions = (await recording.calls.listSessions({ limit: 100 })).filter(({ id }) => id !== "");
+  const store = await openStore({ store: storeUrl, environment: {} });
+  const { sessions } = await store.list({ limit: 100 });
   expect(sessions.length).toBe(clients);
   for (const { id } of sessions) {
     let revision = first;
     const revisions = [first];
     const wrong: string[] = [];
-    for await (const event of readEvents(recording.calls, id)) {
+    for await (const line of store.lines(id)) {
+      const event = JSON.parse(line) as RecordedEvent;
       if (event.type === "session.revision") {
         revision = event.revision.digest;
         revisions.push(revision);
@@ -236,7 +237,7 @@ test("a change of data is live under load, loses no connection, and each command
     expect(wrong).toEqual([]);
     expect(revisions).toEqual([first, second, first]);
   }
-  await recording.close();
+  await store.close();
 }, 60_000);
 
 test("an open session's limit and settings follow a change of the rules, and what its rate counted stays", async () => {

@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { loadConfig, readSecret } from "../config.ts";
-import { keyBeside } from "../store/database.ts";
+import { keyBeside } from "../store/file-path.ts";
 import type { StoreLocation } from "../store/read-only.ts";
 
 export interface NamedStore extends StoreLocation {

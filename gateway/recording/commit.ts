@@ -7,7 +7,8 @@ import { fdatasync, openSync } from "node:fs";
 import { promisify } from "node:util";
 import type { InValue } from "@libsql/client";
 import FileDatabase from "libsql";
-import { applyPragmas, type Database, type DatabaseOptions, filePath } from "../store/database.ts";
+import { applyPragmas, type Database, type DatabaseOptions } from "../store/database.ts";
+import { filePath } from "../store/file-path.ts";
 import { type chunks, sessions } from "../store/schema.ts";
 
 export type SessionRow = typeof sessions.$inferInsert;

@@ -2,11 +2,11 @@
  * The one thread that writes to the store. Whatever was appended since the last commit goes into one transaction
  * (group commit over sessions): chunks of events, and each session's head of its hash chain.
  */
-import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, sign } from "node:crypto";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { createPublicKey, type KeyObject, sign } from "node:crypto";
 import { and, desc, eq, isNull, sql } from "drizzle-orm";
 import { GatewayError } from "../errors.ts";
-import { type Database, keyBeside, openDatabase } from "../store/database.ts";
+import { type Database, openDatabase } from "../store/database.ts";
+import { keyBeside } from "../store/file-path.ts";
 import { storeQueries } from "../store/queries.ts";
 import { chunks, seals, sessions } from "../store/schema.ts";
 import { extend, genesis } from "./chain.ts";
@@ -14,6 +14,7 @@ import { type ChunkRow, type CommitWriter, openCommit, type SessionRow, type Wri
 import type { SessionOpened } from "./events.ts";
 import type { FromWorker, ToWorker, WorkerOptions } from "./protocol.ts";
 import { noSeal, sealHash } from "./seal.ts";
+import { obtainSigningKey } from "./signing-key.ts";
 
 interface OpenSession {
   readonly id: string;
@@ -101,20 +102,11 @@ function schedule(): void {
 async function start(options: WorkerOptions): Promise<void> {
   db = await openDatabase(options);
   writer = await openCommit(db, options);
-  signingKey = loadSigningKey(options);
+  const keyPath = options.signingKey ?? keyBeside(options.url);
+  signingKey = keyPath === undefined ? undefined : obtainSigningKey(keyPath);
   await sealInterrupted(options.gateway);
   const publicKey = signingKey && createPublicKey(signingKey).export({ type: "spki", format: "pem" }).toString();
   post({ type: "started", publicKey });
-}
-
-function loadSigningKey(options: WorkerOptions): KeyObject | undefined {
-  const path = options.signingKey ?? keyBeside(options.url);
-  if (path === undefined) return undefined;
-  if (!existsSync(path)) {
-    const { privateKey } = generateKeyPairSync("ed25519");
-    writeFileSync(path, privateKey.export({ type: "pkcs8", format: "pem" }), { mode: 0o600, flag: "wx" });
-  }
-  return createPrivateKey(readFileSync(path));
 }
 
 function opened(event: SessionOpened): OpenSession {

@@ -1,8 +1,8 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import { generateKeyPairSync, sign } from "node:crypto";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { type Client, createClient } from "@libsql/client";
 import { loweredLimits } from "../../scripts/lowered-limits.ts";
 import { limits } from "../limits.ts";
@@ -10,6 +10,7 @@ import { extend, genesis } from "./chain.ts";
 import type { SessionOpened } from "./events.ts";
 import { readEvents, verifySession } from "./reader.ts";
 import { noSeal, sealHash } from "./seal.ts";
+import { obtainSigningKey, readSigningKey } from "./signing-key.ts";
 import { Recording } from "./writer.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "sallyport-recording-"));
@@ -187,6 +188,39 @@ test("a killed gateway leaves a store that opens, verifies and has every event t
     await recording.close();
   }
 }, 30_000);
+
+test("a store that is a file has one writer, by whatever name, until it ends", async () => {
+  const first = await Recording.open({ url: url("sole"), durability: "group", gateway: "g" });
+  const path = url("sole").slice("file:".length);
+  const link = `${dirname(path)}-link`;
+  symlinkSync(dirname(path), link);
+  const busy = expect.objectContaining({ code: "store.unavailable", hint: expect.stringContaining("drains") });
+  for (const name of [url("sole"), `file:${join(link, basename(path))}`]) {
+    await expect(Recording.open({ url: name, durability: "group", gateway: "other" })).rejects.toEqual(busy);
+  }
+  const session = first.session(opened("goes-on"));
+  await session.close({ type: "session.closed", at: 1, reason: "client" });
+  expect(await verifySession(first.calls, "goes-on")).toMatchObject({ ok: true });
+  await first.close();
+  const second = await Recording.open({ url: url("sole"), durability: "group", gateway: "other" });
+  await second.close();
+  rmSync(link);
+});
+
+test("a signing key that is none is refused by name, and one that is not there is made for its owner alone", () => {
+  const path = join(folder, "signing.key");
+  expect(readSigningKey(path)).toBeUndefined();
+  const made = obtainSigningKey(path);
+  expect(statSync(path).mode & 0o777).toBe(0o600);
+  expect(readSigningKey(path)?.equals(made)).toBe(true);
+  const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+  for (const text of ["no key", privateKey.export({ type: "pkcs8", format: "pem" })]) {
+    writeFileSync(path, text);
+    expect(() => obtainSigningKey(path)).toThrow(
+      expect.objectContaining({ code: "config.invalid", message: expect.stringContaining(`${path} is no Ed25519`) }),
+    );
+  }
+});
 
 test("many sessions share commits", async () => {
   const recording = await Recording.open({ url: url("c"), durability: "strict", gateway: "g" });

@@ -4,6 +4,8 @@
  */
 import { type ErrorCode, GatewayError } from "../errors.ts";
 import { limits } from "../limits.ts";
+import { filePath } from "../store/file-path.ts";
+import { lockFile } from "../store/lock.ts";
 import type { storeQueries } from "../store/queries.ts";
 import { encodeEvent } from "./encode.ts";
 import type { RecordedEvent, SessionClosed, SessionOpened } from "./events.ts";
@@ -33,6 +35,7 @@ const commitsUnderWayMax = 2;
 export class Recording {
   readonly #worker: Worker;
   readonly #strict: boolean;
+  readonly #unlock: () => void;
   #lines: string[] = [];
   #lineBytes = 0;
   #sent = 0;
@@ -54,15 +57,23 @@ export class Recording {
 
   /** @throws GatewayError store.unavailable */
   static async open(options: WorkerOptions): Promise<Recording> {
-    const recording = new Recording(options);
-    await new Promise<void>((resolve, reject) => {
-      recording.#started = resolve;
-      recording.onFailure(reject);
-    });
+    const path = filePath(options.url);
+    const unlock = path === undefined ? () => undefined : lockFile(path);
+    const recording = new Recording(options, unlock);
+    try {
+      await new Promise<void>((resolve, reject) => {
+        recording.#started = resolve;
+        recording.onFailure(reject);
+      });
+    } catch (error) {
+      unlock();
+      throw error;
+    }
     return recording;
   }
 
-  private constructor(options: WorkerOptions) {
+  private constructor(options: WorkerOptions, unlock: () => void) {
+    this.#unlock = unlock;
     this.#strict = options.durability === "strict";
     this.#worker = new Worker(new URL("./worker.ts", import.meta.url).href);
     this.#worker.onmessage = (event: MessageEvent<FromWorker>) => this.#receive(event.data);
@@ -112,6 +123,7 @@ export class Recording {
     this.#flush();
     if (this.#failure === undefined) await this.#call("ping", []);
     this.#worker.terminate();
+    this.#unlock();
   }
 
   #append(number: number, event: RecordedEvent): void {

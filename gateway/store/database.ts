@@ -4,6 +4,7 @@ import { dirname } from "node:path";
 import { type Client, createClient } from "@libsql/client";
 import { drizzle, type LibSQLDatabase } from "drizzle-orm/libsql";
 import { migrate } from "drizzle-orm/libsql/migrator";
+import { filePath } from "./file-path.ts";
 import { migrationsFolder, schemaVersion } from "./migrations.ts";
 
 /** `$client` is the driver itself, for the one statement that is worth writing by hand. */
@@ -36,17 +37,6 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
   await schemaVersion(client);
   await migrate(database, { migrationsFolder });
   return database;
-}
-
-/** Of a store that is a file: where it lies. */
-export function filePath(url: string): string | undefined {
-  return url.startsWith("file:") ? url.slice("file:".length) : undefined;
-}
-
-/** Of a store that is a file: the key that signs its seals, which the gateway makes where it is configured none. */
-export function keyBeside(url: string): string | undefined {
-  const path = filePath(url);
-  return path && `${path}.key`;
 }
 
 /** What each connection to a file is told before anything else. */

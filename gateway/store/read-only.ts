@@ -3,11 +3,13 @@
  * can be told to change nothing: libSQL's own driver knows no such mode, and may bring a file up to date on closing it.
  */
 import { Database as ReadOnlyFile, type SQLQueryBindings } from "bun:sqlite";
-import { existsSync } from "node:fs";
+import { accessSync, constants, existsSync } from "node:fs";
+import { dirname } from "node:path";
 import { type Client, createClient, type InStatement, type ResultSet, type Row } from "@libsql/client";
 import { drizzle } from "drizzle-orm/libsql";
 import { GatewayError } from "../errors.ts";
-import { type Database, filePath } from "./database.ts";
+import type { Database } from "./database.ts";
+import { filePath } from "./file-path.ts";
 import { schemaVersion } from "./migrations.ts";
 
 export interface StoreLocation {
@@ -26,6 +28,32 @@ export async function openReadOnly(location: StoreLocation): Promise<Database> {
     throw cause instanceof GatewayError ? cause : unavailable(location, `cannot be read: ${wordsOf(cause)}`, cause);
   }
   return drizzle(client);
+}
+
+/**
+ * Whether a gateway could use it: one that is not there yet can be made, one that is there is of a known version.
+ * @throws GatewayError store.unavailable
+ */
+export async function checkStore(location: StoreLocation): Promise<void> {
+  const path = filePath(location.url);
+  if (path !== undefined && !existsSync(path)) return checkFolder(location, dirname(path));
+  const client = connect(location);
+  try {
+    await schemaVersion(client);
+  } catch (cause) {
+    throw cause instanceof GatewayError ? cause : unavailable(location, `cannot be read: ${wordsOf(cause)}`, cause);
+  } finally {
+    client.close();
+  }
+}
+
+function checkFolder(location: StoreLocation, folder: string): void {
+  if (!existsSync(folder) && folder !== dirname(folder)) return checkFolder(location, dirname(folder));
+  try {
+    accessSync(folder, constants.W_OK);
+  } catch (cause) {
+    throw unavailable(location, `cannot be made in ${folder}: ${wordsOf(cause)}`, cause);
+  }
 }
 
 const wordsOf = (error: unknown) => (error as Error).message;

@@ -286,6 +286,12 @@ export const mutations: readonly Mutation[] = [
   ),
   one(
     "also",
+    "two gateways write one store",
+    edit("store/lock.ts", "begin exclusive", "begin"),
+    test("recording/writer.test.ts", "a store that is a file has one writer"),
+  ),
+  one(
+    "also",
     "a held command runs by labels that changed meanwhile",
     edit("session/session.ts", "return !sameLabels(", "return false && !sameLabels("),
     test("reload.live.test.ts", "a held command does not run by labels that changed meanwhile"),

@@ -1,0 +1,30 @@
+/**
+ * One gateway writes a store that is a file: a second would take the first one's sessions for interrupted ones, and seal
+ * them while they go on. The lock is the operating system's, by way of SQLite, and goes with the process however it ends.
+ */
+import { Database } from "bun:sqlite";
+import { chmodSync, mkdirSync, realpathSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { GatewayError } from "../errors.ts";
+
+/**
+ * @param path of the store, which need not exist yet. @returns what gives the lock back
+ * @throws GatewayError store.unavailable while another process, or another part of this one, has it
+ */
+export function lockFile(path: string): () => void {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  // By whatever name it is reached.
+  const lockPath = `${join(realpathSync(dirname(path)), basename(path))}.lock`;
+  const lock = new Database(lockPath, { create: true });
+  try {
+    chmodSync(lockPath, 0o600);
+    lock.run("begin exclusive");
+  } catch (cause) {
+    lock.close();
+    if ((cause as { code?: string }).code !== "SQLITE_BUSY") throw cause;
+    throw new GatewayError("store.unavailable", `Another gateway writes the store ${path}.`, {
+      hint: "Give each a store of its own, or a shared one, or let the other end first: it drains for shutdown.drain.",
+    });
+  }
+  return () => lock.close();
+}
