@@ -106,6 +106,27 @@ test.each([
   ours.end();
 });
 
+test("the unnamed statement outlives what is refused behind it, as on the target", async () => {
+  const ours = await open();
+  const direct = await connectWire(target);
+  for (const refused of [
+    execute("absent"),
+    { type: "Describe", kind: "portal", name: "absent" } as const,
+    bind("absent"),
+  ]) {
+    const both = await Promise.all(
+      [ours, direct].map(async (client) => [
+        ...(await client.exchange(parse("select 1"), refused, sync)),
+        ...(await client.exchange(bind(), execute(), sync)),
+      ]),
+    );
+    expect(both[0]).toEqual(both[1] ?? []);
+    expect(both[0]?.slice(-2)).toEqual(["SELECT 1", "ReadyForQuery"]);
+  }
+  ours.end();
+  direct.end();
+});
+
 test("the unnamed statement and portal outlive the names being read again", async () => {
   const ours = await open();
   const other = await open();

@@ -26,6 +26,8 @@ import { MessageWriter } from "./writer.ts";
 
 /** Fails in PostgreSQL's grammar, before anything is looked at, in every state of a transaction. */
 const refusedStatement = "sallyport: refused by policy";
+/** What is refused in another place than a Parse leaves the unnamed statement as it is. */
+const refusedName = "sallyport: refused";
 
 const escapeRefused: NoticeFields = {
   ...nativeError("0A000", "what policy obliges this command to could be lifted by one of its statements"),
@@ -365,7 +367,7 @@ export class Machine {
     if (resolved === "unsettled") return this.#settle().then(() => this.handle(message));
     if (this.session.preview(resolved.analysis, message.query).verdict !== "deny") return forward();
     return then(this.#authorise(message.query, resolved.analysis, [], "parse"), (ruling) =>
-      ruling.kind === "denied" ? this.#refuse(ruling, analysed, false) : forward(),
+      ruling.kind === "denied" ? this.#refuse(ruling, analysed, false, message.statement) : forward(),
     );
   }
 
@@ -536,13 +538,18 @@ export class Machine {
     });
   }
 
-  #refuse(ruling: Extract<Ruling, { kind: "denied" }>, analysed: AnalysedCommand, simple: boolean): void {
+  #refuse(
+    ruling: Extract<Ruling, { kind: "denied" }>,
+    analysed: AnalysedCommand,
+    simple: boolean,
+    statement?: string,
+  ): void {
     const { error } = analysed;
     // What PostgreSQL itself would refuse to parse gets its own error.
     const fields = error
       ? nativeError("42601", error.message, error.position)
       : denialFields(ruling.denial, analysed.command);
-    this.#refuseWith(fields, simple);
+    this.#refuseWith(fields, simple, statement);
   }
 
   /** Whatever policy says: the session could not go on after such a setting. */
@@ -557,12 +564,13 @@ export class Machine {
     return true;
   }
 
-  #refuseWith(fields: NoticeFields, simple = false): void {
+  /** @param statement of a Parse that is refused: one without a name, even if it fails, ends what had none before it. */
+  #refuseWith(fields: NoticeFields, simple = false, statement = refusedName): void {
     this.expected.push({ kind: "refused", fields, simple, answered: false });
     if (simple) {
       this.#send({ type: "Query", query: refusedStatement });
     } else {
-      this.#send({ type: "Parse", statement: "", query: refusedStatement, parameterTypeOids: [] });
+      this.#send({ type: "Parse", statement, query: refusedStatement, parameterTypeOids: [] });
       this.#skipToSync = true;
     }
     this.flush();

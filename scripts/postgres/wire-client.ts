@@ -1,7 +1,7 @@
 /** A PostgreSQL client for tests that sends messages as they are given, and says what came back. */
 import { decodeBackendMessage } from "../../gateway/postgres/backend-decoder.ts";
 import { encodeFrontendMessage } from "../../gateway/postgres/frontend-encoder.ts";
-import type { FrontendMessage } from "../../gateway/postgres/messages.ts";
+import type { BackendMessage, FrontendMessage } from "../../gateway/postgres/messages.ts";
 import { FrameReader } from "../../gateway/postgres/reader.ts";
 import { connectUpstream } from "../../gateway/postgres/upstream.ts";
 import { MessageWriter } from "../../gateway/postgres/writer.ts";
@@ -12,10 +12,19 @@ export interface WireClientOptions {
   readonly password: string;
   readonly database: string;
   readonly parameters?: Record<string, string>;
+  /** How an answer is told. */
+  readonly tell?: (message: BackendMessage) => string;
 }
 
-/** Answers as text, as far as tests ask: "SELECT 1" for a command's tag, "ERROR 42P01", the type of any other. */
-export async function connectWire({ parameters = {}, ...options }: WireClientOptions) {
+/** As far as most tests ask: "SELECT 1" for a command's tag, "ERROR 42P01", the type of any other. */
+export function tellBriefly(message: BackendMessage): string {
+  if (message.type === "CommandComplete") return message.tag;
+  if (message.type === "ErrorResponse") return `${message.fields.V} ${message.fields.C}`;
+  if (message.type === "NotificationResponse") return `notified by ${message.processId}`;
+  return message.type;
+}
+
+export async function connectWire({ parameters = {}, tell = tellBriefly, ...options }: WireClientOptions) {
   const connection = await connectUpstream({ ...options, host: "127.0.0.1", tls: "disable", parameters });
   const reader = new FrameReader({ messageBytesMax: 1_000_000 });
   const received: string[] = [];
@@ -23,13 +32,7 @@ export async function connectWire({ parameters = {}, ...options }: WireClientOpt
   let closed = false;
   connection.onData((chunk) => {
     reader.push(chunk);
-    for (const frame of reader) {
-      const message = decodeBackendMessage(frame);
-      if (message.type === "CommandComplete") received.push(message.tag);
-      else if (message.type === "ErrorResponse") received.push(`${message.fields.V} ${message.fields.C}`);
-      else if (message.type === "NotificationResponse") received.push(`notified by ${message.processId}`);
-      else received.push(message.type);
-    }
+    for (const frame of reader) received.push(tell(decodeBackendMessage(frame)));
     wake();
   });
   connection.onClose(() => {
@@ -52,7 +55,7 @@ export async function connectWire({ parameters = {}, ...options }: WireClientOpt
     async exchange(...messages: FrontendMessage[]): Promise<string[]> {
       const owed = messages.filter(({ type }) => type === "Sync" || type === "Query").length;
       send(...messages);
-      return until(() => closed || received.filter((type) => type === "ReadyForQuery").length >= owed);
+      return until(() => closed || received.filter((answer) => answer.startsWith("ReadyForQuery")).length >= owed);
     },
     /** Waits for an answer of this kind. */
     until: (answer: string) => until(() => closed || received.includes(answer)),
