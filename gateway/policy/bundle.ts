@@ -24,8 +24,6 @@ export interface Bundle {
   readonly contentDigest: string;
   /** What `sallyport/command` can see of its input, or undefined where nothing may be cached. */
   readonly commandPaths: VisiblePaths | undefined;
-  /** The policy sees the time only by windows that rules in data name: `Policy` looks whether any does. */
-  readonly timeByWindows: boolean;
   /** Set: evaluated without anything prepared, as an engine does that knows nothing of it. */
   readonly unprepared?: true;
   readonly source: string;
@@ -41,8 +39,6 @@ const manifestSchema = z.looseObject({
           input_paths: z.unknown().optional(),
           nondeterministic: z.boolean().optional(),
           commit: z.string().optional(),
-          /** The time is seen by the windows of data's rules, and by nothing else. */
-          time: z.literal("windows").optional(),
         })
         .optional(),
     })
@@ -117,7 +113,6 @@ export function parseBundle(material: PolicyMaterial): Bundle {
     revision: Object.freeze({ digest, ...(commit !== undefined && { commit }) }),
     contentDigest,
     commandPaths: metadata?.nondeterministic === false ? paths : undefined,
-    timeByWindows: metadata?.time === "windows",
     source: material.source,
   };
 }

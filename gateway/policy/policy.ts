@@ -11,7 +11,6 @@ import { DecisionCache } from "./decision-cache.ts";
 import { compileModule, Engine, type EvaluationWatch, unwatched } from "./engine.ts";
 import type { CommandAnalysis, NowInput, SessionInput } from "./input.ts";
 import type { PolicyMaterial } from "./material.ts";
-import { namesWindows } from "./rules-data.ts";
 import { type CommandRest, type SessionBase, VisibleInput, visibleText, wholeText } from "./visible-input.ts";
 
 export interface Judgement {
@@ -44,9 +43,7 @@ export class Policy {
     const timeZone = typeof timezone === "string" && timezone !== "UTC" ? timezone : undefined;
     this.revision = Object.freeze({ ...bundle.revision, ...(timeZone !== undefined && { timeZone }) });
     this.#engine = new Engine(bundle, watch);
-    const { commandPaths: paths } = bundle;
-    const timeless = bundle.timeByWindows && !namesWindows(bundle.data);
-    this.#visible = paths && new VisibleInput(timeless ? { ...paths, now: [] } : paths);
+    this.#visible = bundle.commandPaths && new VisibleInput(bundle.commandPaths);
   }
 
   /**

@@ -74,13 +74,6 @@ export const rulesData = {
   rules: z.record(z.string().regex(/^[\w.-]{1,100}$/, "expected a name of letters, digits, . _ -"), rule).optional(),
 };
 
-/** Whether a rule is bound to times. Of data in another form: yes. */
-export function namesWindows({ rules = {} }: Readonly<Record<string, unknown>>): boolean {
-  const known = rulesData.rules.safeParse(rules);
-  if (!known.success) return true;
-  return Object.values(known.data ?? {}).some(({ within, outside }) => within !== undefined || outside !== undefined);
-}
-
 interface RulesData {
   readonly windows?: Readonly<Record<string, unknown>> | undefined;
   readonly rules?: Readonly<Record<string, z.infer<typeof rule>>> | undefined;

@@ -11,7 +11,6 @@ import { refuseConflicts } from "./conflicts.ts";
 import { writeInputSchema } from "./input-schema.ts";
 import { policiesFolder, policySources, sourceData, sourceRevision } from "./sources.ts";
 import { tarball } from "./tarball.ts";
-import { seesTimeOnlyByWindows } from "./time-seen.ts";
 import { resolveOpa } from "./toolchain.ts";
 
 const root = resolve(import.meta.dir, "../..");
@@ -100,7 +99,6 @@ export function buildBundle(folder: string, commit?: string): Uint8Array {
       metadata: {
         sallyport: {
           ...(commit !== undefined && { commit }),
-          ...(seesTimeOnlyByWindows(folder) && { time: "windows" }),
           input_paths: { command: paths("command"), session: paths("session") },
           nondeterministic: sources.some((name) =>
             /\b(time\.now_ns|rand\.intn|http\.send|uuid\.rfc4122|opa\.runtime)\b/.test(
