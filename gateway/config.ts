@@ -10,7 +10,7 @@ import { z } from "zod";
 import { GatewayError } from "./errors.ts";
 import { limits } from "./limits.ts";
 import { signingAlgorithms } from "./policy/signing-algorithms.ts";
-import { parseYamlText, YamlSyntaxError } from "./yaml-text.ts";
+import { parseYamlText, YamlSyntaxError, type YamlText } from "./yaml-text.ts";
 
 const duration = z
   .string()
@@ -200,9 +200,9 @@ export function loadConfig(file: string): Config {
   return parseConfig(text, path);
 }
 
-function readYaml(text: string, path: string): ReturnType<typeof parseYamlText> {
+function readYaml(text: string, path: string): YamlText {
   try {
-    return parseYamlText(text);
+    return parseYamlText(text, 20);
   } catch (cause) {
     if (!(cause instanceof YamlSyntaxError)) throw cause;
     throw new GatewayError("config.invalid", `${path}:${cause.line}: ${cause.message}`, { cause });

@@ -13,8 +13,17 @@ export class YamlSyntaxError extends Error {
   }
 }
 
-/** @returns null for an empty text. @throws YamlSyntaxError, also where a map has a key twice. */
-export function parseYamlText(text: string): { readonly value: unknown; readonly lineOf: LineOf } {
+export interface YamlText {
+  /** null of an empty text. */
+  readonly value: unknown;
+  readonly lineOf: LineOf;
+}
+
+/**
+ * @param maxAliasCount what aliases may expand to
+ * @throws YamlSyntaxError, also where a map has a key twice
+ */
+export function parseYamlText(text: string, maxAliasCount = 100): YamlText {
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, uniqueKeys: true, prettyErrors: false });
   const [syntax] = document.errors;
@@ -27,7 +36,7 @@ export function parseYamlText(text: string): { readonly value: unknown; readonly
     return 1;
   };
   try {
-    return { value: document.toJS(), lineOf };
+    return { value: document.toJS({ maxAliasCount }), lineOf };
   } catch (cause) {
     // An alias of nothing, or aliases that expand to too much.
     throw new YamlSyntaxError(1, (cause as Error).message);

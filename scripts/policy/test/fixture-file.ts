@@ -1,8 +1,8 @@
 /** The form of a fixture file (`fixtures/sessions/*.yaml`): sessions, their steps, and what policy must say of each. */
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join, relative, resolve } from "node:path";
-import { LineCounter, parseDocument } from "yaml";
 import { z } from "zod";
+import { parseYamlText, YamlSyntaxError, type YamlText } from "../../../gateway/yaml-text.ts";
 import { identitySchema } from "../subject.ts";
 
 const expectation = z
@@ -74,18 +74,19 @@ export interface Fixture {
   line(session: string, step?: number): number;
 }
 
+function readYaml(path: string): YamlText {
+  try {
+    return parseYamlText(readFileSync(path, "utf8"));
+  } catch (error) {
+    if (!(error instanceof YamlSyntaxError)) throw error;
+    throw new Error(`${path}:${error.line}: ${error.message}`);
+  }
+}
+
 /** @throws Error with file, line and what was expected there */
 export function readFixture(path: string): Fixture {
-  const lines = new LineCounter();
-  const document = parseDocument(readFileSync(path, "utf8"), { lineCounter: lines });
-  const [problem] = document.errors;
-  if (problem) throw new Error(`${path}: ${problem.message}`);
-  const line = (at: readonly PropertyKey[]): number => {
-    let found = document.getIn(at, true);
-    for (; found === undefined && at.length > 0; found = document.getIn(at, true)) at = at.slice(0, -1);
-    return lines.linePos((found as { range?: readonly number[] } | undefined)?.range?.[0] ?? 0).line;
-  };
-  const checked = shape.safeParse(document.toJS());
+  const { value, lineOf: line } = readYaml(path);
+  const checked = shape.safeParse(value);
   if (!checked.success) {
     const issue = checked.error.issues[0];
     throw new Error(`${path}:${line(issue?.path ?? [])}: ${(issue?.path ?? []).join(".")}: ${issue?.message}`);
