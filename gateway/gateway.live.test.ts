@@ -109,6 +109,12 @@ const psql = (user: string, input: string, sslmode = "disable") =>
     input,
   );
 
+const connectAs = (user: string) =>
+  postgres({
+    ...{ host: "127.0.0.1", port, database: "demo", max: 1, fetch_types: false },
+    ...{ username: `${user}@example.com`, password: tokens[user] ?? "" },
+  });
+
 /** What the command line prints, called as this person. */
 async function sallyport(user: string, ...line: string[]): Promise<string> {
   const run = Bun.spawn([process.execPath, join(root, "gateway/cli.ts"), ...line], {
@@ -240,9 +246,7 @@ withPsql(
 
 test("a name that does not exist is PostgreSQL's own error, unless the caller may not do it anyway", async () => {
   const { direct } = demo;
-  const options = { host: "127.0.0.1", port, database: "demo", max: 1, fetch_types: false };
-  const as = (user: string) => postgres({ ...options, user: `${user}@example.com`, pass: tokens[user] ?? "" });
-  const sql = as("olga");
+  const sql = connectAs("olga");
   const fault = (run: postgres.Sql, text: string, params: never[] = []) =>
     run.unsafe(text, params).then(
       () => "no error",
@@ -264,7 +268,7 @@ test("a name that does not exist is PostgreSQL's own error, unless the caller ma
   expect(await fault(sql, text, [1 as never])).toEqual(await fault(direct, text, [1 as never]));
   expect(await fault(sql, "select nope(1)")).toEqual({ code: "42883", message: "function nope does not exist" });
   expect(await fault(sql, "select ssn || nope from customers")).toMatchObject({ code: "42501" });
-  const ann = as("ann");
+  const ann = connectAs("ann");
   expect(await fault(ann, "update nope set a = 1 where b = 2")).toMatchObject({ code: "42501" });
   await sql.begin(async (tx) => {
     await tx`select 1`;
@@ -392,10 +396,7 @@ test("a client that has not logged in may not make the gateway hold a large mess
 });
 
 test("beside a running gateway --check changes nothing, and another that would write its store does not start", async () => {
-  const sql = postgres({
-    ...{ host: "127.0.0.1", port, database: "demo", max: 1, fetch_types: false },
-    ...{ username: "ann@example.com", password: tokens.ann ?? "" },
-  });
+  const sql = connectAs("ann");
   await sql`select 1 as before`;
   const start = async (...options: string[]) => {
     const command = [process.execPath, join(root, "gateway/main.ts"), "--config", join(folder, "gateway.yaml")];

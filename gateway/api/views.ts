@@ -112,7 +112,6 @@ export function sessionView(record: SessionRecord) {
   };
 }
 
-/** @param shown those of the records that the caller may see */
 export interface SessionPage {
   readonly sessions: readonly SessionRecord[];
   /** `before` of the next page, or null on the last. */

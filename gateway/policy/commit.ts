@@ -3,6 +3,7 @@ import { dirname, resolve } from "node:path";
 
 /** A full name, with "-dirty" where the sources were not as that commit left them. */
 export const commitForm = /^[0-9a-f]{40}([0-9a-f]{24})?(-dirty)?$/;
+const dirty = "-dirty";
 const gitTimeoutMs = 2_000;
 
 async function git(directory: string, ...args: string[]): Promise<string | undefined> {
@@ -21,9 +22,8 @@ async function git(directory: string, ...args: string[]): Promise<string | undef
 export async function findCommit(path: string): Promise<string | undefined> {
   const directory = dirname(resolve(path));
   if ((await git(directory, "ls-files", "--error-unmatch", "--", resolve(path))) === undefined) return undefined;
-  if ((await git(directory, "status", "--porcelain", "--", ":/policies")) !== "") return undefined;
-  const commit = await git(directory, "log", "-1", "--format=%H", "--", ":/policies");
-  return commit !== undefined && commitForm.test(commit) ? commit : undefined;
+  const commit = await commitOfSources(directory, [":/policies"]);
+  return commit?.endsWith(dirty) ? undefined : commit;
 }
 
 /**
@@ -33,7 +33,7 @@ export async function findCommit(path: string): Promise<string | undefined> {
 export async function commitOfSources(folder: string, pathspecs: readonly string[]): Promise<string | undefined> {
   const commit = await git(folder, "log", "-1", "--format=%H", "--", ...pathspecs);
   if (commit === undefined || !commitForm.test(commit)) return undefined;
-  return (await git(folder, "status", "--porcelain", "--", ...pathspecs)) === "" ? commit : `${commit}-dirty`;
+  return (await git(folder, "status", "--porcelain", "--", ...pathspecs)) === "" ? commit : `${commit}${dirty}`;
 }
 
 /** As people read it: "0123456789ab" or "0123456789ab-dirty". */

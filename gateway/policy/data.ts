@@ -3,7 +3,7 @@ import { z } from "zod";
 import { GatewayError } from "../errors.ts";
 import { type LineOf, parseYamlText, YamlSyntaxError } from "../yaml-text.ts";
 import { maskKinds } from "./decision.ts";
-import { rulesData, rulesProblem } from "./rules-data.ts";
+import { type DataProblem, rulesData, rulesProblem } from "./rules-data.ts";
 
 /** The gateway's own: what `policies/prepared` makes of the rest. Given by anyone else it could say another thing. */
 export const preparedData = "sallyport_prepared";
@@ -34,15 +34,8 @@ const shape = z.looseObject({
 
 export type PolicyData = Readonly<Record<string, unknown>>;
 
-interface Problem {
-  readonly path: readonly PropertyKey[];
-  readonly message: string;
-  /** What it disagrees with. */
-  readonly other?: readonly PropertyKey[];
-}
-
 /** @param lineOf of the file, where it is one that people wrote. */
-function invalid(where: string, problem: Problem | undefined, lineOf?: LineOf): GatewayError {
+function invalid(where: string, problem: DataProblem | undefined, lineOf?: LineOf): GatewayError {
   const { path = [], message, other } = problem ?? {};
   const place = (of: readonly PropertyKey[]) => (lineOf === undefined ? where : `${where}:${lineOf(of)}`);
   const name = path.length === 0 ? "" : `${path.map(String).join(".")}: `;
@@ -65,16 +58,11 @@ export function checkData(value: unknown, where: string, lineOf?: LineOf): Polic
   return plain;
 }
 
-export interface WrittenData {
-  readonly data: PolicyData;
-  readonly lineOf: LineOf;
-}
-
 /**
  * A deployment's form is checked once it is merged over the bundle's: until then a part of it may be incomplete.
  * @throws GatewayError policy.bundle_invalid, naming file and line; also where two members of a map have one name
  */
-export function parseDataFile(text: string, where: string): WrittenData {
+export function parseDataFile(text: string, where: string): { readonly data: PolicyData; readonly lineOf: LineOf } {
   try {
     const { value, lineOf } = parseYamlText(text);
     return { data: plainData(value ?? {}, where, lineOf), lineOf };

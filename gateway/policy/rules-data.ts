@@ -80,14 +80,15 @@ interface RulesData {
   readonly approvers?: readonly string[] | undefined;
 }
 
-interface Problem {
-  readonly path: readonly string[];
+export interface DataProblem {
+  readonly path: readonly PropertyKey[];
   readonly message: string;
-  readonly other?: readonly string[];
+  /** What it disagrees with. */
+  readonly other?: readonly PropertyKey[];
 }
 
 /** What is wrong between parts that are each of the right form. */
-export function rulesProblem({ windows = {}, rules = {}, approvers = [] }: RulesData): Problem | undefined {
+export function rulesProblem({ windows = {}, rules = {}, approvers = [] }: RulesData): DataProblem | undefined {
   const entries = Object.entries(rules);
   for (const [name, { within, outside }] of entries) {
     for (const given of [within, outside]) {
@@ -102,7 +103,7 @@ export function rulesProblem({ windows = {}, rules = {}, approvers = [] }: Rules
 function approvalConflict(
   rules: readonly (readonly [string, z.infer<typeof rule>])[],
   approvers: readonly string[],
-): Problem | undefined {
+): DataProblem | undefined {
   const seen = new Map<string, { readonly name: string; readonly from: readonly string[] }[]>();
   for (const [name, { for: who, on: where, within, outside, hold: terms }] of rules) {
     if (terms === undefined) continue;

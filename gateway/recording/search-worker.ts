@@ -1,7 +1,7 @@
 /** The thread that searches recordings: it reads the store by a connection of its own, and writes nothing. */
 import { GatewayError } from "../errors.ts";
 import { storeQueries } from "../store/queries.ts";
-import { openReadOnly } from "../store/read-only.ts";
+import { openReadOnly, type StoreLocation } from "../store/read-only.ts";
 import { parseStatementQuery, searchSessions } from "./search.ts";
 import type { FromSearchWorker, ToSearchWorker } from "./search-thread.ts";
 
@@ -17,11 +17,19 @@ self.onmessage = ({ data }: MessageEvent<ToSearchWorker>) => {
   queue = queue.then(() => search(data));
 };
 
+/** Once; a store that could not be opened is tried again by the next search. */
+function open(store: StoreLocation): ReturnType<typeof openReadOnly> {
+  opened ??= openReadOnly(store).catch((error) => {
+    opened = undefined;
+    throw error;
+  });
+  return opened;
+}
+
 async function search({ call, store, filter, text, budgetMs }: ToSearchWorker): Promise<void> {
   try {
     const query = parseStatementQuery(text);
-    opened ??= openReadOnly(store);
-    const db = await opened;
+    const db = await open(store);
     const until = performance.now() + budgetMs;
     const reading = {
       listSessions: (one: typeof filter) => storeQueries.listSessions(db, one),
@@ -29,7 +37,6 @@ async function search({ call, store, filter, text, budgetMs }: ToSearchWorker): 
     };
     post({ call, found: await searchSessions(reading, filter, query, () => performance.now() < until) });
   } catch (error) {
-    opened = undefined;
     const known = error instanceof GatewayError ? error : undefined;
     const { code = "store.unavailable", message = "The store could not be searched.", hint } = known ?? {};
     post({ call, refused: { code, message, hint } });

@@ -73,7 +73,7 @@ export async function searchSessions(
   store: ReadCalls,
   filter: SessionFilter,
   query: StatementQuery,
-  goOn: (next: string) => boolean = () => true,
+  goOn: () => boolean = () => true,
 ): Promise<Found> {
   const sessions: SessionRow[] = [];
   let { before } = filter;
@@ -82,7 +82,7 @@ export async function searchSessions(
     for (const session of page) {
       if (await ran(store, session.id, query)) sessions.push(session);
       before = session.id;
-      if (sessions.length === filter.limit || !goOn(session.id)) return { sessions, next: session.id };
+      if (sessions.length === filter.limit || !goOn()) return { sessions, next: session.id };
     }
     if (page.length < sessionPage) return { sessions, next: null };
   }

@@ -22,12 +22,20 @@ export interface StoreLocation {
 export async function openReadOnly(location: StoreLocation): Promise<Database> {
   const client = connect(location);
   try {
-    if ((await schemaVersion(client)) === undefined) throw unavailable(location, "is not a store of Sallyport's");
+    if ((await versionOf(location, client)) === undefined) throw unavailable(location, "is not a store of Sallyport's");
   } catch (cause) {
     client.close();
-    throw cause instanceof GatewayError ? cause : unavailable(location, `cannot be read: ${wordsOf(cause)}`, cause);
+    throw cause;
   }
   return drizzle(client);
+}
+
+async function versionOf(location: StoreLocation, client: Client): Promise<number | undefined> {
+  try {
+    return await schemaVersion(client);
+  } catch (cause) {
+    throw cause instanceof GatewayError ? cause : unavailable(location, `cannot be read: ${wordsOf(cause)}`, cause);
+  }
 }
 
 /**
@@ -39,9 +47,7 @@ export async function checkStore(location: StoreLocation): Promise<void> {
   if (path !== undefined && !existsSync(path)) return checkFolder(location, dirname(path));
   const client = connect(location);
   try {
-    await schemaVersion(client);
-  } catch (cause) {
-    throw cause instanceof GatewayError ? cause : unavailable(location, `cannot be read: ${wordsOf(cause)}`, cause);
+    await versionOf(location, client);
   } finally {
     client.close();
   }

@@ -1,5 +1,6 @@
 /** Messages of a client at random: legal ones, illegal ones, and legal ones where they are not. */
 import type { FrontendMessage } from "../../gateway/postgres/messages.ts";
+import { execute, parse, query, sync } from "../postgres/wire-client.ts";
 
 /** Numbers from 0 to below 1, the same for the same seed (mulberry32). */
 export function randomOf(seed: number): () => number {
@@ -117,8 +118,8 @@ const names = ["", "", "s1", "s2"];
 const portals = ["", "", "p1", "p2"];
 
 function parsed(random: Random, statement: string): FrontendMessage {
-  const query = random() < 0.5 ? pick(random, parameterised)[0] : pick(random, plain);
-  return { type: "Parse", statement, query, parameterTypeOids: random() < 0.1 ? [23] : [] };
+  const sql = random() < 0.5 ? pick(random, parameterised)[0] : pick(random, plain);
+  return { type: "Parse", statement, query: sql, parameterTypeOids: random() < 0.1 ? [23] : [] };
 }
 
 function bound(random: Random, statement: string, portal: string, values: readonly (string | null)[]): FrontendMessage {
@@ -133,17 +134,17 @@ function extendedStep(random: Random): FrontendMessage[] {
   const rowsMax = pick(random, [0, 0, 0, 1, 2, 100]);
   const kind = random() < 0.5 ? "statement" : "portal";
   const named = kind === "statement" ? statement : portal;
-  const [sql, values] = pick(random, parameterised);
+  const withValues = pick(random, parameterised);
+  const [, values] = withValues;
   const whole = random();
   if (whole < 0.3) {
-    const query = random() < 0.5 ? pick(random, plain) : sql;
-    const given = query === sql ? values : [];
+    const [sql, given] = random() < 0.5 ? [pick(random, plain), []] : withValues;
     return [
-      { type: "Parse", statement, query, parameterTypeOids: [] },
+      parse(sql, statement),
       ...(random() < 0.3 ? [{ type: "Describe", kind: "statement", name: statement } as const] : []),
       bound(random, statement, portal, given),
       ...(random() < 0.5 ? [{ type: "Describe", kind: "portal", name: portal } as const] : []),
-      { type: "Execute", portal, rowsMax },
+      execute(portal, rowsMax),
     ];
   }
   return [
@@ -152,8 +153,8 @@ function extendedStep(random: Random): FrontendMessage[] {
       () => parsed(random, statement),
       () => bound(random, statement, portal, random() < 0.5 ? [] : values),
       () => bound(random, statement, portal, random() < 0.5 ? [] : values),
-      () => ({ type: "Execute", portal, rowsMax }),
-      () => ({ type: "Execute", portal, rowsMax }),
+      () => execute(portal, rowsMax),
+      () => execute(portal, rowsMax),
       () => ({ type: "Describe", kind, name: named }),
       () => ({ type: "Close", kind, name: named }),
       () => ({ type: "Flush" }),
@@ -174,14 +175,11 @@ function copyIn(random: Random): FrontendMessage[] {
 
 export function exchangeOf(random: Random): Exchange {
   const kind = random();
-  if (kind < 0.4) return [{ type: "Query", query: pick(random, plain) }];
+  if (kind < 0.4) return [query(pick(random, plain))];
   if (kind < 0.45) {
-    return [
-      { type: "Query", query: pick(random, plain) },
-      { type: "Query", query: pick(random, plain) },
-    ];
+    return [query(pick(random, plain)), query(pick(random, plain))];
   }
-  if (kind < 0.53) return [{ type: "Query", query: pick(random, copyIns) }, ...copyIn(random)];
+  if (kind < 0.53) return [query(pick(random, copyIns)), ...copyIn(random)];
   const steps = Array.from({ length: 1 + Math.floor(random() * 4) }, () => extendedStep(random)).flat();
-  return [...steps, { type: "Sync" }];
+  return [...steps, sync];
 }

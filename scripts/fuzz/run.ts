@@ -64,10 +64,10 @@ interface Side {
 }
 
 /** The session before may still be ending, and hold locks. */
-async function setUpAnew(admin: postgres.Sql): Promise<void> {
+async function setUpAnew(admin: postgres.Sql, statements: string): Promise<void> {
   for (let tries = 1; ; tries++) {
     try {
-      await admin.unsafe(setUp).simple();
+      await admin.unsafe(statements).simple();
       return;
     } catch (error) {
       if (tries === 10) throw error;
@@ -77,13 +77,8 @@ async function setUpAnew(admin: postgres.Sql): Promise<void> {
 }
 
 /** What one side answers to each exchange, on a connection that begins anew. @param more SQL to set up with */
-async function answersOf(
-  { admin, endpoint }: Side,
-  exchanges: readonly Exchange[],
-  more = "select 1",
-): Promise<string[][]> {
-  await setUpAnew(admin);
-  await admin.unsafe(more).simple();
+async function answersOf({ admin, endpoint }: Side, exchanges: readonly Exchange[], more = ""): Promise<string[][]> {
+  await setUpAnew(admin, `${setUp} ${more}`);
   const client = await connectWire({
     ...endpoint,
     parameters: { search_path: "fuzz", application_name: "fuzz" },
@@ -103,7 +98,6 @@ async function answersOf(
 }
 
 interface Difference {
-  readonly exchange: number;
   readonly direct: string;
   readonly through: string;
 }
@@ -118,7 +112,7 @@ function differenceOf(
       const [one = "nothing", other = "nothing"] = [expected[at], got[at]];
       if (one === other) continue;
       if (documented.some(({ is }) => is(one, other))) return "documented";
-      return { exchange, direct: one, through: other };
+      return { direct: one, through: other };
     }
   }
   return undefined;
@@ -133,9 +127,8 @@ const shows = (answer: string) =>
 
 async function leakOf(side: Side, exchanges: readonly Exchange[]): Promise<Difference | undefined> {
   const answers = await answersOf(side, exchanges, `update fuzz.t set a = '${marker}' || id`);
-  const exchange = answers.findIndex((one) => one.some(shows));
-  const through = answers[exchange]?.find(shows);
-  return through === undefined ? undefined : { exchange, direct: "a value that is masked", through };
+  const through = answers.flat().find(shows);
+  return through === undefined ? undefined : { direct: "a value that is masked", through };
 }
 
 async function compare(sides: readonly [Side, Side], exchanges: readonly Exchange[]) {

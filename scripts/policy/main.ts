@@ -1,5 +1,4 @@
 /** `bun run policy build|check|test`: what policy authors run. */
-
 import { GatewayError } from "../../gateway/errors.ts";
 import { build } from "./build-command.ts";
 import { optionsOfUrl, readLiveCatalog } from "./catalog/live.ts";
