@@ -114,13 +114,23 @@ function entrypointIds(loaded: Loaded): EntrypointIds {
 /** Policies that differ in their data only share what was compiled. */
 const modules = new WeakMap<Uint8Array, WebAssembly.Module>();
 
-/** Compiles a bundle's module aside, so that an engine made of it later does not hold up the thread. */
-export async function compileModule(wasm: Uint8Array): Promise<void> {
+/**
+ * Compiles a bundle's module aside, so that an engine made of it later does not hold up the thread.
+ * Throws `policy.bundle_invalid`.
+ */
+export async function compileModule(wasm: Uint8Array): Promise<WebAssembly.Module> {
   try {
-    modules.set(wasm, await WebAssembly.compile(new Uint8Array(wasm)));
+    const module = modules.get(wasm) ?? (await WebAssembly.compile(new Uint8Array(wasm)));
+    modules.set(wasm, module);
+    return module;
   } catch (cause) {
     throw new GatewayError("policy.bundle_invalid", "policy bundle: its module is not WebAssembly", { cause });
   }
+}
+
+/** @param module what another thread compiled of the same bytes; threads that share one share its machine code. */
+export function shareModule(wasm: Uint8Array, module: WebAssembly.Module): void {
+  modules.set(wasm, module);
 }
 
 function compiled(wasm: Uint8Array): WebAssembly.Module {

@@ -145,8 +145,9 @@ _none_is_false({}) := false
 
 # METADATA
 # description: Of a duration such as 500ms, 30s, 15m or 2h. Undefined for anything else.
-milliseconds(duration) := to_number(part[1]) * _milliseconds[part[2]] if {
-	part := regex.find_all_string_submatch_n(`^([0-9]+)(ms|s|m|h)$`, duration, 1)[0]
+milliseconds(duration) := to_number(trim_suffix(duration, unit)) * _milliseconds[unit] if {
+	# Not by a pattern: each command that is held asks, and one costs more than the rest of its decision.
+	unit := trim_left(duration, "0123456789")
 }
 
 _milliseconds := {"ms": 1, "s": 1000, "m": 60000, "h": 3600000}

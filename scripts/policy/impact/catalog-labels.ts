@@ -2,6 +2,7 @@
 import { attributeKey, type Catalog, type CatalogRelation } from "../../../gateway/postgres/sql/catalog.ts";
 import { bindLabels } from "../../../gateway/postgres/sql/labels.ts";
 import { factsOfView } from "../../../gateway/postgres/sql/view.ts";
+import { catalogOf } from "../subject.ts";
 
 export interface CatalogLabels {
   /** Undefined where the catalog has no such column. */
@@ -10,7 +11,15 @@ export interface CatalogLabels {
   ofRelation(schema: string, relation: string): readonly string[] | undefined;
 }
 
-export function catalogLabels(catalog: Catalog, byName: ReadonlyMap<string, readonly string[]>): CatalogLabels {
+export type Labeller = (byName: ReadonlyMap<string, readonly string[]>) => CatalogLabels;
+
+/** @param file DDL, or a snapshot. @throws Error that names it */
+export function labellerOf(file: string): Labeller {
+  const { catalog } = catalogOf(file, process.cwd());
+  return (byName) => catalogLabels(catalog, byName);
+}
+
+function catalogLabels(catalog: Catalog, byName: ReadonlyMap<string, readonly string[]>): CatalogLabels {
   const { labels } = bindLabels(catalog, byName, new Map());
   const of = (oid: number, attnum: number) => labels.get(attributeKey(oid, attnum))?.labels ?? [];
   const below = (relation: CatalogRelation): readonly CatalogRelation[] =>

@@ -2,7 +2,7 @@
 import type { Bundle } from "../../../gateway/policy/bundle.ts";
 import type { PolicyData } from "../../../gateway/policy/data.ts";
 import type { StoreLocation } from "../../../gateway/store/read-only.ts";
-import { catalogOf } from "../subject.ts";
+import type { Labeller } from "./catalog-labels.ts";
 import { KnownAnalyses } from "./known-analyses.ts";
 import { SessionLines } from "./recorded-lines.ts";
 import { type TargetLabels, targetLabels } from "./relabel.ts";
@@ -25,10 +25,8 @@ export interface Setup {
   readonly eachChange: boolean;
 }
 
-export function revisionsOf(setup: Setup): Revisions {
-  const catalogs = new Map(
-    Object.entries(setup.catalogs).map(([target, file]) => [target, catalogOf(file, process.cwd()).catalog]),
-  );
+async function revisionsOf(setup: Setup): Promise<Revisions> {
+  const catalogs = await labellersOf(setup.catalogs);
   const base = new JudgingRevision(setup.base, catalogs);
   const head = new JudgingRevision(setup.head, catalogs);
   const past = new Map(Object.entries(setup.pastData));
@@ -52,6 +50,14 @@ export function revisionsOf(setup: Setup): Revisions {
   };
 }
 
+/** The analyser that it takes is loaded only where it is needed: a thread's start is a part of every comparison. */
+async function labellersOf(catalogs: Setup["catalogs"]): Promise<ReadonlyMap<string, Labeller>> {
+  const files = Object.entries(catalogs);
+  if (files.length === 0) return new Map();
+  const { labellerOf } = await import("./catalog-labels.ts");
+  return new Map(files.map(([target, file]) => [target, labellerOf(file)]));
+}
+
 /** Told of progress and, where they are wanted, of changes, a few at a time. */
 export interface Report {
   progress(commands: number): void;
@@ -70,11 +76,15 @@ export class SessionsJudge {
   #changes: Change[] = [];
   #unreported = 0;
 
-  constructor(setup: Setup, store: StoreReader, report: Report) {
+  private constructor(setup: Setup, store: StoreReader, report: Report, revisions: Revisions) {
     this.#setup = setup;
     this.#store = store;
     this.#report = report;
-    this.#revisions = revisionsOf(setup);
+    this.#revisions = revisions;
+  }
+
+  static async start(setup: Setup, store: StoreReader, report: Report): Promise<SessionsJudge> {
+    return new SessionsJudge(setup, store, report, await revisionsOf(setup));
   }
 
   /** Several, since a query for each costs more than what it gives. */

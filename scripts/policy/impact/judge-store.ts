@@ -1,5 +1,6 @@
 /** Shares the sessions of a store out to threads, some at a time, and adds up what they found. */
 import { availableParallelism } from "node:os";
+import { compileModule } from "../../../gateway/policy/engine.ts";
 import type { Report, Setup } from "./judge-sessions.ts";
 import type { FromWorker, ToWorker } from "./judge-worker.ts";
 import { Shares } from "./shares.ts";
@@ -10,8 +11,16 @@ import { addUnreadable, emptyTally, mergeTally, type Tally } from "./tally.ts";
 const sessionsAtOnce = 16;
 const threadsMax = 16;
 
+/** Revisions often differ in their data alone. */
+function withOneModule(setup: Setup): Setup {
+  const { wasm } = setup.base;
+  return Buffer.compare(wasm, setup.head.wasm) === 0 ? { ...setup, head: { ...setup.head, wasm } } : setup;
+}
+
 /** @throws Error where a thread failed: nothing is known then */
-export async function judgeStore(setup: Setup, report: Report, threads = availableParallelism()): Promise<Tally> {
+export async function judgeStore(given: Setup, report: Report, threads = availableParallelism()): Promise<Tally> {
+  const setup = withOneModule(given);
+  const modules = { base: await compileModule(setup.base.wasm), head: await compileModule(setup.head.wasm) };
   const store = await openStoreReader(setup.store);
   const total = emptyTally();
   const workers = Array.from(
@@ -28,7 +37,7 @@ export async function judgeStore(setup: Setup, report: Report, threads = availab
         const message = event.data;
         switch (message.type) {
           case "ready":
-            return post({ type: "start", setup });
+            return post({ type: "start", setup, modules });
           case "progress":
             return report.progress(message.commands);
           case "changes":

@@ -1,12 +1,18 @@
 /** A thread of `policy impact`. */
-
+import { shareModule } from "../../../gateway/policy/engine.ts";
 import { SessionsJudge, type Setup } from "./judge-sessions.ts";
 import type { Change } from "./replay.ts";
 import { openStoreReader } from "./store-reader.ts";
 import type { Tally } from "./tally.ts";
 
+/** Compiled once for all threads. */
+export interface Modules {
+  readonly base: WebAssembly.Module;
+  readonly head: WebAssembly.Module;
+}
+
 export type ToWorker =
-  | { readonly type: "start"; readonly setup: Setup }
+  | { readonly type: "start"; readonly setup: Setup; readonly modules: Modules }
   | { readonly type: "judge"; readonly sessions: readonly string[] };
 
 export type FromWorker =
@@ -26,8 +32,11 @@ let judge: SessionsJudge | undefined;
 async function handle(message: ToWorker): Promise<void> {
   switch (message.type) {
     case "start": {
-      const store = await openStoreReader(message.setup.store);
-      judge = new SessionsJudge(message.setup, store, {
+      const { setup, modules } = message;
+      shareModule(setup.base.wasm, modules.base);
+      shareModule(setup.head.wasm, modules.head);
+      const store = await openStoreReader(setup.store);
+      judge = await SessionsJudge.start(setup, store, {
         progress: (commands) => post({ type: "progress", commands }),
         changes: (changes) => post({ type: "changes", changes }),
       });

@@ -5,9 +5,8 @@ import type { Decision } from "../../../gateway/policy/decision.ts";
 import type { CommandAnalysis, NowInput } from "../../../gateway/policy/input.ts";
 import { Policy, type SessionJudge } from "../../../gateway/policy/policy.ts";
 import type { CommandRest, SessionBase } from "../../../gateway/policy/visible-input.ts";
-import type { Catalog } from "../../../gateway/postgres/sql/catalog.ts";
 import { policyNow } from "../../../gateway/session/clock.ts";
-import { type CatalogLabels, catalogLabels } from "./catalog-labels.ts";
+import type { CatalogLabels, Labeller } from "./catalog-labels.ts";
 import { type Relabelled, relabel, type TargetLabels, targetLabels } from "./relabel.ts";
 
 /** As the gateway records a command that its policy could not judge. */
@@ -43,16 +42,16 @@ export class JudgingRevision {
   /** Parameters are recorded redacted and cut; a policy that sees them may have seen more. */
   readonly seesParams: boolean;
   readonly #policy: Policy;
-  readonly #catalogs: ReadonlyMap<string, Catalog>;
+  readonly #labellers: ReadonlyMap<string, Labeller>;
   readonly #labels = new Map<string, TargetLabels>();
   readonly #catalogLabels = new Map<string, CatalogLabels>();
   /** By the labels then (an object a revision and target), the labels now, and the analysis. */
   readonly #relabelled = new WeakMap<object, WeakMap<TargetLabels, WeakMap<CommandAnalysis, Relabelled>>>();
 
-  /** @param catalogs by target's name */
-  constructor(bundle: Bundle, catalogs: ReadonlyMap<string, Catalog>) {
+  /** @param labellers by target's name, where there is a catalog */
+  constructor(bundle: Bundle, labellers: ReadonlyMap<string, Labeller>) {
     this.#policy = new Policy(bundle);
-    this.#catalogs = catalogs;
+    this.#labellers = labellers;
     this.digest = bundle.revision.digest;
     this.seesParams = bundle.commandPaths?.params ?? true;
   }
@@ -112,11 +111,11 @@ export class JudgingRevision {
   }
 
   #labelsInCatalog(target: string): CatalogLabels | undefined {
-    const catalog = this.#catalogs.get(target);
-    if (catalog === undefined) return undefined;
+    const labeller = this.#labellers.get(target);
+    if (labeller === undefined) return undefined;
     let labels = this.#catalogLabels.get(target);
     if (labels === undefined) {
-      labels = catalogLabels(catalog, this.labelsOf(target).byName);
+      labels = labeller(this.labelsOf(target).byName);
       this.#catalogLabels.set(target, labels);
     }
     return labels;
