@@ -81,19 +81,19 @@ async function main(): Promise<void> {
   });
 
   let draining = false;
-  const stop = async (why: string, exitCode: number) => {
+  const stop = async (why: string, failure?: GatewayError) => {
     if (draining) return;
     draining = true;
     log.info("shutting down", { why, open_sessions: server.sessions, drain_ms: config.shutdown.drain });
-    await server.drain(exitCode === 0 ? config.shutdown.drain : 0);
+    await (failure ? server.drain(0, failure) : server.drain(config.shutdown.drain));
     await api?.close();
     await recording.close().catch(() => undefined);
-    process.exit(exitCode);
+    process.exit(failure ? 1 : 0);
   };
   // Without a recording nothing may run: the process ends rather than serve unrecorded.
   recording.onFailure((error) => {
     log.error("the recording failed", { error });
-    void stop("recording", 1);
+    void stop("recording", error);
   });
 
   const search = new SearchThread(location);
@@ -145,8 +145,8 @@ async function main(): Promise<void> {
   }
   if (api) log.info("listening", { protocol: "http", host: api.host, port: api.port });
   await policies.watch();
-  process.on("SIGTERM", () => void stop("SIGTERM", 0));
-  process.on("SIGINT", () => void stop("SIGINT", 0));
+  process.on("SIGTERM", () => void stop("SIGTERM"));
+  process.on("SIGINT", () => void stop("SIGINT"));
 }
 
 main().catch((error: unknown) => {

@@ -49,6 +49,7 @@ export class Connection {
   /** Forwarding in order behind the commits of the recording. */
   #forwarding: Promise<void> | undefined;
   #stall: ReturnType<typeof setTimeout> | undefined;
+  readonly #told = Promise.withResolvers<void>();
 
   constructor(options: {
     stream: ClientStream;
@@ -74,6 +75,11 @@ export class Connection {
     this.#responses = new Responses(this.#machine, this.#out, options.clientProcessOf);
   }
 
+  /** Resolves once it has ended and what the client was told last has left, or its side is closed. */
+  get told(): Promise<void> {
+    return this.#told.promise;
+  }
+
   /** The session's own queries, before the client's first. */
   internalQuery(sql: string): Promise<(string | null)[][]> {
     return this.#machine.internalQuery(sql);
@@ -93,7 +99,10 @@ export class Connection {
     this.#upstream.onClose((error) =>
       this.end("upstream", error ?? new GatewayError("upstream.unreachable", "the target closed the connection")),
     );
-    this.#socket.on("close", () => this.end("client"));
+    this.#socket.on("close", () => {
+      this.#told.resolve();
+      this.end("client");
+    });
     this.#socket.on("end", () => this.end("client"));
     this.#socket.on("error", () => this.end("client"));
     this.#socket.on("drain", () => this.#upstream.resume());
@@ -237,7 +246,12 @@ export class Connection {
     if (this.#ended) return;
     this.#ended = true;
     clearTimeout(this.#stall);
-    this.#machine.abandon();
+    try {
+      this.#machine.abandon();
+    } catch (fault) {
+      // A recording that takes no more cannot have the outcomes either; both sides end all the same.
+      error ??= fault;
+    }
     const isTold = reason === "client" || (reason === "upstream" && this.#responses.saidGoodbye);
     if (error !== undefined && !isTold) {
       const told =
@@ -246,7 +260,7 @@ export class Connection {
           : new GatewayError("internal", "the gateway met a fault and closed this session", { cause: error });
       try {
         encodeBackendMessage(this.#out, { type: "ErrorResponse", fields: errorFields(told, "FATAL") });
-        this.#socket.end(this.#out.take());
+        this.#socket.end(this.#out.take(), () => this.#told.resolve());
         this.#socket.resume();
       } catch {
         this.#socket.destroy();

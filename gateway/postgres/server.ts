@@ -71,16 +71,16 @@ export class PostgresServer {
     return this.#connections.size;
   }
 
-  /** No new session; the open ones get `drainMs`, then they are ended and their recordings sealed. */
-  async drain(drainMs: number): Promise<void> {
+  /** No new session; the open ones get `drainMs`, then they are told why, ended and their recordings sealed. */
+  async drain(drainMs: number, error = shuttingDown()): Promise<void> {
     this.#draining = true;
     this.#server.close();
     const until = Date.now() + drainMs;
     while (this.#connections.size > 0 && Date.now() < until) await Bun.sleep(50);
-    const error = new GatewayError("session.draining", "the gateway is shutting down", { hint: "Connect again." });
-    for (const connection of this.#connections.values()) connection.end("drained", error);
+    const open = [...this.#connections.values()];
+    for (const connection of open) connection.end("drained", error);
     clearInterval(this.#expiry);
-    await Promise.allSettled(this.#closing);
+    await Promise.allSettled([...this.#closing, ...open.map(({ told }) => told)]);
   }
 
   readonly #closing = new Set<Promise<void>>();
@@ -263,6 +263,9 @@ export class PostgresServer {
     connection.start();
   }
 }
+
+const shuttingDown = () =>
+  new GatewayError("session.draining", "the gateway is shutting down", { hint: "Connect again." });
 
 /** A client can be sent to one issuer only: the configured one, or the first; tokens of the others are accepted as well. */
 function announcedOAuth({ postgres, identity }: Config) {

@@ -111,7 +111,8 @@ export class Recording {
       append,
       committed: () => this.#whenCommitted(),
       close: async (event: SessionClosed) => {
-        append(event);
+        // However far the writer is behind: a session that was stopped for it has its end recorded too.
+        this.#queue(number, event);
         this.#flush();
         await this.#ask((call) => ({ type: "seal", number, call, at: event.at, reason: event.reason }));
       },
@@ -127,9 +128,13 @@ export class Recording {
   }
 
   #append(number: number, event: RecordedEvent): void {
+    this.#queue(number, event, limits.recordingQueueBytesMax);
+  }
+
+  #queue(number: number, event: RecordedEvent, bytesMax = Number.POSITIVE_INFINITY): void {
     if (this.#failure) throw this.#failure;
     const line = `${number}\t${encodeEvent(event)}\n`;
-    if (this.#lineBytes + this.#unacknowledgedBytes + line.length > limits.recordingQueueBytesMax) {
+    if (this.#lineBytes + this.#unacknowledgedBytes + line.length > bytesMax) {
       throw new GatewayError(
         "recording.lagging",
         "the recording cannot keep up; this session is stopped rather than left unrecorded",

@@ -28,6 +28,8 @@ export interface RunningGateway extends RunningProcess {
   readonly api: string;
   /** Of the store, which a killed gateway leaves until `stop()`. */
   readonly storeUrl: string;
+  /** Its exit code, once it has ended. */
+  readonly exited: Promise<number>;
   /** SIGKILL: nothing is closed or sealed. */
   kill(): Promise<void>;
 }
@@ -168,7 +170,7 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     await child.exited;
   };
   const storeUrl = `file:${join(folder, "data", "store.db")}`;
-  return { endpoint, pid: child.pid, api: `http://127.0.0.1:${httpPort}`, storeUrl, kill, stop };
+  return { endpoint, pid: child.pid, api: `http://127.0.0.1:${httpPort}`, storeUrl, exited: child.exited, kill, stop };
 }
 
 function identityOf({ user, password, database }: RunningPostgres): Omit<Endpoint, "port"> {

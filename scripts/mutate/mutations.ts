@@ -79,6 +79,18 @@ export const mutations: readonly Mutation[] = [
     edit("recording/commit.ts", "next ??= running.then(start);", "next = running;"),
     test("recording/commit.test.ts", "a sync that began before a commit was written does not cover it"),
   ),
+  one(
+    1,
+    "a commit is acknowledged before it is on disk",
+    edit("recording/worker.ts", "if (syncing) syncing.then", "if (syncing) Promise.resolve().then"),
+    test("disk-faults.live.test.ts", "a statement waits until the disk has its intent"),
+  ),
+  one(
+    1,
+    "a disk that fails is passed over",
+    edit("recording/worker.ts", "syncing.then(committed).catch(fail)", "syncing.then(committed).catch(committed)"),
+    test("disk-faults.live.test.ts", "a statement whose intent cannot be on disk does not run"),
+  ),
 
   one(
     2,
