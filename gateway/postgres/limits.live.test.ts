@@ -11,6 +11,7 @@ import { type RunningPostgres, startPostgres } from "../../scripts/postgres/serv
 import { startServerUnderTest } from "../../scripts/postgres/server-under-test.ts";
 import { bind, connectWire, parse, query, sync } from "../../scripts/postgres/wire-client.ts";
 import { emptyStore } from "../../scripts/session-stand-ins.ts";
+import { GatewayError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { CommandAnalysis } from "../policy/input.ts";
 import type { RecordedEvent } from "../recording/events.ts";
@@ -29,6 +30,8 @@ const events: RecordedEvent[] = [];
 let analysed = 0;
 /** Closed: nothing that is recorded may be acted upon. */
 let gate: Promise<void> | undefined;
+/** The recording takes nothing more. */
+let full = false;
 
 const analyser: SessionAnalyser = {
   context: {},
@@ -73,7 +76,10 @@ beforeAll(async () => {
     },
     recording: {
       session: () => ({
-        append: (event) => void events.push(event),
+        append: (event) => {
+          if (full) throw new GatewayError("recording.lagging", "the recording cannot keep up");
+          events.push(event);
+        },
         committed: () => gate,
         close: async () => undefined,
       }),
@@ -284,6 +290,22 @@ test("notices of a command are recorded up to the limit, and all are passed on",
     expect(events.filter(({ type }) => type === "notice")).toHaveLength(2);
   }
   ours.end();
+});
+
+test("a session whose commands in flight can no longer be recorded is told so and ends, and others are served", async () => {
+  const client = await open();
+  client.send(query("select pg_sleep(60)"));
+  const asked = await open();
+  await until("it runs", () => events.some((event) => event.type === "intent" && event.text.includes("pg_sleep(60)")));
+  full = true;
+  try {
+    client.send(query("select 2"));
+    expect(await client.untilClosed()).toEqual(["FATAL 58030"]);
+  } finally {
+    full = false;
+  }
+  expect((await asked.exchange(query("select 3"))).join()).toContain("SELECT 1");
+  asked.end();
 });
 
 test("a drain lets a session go on for its time and no longer", async () => {

@@ -272,6 +272,17 @@ describe("a recording that cannot keep up", () => {
     await recording.close();
   });
 
+  test("has the end of the session that was stopped, however full it is", async () => {
+    const recording = await Recording.open({ url: url("full"), durability: "strict", gateway: "g" });
+    const session = recording.session(opened("s"));
+    using _ = loweredLimits({ recordingQueueBytesMax: 20_000 });
+    session.append(large(19_000));
+    expect(() => session.append(large(1_000))).toThrow(expect.objectContaining({ code: "recording.lagging" }));
+    await session.close({ type: "session.closed", at: 2, reason: "fault", message: "x".repeat(2_000) });
+    expect(await verifySession(recording.calls, "s")).toEqual({ ok: true, events: 3 });
+    await recording.close();
+  });
+
   test("in group lets nothing run once its oldest event waits longer than the limit", async () => {
     using _ = loweredLimits({ recordingLagMsMax: 300 });
     const recording = await Recording.open({ url: url("lag"), durability: "group", gateway: "g" });

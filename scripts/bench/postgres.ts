@@ -57,7 +57,10 @@ const variants = [
 type Variant = (typeof variants)[number];
 const protocols = ["simple", "extended", "prepared"] as const;
 const gatewayVariants: readonly Variant[] = ["group", "strict", "group+mask", "strict+mask"];
-const chosen = variants.filter((variant) => flags.only === undefined || flags.only.split(",").includes(variant));
+const wanted = flags.only?.split(",") ?? variants;
+const unknown = wanted.filter((name) => !(variants as readonly string[]).includes(name));
+if (unknown.length > 0) throw new Error(`--only has no "${unknown.join(", ")}": ${variants.join(", ")}`);
+const chosen = variants.filter((variant) => wanted.includes(variant));
 
 /** One measurement; higher is better. */
 interface Cell {
