@@ -127,6 +127,22 @@ test("the unnamed statement outlives what is refused behind it, as on the target
   direct.end();
 });
 
+test("the unnamed statement outlives DEALLOCATE ALL and DISCARD ALL, named ones do not, as on the target", async () => {
+  for (const text of ["deallocate all", "discard all"]) {
+    const [ours, direct] = [await open(), await connectWire(target)];
+    const answers = async (client: typeof ours) => [
+      ...(await client.exchange(parse("select 1", "named"), parse(text), bind(), execute(), sync)),
+      ...(await client.exchange(bind(), execute(), sync)),
+      ...(await client.exchange(bind("named"), execute(), sync)),
+    ];
+    const expected = await answers(direct);
+    expect(await answers(ours)).toEqual(expected);
+    expect(expected).toContain("ERROR 26000");
+    ours.end();
+    direct.end();
+  }
+});
+
 test("the unnamed statement and portal outlive the names being read again", async () => {
   const ours = await open();
   const other = await open();

@@ -85,9 +85,9 @@ export class NameRegistry<T> {
   }
 
   /** DISCARD ALL, DEALLOCATE ALL, CLOSE ALL, the end of a transaction for portals. */
-  clear(keep?: (value: T) => boolean): void {
+  clear(keep?: (value: T, name: string) => boolean): void {
     for (const [name, value] of this.#confirmed) {
-      if (keep?.(value)) continue;
+      if (keep?.(value, name)) continue;
       this.#forget(value);
       this.#confirmed.delete(name);
     }

@@ -231,7 +231,8 @@ export class Responses {
     const change = head.kind === "query" ? head.changes.get(head.run.statementIndex) : head.change;
     const ended = head.run.complete(tag);
     this.#settle(change, true);
-    if (ended?.deallocate?.name === null) this.#machine.statements.clear();
+    // The unnamed one stays, as the target has it: it may be the one that ran this.
+    if (ended?.deallocate?.name === null) this.#machine.statements.clear((_, name) => name === "");
     if (head.kind === "query") return this.#pass(message);
     head.run.finish();
     this.#shift();
