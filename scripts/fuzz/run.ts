@@ -33,8 +33,11 @@ const documented: readonly { readonly reason: string; readonly is: (direct: stri
     is: (_, through) => /^ErrorResponse 0A000 /.test(through),
   },
   {
-    reason: "a failed query leaves its portal in an aborted transaction; the gateway knows of none",
-    is: (_, through) => through.includes('34000 ERROR portal "" does not exist'),
+    reason: "a query or Bind that failed leaves its portal in an aborted transaction; the gateway knows of none",
+    is: (direct, through) =>
+      through.includes('34000 ERROR portal "" does not exist') ||
+      (/^(EmptyQueryResponse|ErrorResponse 25P02)/.test(direct) &&
+        /34000 ERROR portal ".*" does not exist/.test(through)),
   },
 ];
 
