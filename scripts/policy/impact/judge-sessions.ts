@@ -26,9 +26,9 @@ export interface Setup {
 }
 
 async function revisionsOf(setup: Setup): Promise<Revisions> {
-  const catalogs = await labellersOf(setup.catalogs);
-  const base = new JudgingRevision(setup.base, catalogs);
-  const head = new JudgingRevision(setup.head, catalogs);
+  const labellers = await labellersOf(setup.catalogs);
+  const base = new JudgingRevision(setup.base, labellers);
+  const head = new JudgingRevision(setup.head, labellers);
   const past = new Map(Object.entries(setup.pastData));
   const known = new Map<string, TargetLabels>();
   return {

@@ -18,13 +18,6 @@ const lineFeed = 10;
 const typeAt = '{"type":"'.length;
 const wanted = ["intent", "analysis", "session."].map((type) => Buffer.from(type));
 
-function isWanted(line: Buffer): boolean {
-  const first = line[typeAt];
-  return wanted.some(
-    (type) => type[0] === first && line.compare(type, 0, type.length, typeAt, typeAt + type.length) === 0,
-  );
-}
-
 export class SessionLines {
   readonly #found: Found;
   readonly #take: (line: string) => void;
@@ -74,7 +67,8 @@ export class SessionLines {
 
   #line(line: Buffer): void {
     this.#head = extend(this.#head, line);
-    if (!isWanted(line) && this.#events > 1) return;
+    const isWanted = wanted.some((type) => line.compare(type, 0, type.length, typeAt, typeAt + type.length) === 0);
+    if (!isWanted && this.#events > 1) return;
     const text = line.toString("utf8");
     this.#first ??= JSON.parse(text) as RecordedEvent;
     this.#take(text);
