@@ -63,7 +63,6 @@ try {
     );
     if (!values.check) continue;
     const slow = await bruteForce({ ...setup, store: setup.store.url });
-    const _found = foundChanges(changes);
     const wrong = differences(foundChanges(changes), slow.changed).length;
     console.log(
       `check: of ${slow.commands} commands ${slow.changed.size} decided otherwise; ${wrong} missed or invented`,
