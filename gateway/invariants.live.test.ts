@@ -216,6 +216,22 @@ test("a client may ask what a cursor's rows look like, and goes on", async () =>
   client.destroy();
 });
 
+test("a cursor that is declared and fetched in one text is judged and masked as its query", async () => {
+  const ann = as("ann");
+  const fetched = "begin; declare d cursor for select id, email from customers order by id; fetch 1 from d; commit";
+  const clear = await direct`select email from customers order by id limit 1`;
+  const results = await ann.unsafe(fetched).simple();
+  const row = results.flat().find((found) => "email" in found);
+  expect(row?.id).toBe(1);
+  expect(row?.email).toBeString();
+  expect(row?.email).not.toBe(clear[0]?.email);
+  const laundered = fetched.replace("email from", "upper(email) as email from");
+  await expect(ann.unsafe(laundered).simple()).rejects.toMatchObject({ code: "42501" });
+  const other = "begin; fetch 1 from e; declare e cursor for select id from customers; commit";
+  await expect(ann.unsafe(other).simple()).rejects.toMatchObject({ code: "42501" });
+  await ann.end();
+});
+
 // --- invariant 5; it ends the gateway ---
 
 test("each recorded verdict comes again from the recording alone, with its rules and masks", async () => {

@@ -43,6 +43,12 @@ interface Resolved extends Pick<AnalysedCommand, "statements" | "plain"> {
   readonly standsFor: string;
 }
 
+/** PREPAREd and DECLAREd earlier in the same text: what later statements of it mean by those names. */
+interface MadeHere {
+  readonly prepared: Map<string, { readonly text: string }>;
+  readonly cursors: Map<string, { readonly text: string }>;
+}
+
 export interface MachinePorts {
   /** Bytes for the target, once what was recorded may be acted upon. */
   forward(bytes: Buffer): void;
@@ -235,14 +241,16 @@ export class Machine {
     if (plain || !analysed.statements.some((statement) => statement.execute || statement.fetch)) {
       return { analysis: analysed.command, statements: analysed.statements, plain, standsFor: "" };
     }
-    const made = new Map<string, string>();
+    const made: MadeHere = { prepared: new Map(), cursors: new Map() };
     const statements: AnalysedStatement[] = [];
     const inputs = [...analysed.command.statements];
     const incomplete = [...analysed.command.incomplete];
     const fingerprints = [analysed.command.fingerprint];
     const bodies: (string | null)[] = [];
     for (const statement of analysed.statements) {
-      if (statement.prepared) made.set(statement.prepared.name, statement.prepared.text);
+      const { prepared, cursor } = statement;
+      if (prepared) made.prepared.set(prepared.name, prepared);
+      if (cursor) made.cursors.set(cursor.name, cursor);
       const use = statement.execute ?? statement.fetch;
       if (use === undefined) {
         statements.push(statement);
@@ -278,15 +286,18 @@ export class Machine {
     return { analysis, statements, plain, standsFor };
   }
 
-  /** The statement that EXECUTE or FETCH stands for. @param made PREPAREd earlier in the same text */
-  #textOf(statement: AnalysedStatement, made: ReadonlyMap<string, string>): PreparedEntry | undefined | "unsettled" {
-    const prepared = statement.execute && made.get(statement.execute.name);
-    if (prepared !== undefined) return { text: prepared };
-    if (statement.execute) {
-      const lookup = this.statements.lookup(statement.execute.name, this.#batch);
+  /** The statement that EXECUTE or FETCH stands for. */
+  #textOf({ execute, fetch }: AnalysedStatement, made: MadeHere): PreparedEntry | undefined | "unsettled" {
+    if (execute) {
+      const prepared = made.prepared.get(execute.name);
+      if (prepared) return { text: prepared.text };
+      const lookup = this.statements.lookup(execute.name, this.#batch);
       return lookup.kind === "found" ? lookup.value : lookup.kind === "absent" ? undefined : "unsettled";
     }
-    const lookup = this.portals.lookup(statement.fetch?.name ?? "", this.#batch);
+    const name = fetch?.name ?? "";
+    const cursor = made.cursors.get(name);
+    if (cursor) return { text: cursor.text };
+    const lookup = this.portals.lookup(name, this.#batch);
     // What FETCH gives is what the cursor's query gives.
     return lookup.kind === "found" ? lookup.value.statement : lookup.kind === "absent" ? undefined : "unsettled";
   }
