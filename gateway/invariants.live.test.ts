@@ -2,7 +2,7 @@
  * Invariants 5, 6 and 8 on the whole gateway as its own process, with the default policies and a real PostgreSQL: what was
  * recorded judges again the same, nobody meets another's upstream connection, and who does not read is not fed.
  */
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { join, resolve } from "node:path";
 import postgres from "postgres";
 import { residentKb } from "../scripts/bench/postgres-idle.ts";
@@ -10,7 +10,7 @@ import { type RunningGateway, startGateway } from "../scripts/bench/postgres-pro
 import { type DemoTarget, startDemoTarget } from "../scripts/demo/demo-target.ts";
 import { recordedInputs } from "../scripts/policy/recorded-input.ts";
 import type { RunningPostgres } from "../scripts/postgres/server.ts";
-import { connectWire, query, sync } from "../scripts/postgres/wire-client.ts";
+import { bind, connectWire, execute, parse, query, sync } from "../scripts/postgres/wire-client.ts";
 import { loadBundle } from "./policy/bundle.ts";
 import { Policy } from "./policy/policy.ts";
 import { encodeFrontendMessage } from "./postgres/frontend-encoder.ts";
@@ -230,6 +230,104 @@ test("a cursor that is declared and fetched in one text is judged and masked as 
   const other = "begin; fetch 1 from e; declare e cursor for select id from customers; commit";
   await expect(ann.unsafe(other).simple()).rejects.toMatchObject({ code: "42501" });
   await ann.end();
+});
+
+// --- names, as the target resolves them when a statement's turn comes ---
+
+describe("names that change between the messages of a pipeline", () => {
+  const run = (text: string) => [parse(text), bind(), execute()];
+  const answered = (tag: string) => ["ParseComplete", "BindComplete", tag];
+  const laundered = "select upper(ssn) from customers limit 1";
+  const wire = (user: User) => {
+    const { port } = gateway.endpoint;
+    return connectWire({ port, database: "demo", user: `${user}@example.com`, password: tokens[user] ?? "" });
+  };
+  /** In a failed transaction block that looked at a schema without labels. */
+  const failed = async (user: User) => {
+    const client = await wire(user);
+    await client.exchange(query("begin"));
+    await client.exchange(query("set search_path = plain"));
+    expect(await client.exchange(query(laundered))).toContain("SELECT 1");
+    expect(await client.exchange(query("select 1/0"))).toContain("ERROR 22012");
+    return client;
+  };
+  const ways: Record<string, FrontendMessage[]> = {
+    "ROLLBACK in the same batch": [...run("rollback"), ...run(laundered), sync],
+    "COMMIT in the same batch": [...run("commit"), ...run(laundered), sync],
+    "ROLLBACK in a batch before it": [...run("rollback"), sync, ...run(laundered), sync],
+    "ROLLBACK as a query before it": [query("rollback"), ...run(laundered), sync],
+    "a query behind a batch": [...run("rollback"), query(laundered), sync],
+    "a portal that was bound before": [
+      parse("rollback"),
+      bind(),
+      parse(laundered, "s"),
+      execute(),
+      ...run("execute s"),
+      sync,
+    ],
+  };
+
+  beforeAll(async () => {
+    await direct`create schema plain`;
+    await direct`create table plain.customers (ssn text)`;
+    await direct`insert into plain.customers values ('nobody')`;
+  });
+
+  for (const [way, messages] of Object.entries(ways)) {
+    test(`after a failed transaction: ${way}`, async () => {
+      const client = await failed("ann");
+      const answers = await client.exchange(...messages);
+      expect(answers).not.toContain("SELECT 1");
+      expect(answers).not.toContain("DataRow");
+      expect(answers.some((answer) => /^ERROR/.test(answer))).toBe(true);
+      expect(await client.exchange(query("rollback"), query("select count(*) from orders"))).toContain("SELECT 1");
+      client.end();
+    });
+  }
+
+  test("after a failed transaction: a COPY whose client sent Sync before its data", async () => {
+    const client = await failed("olga");
+    client.send(...run("rollback"), ...run("copy orders from stdin"), sync);
+    await client.until("CopyInResponse");
+    const answers = await client.exchange({ type: "CopyDone" }, ...run(laundered), sync);
+    expect(answers).toContain("COPY 0");
+    expect(answers.filter((answer) => /^ERROR|DataRow/.test(answer))).toEqual(["ERROR 42501"]);
+    client.end();
+  });
+
+  test("what a batch changed is taken back with it", async () => {
+    const client = await wire("ann");
+    const answers = await client.exchange(
+      ...run("set search_path = plain"),
+      ...run(laundered),
+      ...run("select 1/0"),
+      sync,
+    );
+    expect(answers).toContain("SELECT 1");
+    expect(answers).toContain("ERROR 22012");
+    expect(await client.exchange(...run(laundered), sync)).toEqual(["ERROR 42501", "ReadyForQuery"]);
+    client.end();
+  });
+
+  test("what a batch made can be used in it, before it is committed", async () => {
+    const client = await wire("dora");
+    const texts = ["create temp table made (x int)", "insert into made values (7)", "select x from made"];
+    expect(await client.exchange(...texts.flatMap(run), sync)).toEqual([
+      ...[
+        ...answered("CREATE TABLE"),
+        ...answered("INSERT 0 1"),
+        "ParseComplete",
+        "BindComplete",
+        "DataRow",
+        "SELECT 1",
+      ],
+      "ReadyForQuery",
+    ]);
+    const undone = ["create temp table gone (x int)", "insert into gone values (1)", "select 1/0"];
+    expect(await client.exchange(...undone.flatMap(run), sync)).toContain("ERROR 22012");
+    expect(await client.exchange(query("select x from gone"))).toEqual(["ERROR 42P01", "ReadyForQuery"]);
+    client.end();
+  });
 });
 
 // --- invariant 5; it ends the gateway ---

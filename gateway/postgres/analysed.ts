@@ -53,6 +53,8 @@ export interface SessionAnalyser {
   /** The policy's labels that `analyse` works with. */
   readonly labels: ReadonlyMap<string, readonly string[]>;
   noteForwarded(statement: AnalysedStatement): void;
+  /** What names meant when they were read last may have been taken back. */
+  invalidate(): void;
   /** @param inTransaction what is read may be older or newer than what others see: it stays this session's own */
   refresh(run: InternalQuery, inTransaction: boolean): Promise<void>;
   /** Takes the labels of the policy in force for the names as they were read; asks nothing of the target. */

@@ -132,6 +132,10 @@ class CatalogAnalyser implements SessionAnalyser {
     if (statement.changesCatalog) this.#parts.shared.epoch += 1;
   }
 
+  invalidate(): void {
+    this.#ownChange = true;
+  }
+
   async refresh(run: InternalQuery, inTransaction: boolean): Promise<void> {
     const { shared, policies } = this.#parts;
     const policy = policies.current();

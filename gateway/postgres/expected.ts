@@ -38,11 +38,14 @@ export type Expected =
   | { readonly kind: "settings"; row: readonly (string | null)[] | undefined; closed: number }
   | { readonly kind: "close"; readonly change: NameChange }
   | { readonly kind: "copyEnd" }
-  /** `executes`: how many its batch has. */
-  | { readonly kind: "sync"; readonly executes: number }
+  /** `executes`: how many its batch has. `endsBlock`: one of them may have ended a transaction block. */
+  | { readonly kind: "sync"; readonly executes: number; readonly endsBlock: boolean }
   | {
       readonly kind: "internal";
       readonly rows: (string | null)[][];
       error: string | undefined;
+      /** Without a Sync of its own: over once portal and statement are closed, or at an error. */
+      readonly inBatch: boolean;
+      closed: number;
       readonly done: (rows: (string | null)[][], error: string | undefined) => void;
     };

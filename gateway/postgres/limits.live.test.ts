@@ -53,6 +53,7 @@ const analyser: SessionAnalyser = {
   relabel: async () => undefined,
   stale: false,
   noteForwarded: () => undefined,
+  invalidate: () => undefined,
   // What the gateway asks on a session's own connection before it serves the client.
   refresh: async (run) => void (await run("select repeat('x', 500) from generate_series(1, 10)")),
 };
@@ -218,12 +219,17 @@ test("one portal too many ends the session", async () => {
   expect(await ours.exchange(bind("", "c"), sync)).toContain("FATAL 54000");
 });
 
-test("one message in flight too many ends the session", async () => {
+test("messages past those that may be in flight wait, and all are answered", async () => {
   using _ = loweredLimits({ messagesInFlightMax: 5 });
   const ours = await open();
-  const parses = Array.from({ length: 5 }, () => parse("select 1"));
-  expect(await ours.exchange(...parses.slice(1), sync)).toContain("ReadyForQuery");
-  expect(await ours.exchange(...parses, sync)).toContain("FATAL 54000");
+  const parses = Array.from({ length: 40 }, () => parse("select 1"));
+  expect(await ours.exchange(...parses, sync)).toEqual([...parses.map(() => "ParseComplete"), "ReadyForQuery"]);
+  const queries = Array.from({ length: 40 }, () => query("select 1"));
+  expect((await ours.exchange(...queries)).filter((answer) => answer === "ReadyForQuery")).toHaveLength(40);
+  // What follows an error is passed over up to Sync, however much it is.
+  expect(await ours.exchange(...parses, parse("no sql"), ...parses, sync)).toEqual([
+    ...[...parses.map(() => "ParseComplete"), "ERROR 42601", "ReadyForQuery"],
+  ]);
 });
 
 test("bytes that wait for the recording stop their client at the limit", async () => {

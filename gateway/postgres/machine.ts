@@ -83,6 +83,10 @@ export class Machine {
   #stopping: Promise<void> | undefined;
   /** Executes since the last Sync that were forwarded. */
   #batchExecutes = 0;
+  /** One of them may have ended a transaction block. */
+  #batchEndsBlock = false;
+  /** Names were read in the open batch, and what it did to them may be taken back at its end. */
+  #readInBatch = false;
   readonly settings = new EnforcedSettings();
   #settled: (() => void)[] = [];
   /** From the last ReadyForQuery. */
@@ -137,12 +141,8 @@ export class Machine {
   /** @returns a promise when the message has to wait; the next one is handed over after it. */
   handle(message: FrontendMessage): void | Promise<void> {
     if (this.#stopping !== undefined) return this.#stopping.then(() => this.handle(message));
-    if (this.expected.length >= limits.messagesInFlightMax) {
-      throw new GatewayError("protocol.too_large", "too many messages in flight", {
-        hint: "Send Sync and read the answers.",
-      });
-    }
     if (this.#skipToSync && message.type !== "Sync" && message.type !== "Terminate") return;
+    if (this.expected.length >= limits.messagesInFlightMax) return this.#room().then(() => this.handle(message));
     switch (message.type) {
       case "Query":
         return this.#query(message);
@@ -160,9 +160,11 @@ export class Machine {
         this.#skipToSync = false;
         this.#send(message);
         this.#batch += 1;
-        this.#batchOpen = false;
-        if (!this.copyingIn) this.expected.push({ kind: "sync", executes: this.#batchExecutes });
+        // The target ignores it while it waits for data.
+        if (this.copyingIn) return this.flush();
+        this.expected.push({ kind: "sync", executes: this.#batchExecutes, endsBlock: this.#batchEndsBlock });
         this.#batchExecutes = 0;
+        this.#endBatch();
         return this.flush();
       case "Flush":
         this.#send(message);
@@ -207,6 +209,7 @@ export class Machine {
         const run = new Run(permit, resolved, this.#options);
         this.expected.push({ kind: "query", run, changes: this.#takeEffects(run) });
         this.#send(message);
+        this.#endBatch();
         return this.flush();
       };
       const { obligations } = permit.decision;
@@ -225,6 +228,8 @@ export class Machine {
       const [row] = await this.internalQuery(
         this.settings.take(obligations),
         "what policy obliges to could not be set",
+        // After an error the target would skip the query itself: a batch before it ends here, as it would there.
+        false,
       );
       this.settings.noteAnswered(row);
     } catch (fault) {
@@ -316,6 +321,7 @@ export class Machine {
   #takeEffects(run: Run): ReadonlyMap<number, NameChange> {
     this.settings.noteForwarded(run.permit.analysis);
     if (run.plain) return noChanges;
+    if (this.#batchOpen && endsBlock(run)) this.#batchEndsBlock = true;
     this.#takeContext(run.statements);
     const changes = this.#nameChanges(run.statements, run);
     for (const statement of run.statements) this.#analyser.noteForwarded(statement);
@@ -580,6 +586,7 @@ export class Machine {
     this.expected.push({ kind: "refused", fields, simple, answered: false });
     if (simple) {
       this.#send({ type: "Query", query: refusedStatement });
+      this.#endBatch();
     } else {
       this.#send({ type: "Parse", statement, query: refusedStatement, parameterTypeOids: [] });
       this.#skipToSync = true;
@@ -598,55 +605,80 @@ export class Machine {
     }
   }
 
-  /** Inside a batch only what the session itself changed counts, and other labels: names are read again between batches. */
   #stale(): boolean {
-    if (this.transactionStatus === "E") return false;
-    return this.#batchOpen ? this.#analyser.changed || this.#analyser.labelsOutdated : this.#analyser.stale;
+    return this.#analyser.stale && !this.#hasFailed();
   }
 
-  /** Sends what is encoded, and waits until the target owes nothing. */
-  async #drained(): Promise<void> {
+  /** In a failed transaction block, which nothing that was forwarded can end: no name can be read, and none matters. */
+  #hasFailed(): boolean {
+    if (this.transactionStatus !== "E" || this.#batchEndsBlock) return false;
+    return !this.expected.some((entry) =>
+      entry.kind === "sync" ? entry.endsBlock : "run" in entry && endsBlock(entry.run),
+    );
+  }
+
+  /** The target took no notice of a Sync, as a COPY it waits for data of was before it: its batch goes on. */
+  syncIgnored({ endsBlock }: Pick<Extract<Expected, { kind: "sync" }>, "endsBlock">): void {
+    this.#batchOpen = true;
+    if (endsBlock) this.#batchEndsBlock = true;
+  }
+
+  #endBatch(): void {
+    this.#batchOpen = false;
+    this.#batchEndsBlock = false;
+    if (this.#readInBatch) this.#analyser.invalidate();
+    this.#readInBatch = false;
+  }
+
+  /** Sends what is encoded, and waits until the target owes no more than this. */
+  async #drained(owedMax = 0): Promise<void> {
+    if (this.#batchOpen && this.expected.length > owedMax) this.#send({ type: "Flush" });
     this.flush();
-    while (this.expected.length > 0) await new Promise<void>((resolve) => this.#settled.push(resolve));
+    while (this.expected.length > owedMax) await new Promise<void>((resolve) => this.#settled.push(resolve));
+  }
+
+  /** Reads no more of the client until the target has answered most of what it owes. */
+  #room(): Promise<void> {
+    return this.#drained(limits.messagesInFlightMax >> 1);
   }
 
   /** Waits until the target owes nothing, then brings names up to date where they may have changed. */
   async #settle(): Promise<void> {
-    if (this.#batchOpen && this.expected.length > 0) {
-      this.#send({ type: "Flush" });
-    }
     await this.#drained();
-    if (!this.#stale()) return;
-    if (this.#batchOpen && this.#analyser.changed) {
-      throw new GatewayError(
-        "protocol.unsupported",
-        "a statement that changes what names mean must be followed by Sync",
-        {
-          hint: "Send Sync after DDL, SET and ROLLBACK before the next Parse.",
-        },
-      );
+    // Another policy may come in force meanwhile. What the target skips needs no names, and would get no answer.
+    while (!this.#skipToSync && (this.#stale() || this.#analyser.labelsOutdated)) {
+      if (!this.#stale()) {
+        await this.#analyser.relabel();
+        continue;
+      }
+      // The target is asked in the client's own batch: what it has done to names so far counts.
+      if (this.#batchOpen && this.#analyser.changed) this.#readInBatch = true;
+      const isUncommitted = this.#batchOpen || this.transactionStatus !== "I";
+      await this.#analyser.refresh((sql) => this.internalQuery(sql), isUncommitted);
     }
-    // Another policy may come in force meanwhile.
-    do {
-      if (this.#batchOpen) await this.#analyser.relabel();
-      else await this.#analyser.refresh((sql) => this.internalQuery(sql), this.transactionStatus !== "I");
-    } while (this.#analyser.labelsOutdated);
   }
 
   /** A query of the gateway's own on the session's connection; only while the target owes nothing. */
-  internalQuery(sql: string, failure = "the target's catalog could not be read"): Promise<(string | null)[][]> {
+  internalQuery(
+    sql: string,
+    failure = "the target's catalog could not be read",
+    inBatch = this.#batchOpen,
+  ): Promise<(string | null)[][]> {
     return new Promise((resolve, reject) => {
       this.expected.push({
         kind: "internal",
         rows: [],
         error: undefined,
+        inBatch,
+        closed: 0,
         done: (rows, error) => {
           if (error === undefined) resolve(rows);
           else reject(new GatewayError("upstream.protocol", `${failure}: ${error}`));
         },
       });
       this.#sendInternal(sql);
-      this.#send({ type: "Sync" });
+      // A Sync would commit what the client's batch has done so far.
+      this.#send({ type: inBatch ? "Flush" : "Sync" });
       this.flush();
     });
   }
@@ -672,6 +704,11 @@ export class Machine {
     if (this.#stopping !== undefined) void this.#stopping.then(() => this.flush());
     else this.#ports.forward(this.#writer.take());
   }
+}
+
+/** BEGIN, COMMIT, ROLLBACK TO and their like are among its statements. */
+function endsBlock({ plain, statements }: Run): boolean {
+  return !plain && statements.some(({ transaction }) => transaction !== undefined);
 }
 
 function then<T>(value: T | Promise<T>, next: (value: T) => void | Promise<void>): void | Promise<void> {

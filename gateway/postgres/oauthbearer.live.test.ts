@@ -60,6 +60,7 @@ beforeAll(async () => {
     labelsOutdated: false,
     labels: new Map(),
     noteForwarded: () => undefined,
+    invalidate: () => undefined,
     refresh: async () => undefined,
     relabel: async () => undefined,
   };

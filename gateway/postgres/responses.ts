@@ -247,7 +247,10 @@ export class Responses {
     const end = expected.findIndex((entry) => entry.kind === "copyEnd");
     if (end < 0) this.#machine.copyingIn = true;
     for (let index = end < 0 ? expected.length - 1 : end; index > 0; index--) {
-      if (expected[index]?.kind === "sync") expected.splice(index, 1);
+      const entry = expected[index];
+      if (entry?.kind !== "sync") continue;
+      expected.splice(index, 1);
+      if (expected[0]?.kind === "execute") this.#machine.syncIgnored(entry);
     }
   }
 
@@ -302,6 +305,7 @@ export class Responses {
     const [head] = this.#machine.expected;
     if (head?.kind === "internal") {
       head.error = fields.M ?? "error";
+      if (head.inBatch) this.#internalDone(head);
       return;
     }
     if (head?.kind === "refused" && fields.C === "42601" && !head.answered) {
@@ -373,18 +377,24 @@ export class Responses {
       case "ParseComplete":
       case "BindComplete":
       case "CommandComplete":
+        return;
       case "CloseComplete":
+        // Of the portal, then of the statement.
+        if (++head.closed === 2 && head.inBatch) this.#internalDone(head);
         return;
       case "ReadyForQuery":
+        if (head.inBatch) throw unexpected(message);
         this.#machine.transactionStatus = message.status;
-        this.#machine.expected.shift();
-        this.#internalBytes = 0;
-        head.done(head.rows, head.error);
-        this.#machine.answered();
-        return;
+        return this.#internalDone(head);
       default:
         throw unexpected(message);
     }
+  }
+
+  #internalDone(head: Extract<Expected, { kind: "internal" }>): void {
+    this.#internalBytes = 0;
+    head.done(head.rows, head.error);
+    this.#shift();
   }
 }
 

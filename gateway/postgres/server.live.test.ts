@@ -76,6 +76,7 @@ const analyser: SessionAnalyser = {
   labelsOutdated: false,
   labels: new Map(),
   noteForwarded: () => undefined,
+  invalidate: () => undefined,
   refresh: async () => undefined,
   relabel: async () => undefined,
 };

@@ -155,7 +155,7 @@ export class PostgresServer {
   async #open(caller: Caller): Promise<void> {
     const { config, dependencies, shared } = this.#options;
     const { stream, startup } = caller;
-    if (this.#draining) throw new GatewayError("session.draining", "the gateway is shutting down");
+    if (this.#draining) throw shuttingDown();
     const authenticated = await this.#identify(caller);
     const { target, database } = findTarget(config, startup.database);
     const session = await Session.open(dependencies, shared, {

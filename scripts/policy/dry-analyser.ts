@@ -70,6 +70,7 @@ export class DryAnalyser implements SessionAnalyser {
   noteForwarded(statement: AnalysedStatement): void {
     this.#forwarded.push(statement);
   }
+  invalidate(): void {}
   async refresh(): Promise<void> {}
   async relabel(): Promise<void> {}
 
