@@ -77,10 +77,11 @@ function decode(frame: Frame): BackendMessage {
     }
     case backendType.ParameterDescription: {
       const reader = new PayloadReader(frame, "ParameterDescription");
-      const count = reader.uint16();
+      const told = reader.uint16();
       const typeOids: number[] = [];
-      for (let index = 0; index < count; index++) typeOids.push(reader.uint32());
-      reader.end();
+      while (reader.remaining > 0) typeOids.push(reader.uint32());
+      // Of more than 65,535 the server tells the count without its upper bits; no client can bind so many.
+      if ((typeOids.length & 0xffff) !== told) reader.malformed(`${typeOids.length} types where ${told} were told`);
       return { type: "ParameterDescription", typeOids };
     }
     case backendType.CopyData:

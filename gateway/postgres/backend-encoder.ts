@@ -25,7 +25,7 @@ export function encodeBackendMessage(writer: MessageWriter, message: BackendMess
     case "ParameterStatus":
       return writer.begin(backendType.ParameterStatus).string(message.name).string(message.value).finish();
     case "ParameterDescription":
-      writer.begin(backendType.ParameterDescription).uint16(message.typeOids.length);
+      writer.begin(backendType.ParameterDescription).uint16(message.typeOids.length & 0xffff);
       for (const oid of message.typeOids) writer.uint32(oid);
       return writer.finish();
     case "CopyData":

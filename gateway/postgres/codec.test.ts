@@ -227,6 +227,13 @@ describe("messages", () => {
   });
 });
 
+test("more parameters than their count has room for are told as the server tells them", () => {
+  const message: BackendMessage = { type: "ParameterDescription", typeOids: Array<number>(65_537).fill(25) };
+  const bytes = encodeBackendMessage(new MessageWriter(), message).take();
+  expect(bytes.readUInt16BE(5)).toBe(1);
+  expect(decodeBackendMessage(only(bytes))).toEqual(message);
+});
+
 describe("frames", () => {
   const stream = Buffer.concat(frontendFixtures.map(([, hex]) => unhex(hex)));
   const read = (chunks: Buffer[], reader = new FrameReader({ messageBytesMax: 1_000 })) => {
