@@ -40,7 +40,7 @@ export const limits = {
   errorFieldBytesMax: 64 * 1_024,
   preparedStatementsMax: 10_000,
   portalsMax: 10_000,
-  /** Messages a client may have in flight (sent to the target and unanswered) in one session. */
+  /** Messages a session may have in flight (sent to the target and unanswered); past it the client is no longer read. */
   messagesInFlightMax: 10_000,
   /** Texts of one session's prepared statements together. */
   preparedTextBytesMax: 32 * 1_024 * 1_024,

@@ -85,8 +85,8 @@ export class Connection {
     return this.#machine.internalQuery(sql);
   }
 
-  cancel(): void {
-    this.#machine.cancel();
+  cancel(): Promise<void> {
+    return this.#machine.cancel();
   }
 
   /** Attaches the target's side; nothing reaches the client before `start`. */

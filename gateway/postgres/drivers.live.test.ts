@@ -2,7 +2,7 @@
  * What drivers' own test suites (scripts/drivers/) found to be told apart from PostgreSQL, message by message: the whole
  * gateway as a process, under a policy that allows everything.
  */
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { startGateway } from "../../scripts/bench/postgres-processes.ts";
@@ -74,6 +74,45 @@ test("a cancel request with another key than the session's own cancels nothing",
   );
   expect(await sleeping).toContain("SELECT 1");
   ours.end();
+});
+
+test("what is sent once a cancel request has been answered is not cancelled by it", async () => {
+  const ours = await open();
+  for (let round = 0; round < 20; round++) {
+    expect(await ours.exchange(query("select 1"))).toContain("SELECT 1");
+    await ours.cancel();
+    expect(await ours.exchange(query("select pg_sleep(0.03)"))).toContain("SELECT 1");
+  }
+  ours.end();
+});
+
+describe("a cancel while names are read", () => {
+  const made = "create temp table made (x int)";
+  const run = (text: string) => [parse(text), bind(), execute()];
+  const messages = {
+    "refuses the query that waits for them": [query("select 1")],
+    "refuses the batch that waits for them": [...run("select 1"), ...run("select 2"), sync],
+    "ends the batch in which they changed": [...run("create temp table more (x int)"), ...run("select 1"), sync],
+  };
+  for (const [does, sent] of Object.entries(messages)) {
+    test(`${does}, and the session goes on`, async () => {
+      const other = await connectWire({ ...target });
+      const ours = await open();
+      await ours.exchange(query(made));
+      await other.exchange(query("begin; lock table pg_catalog.pg_inherits in access exclusive mode"));
+      const answers = ours.exchange(...sent);
+      const isWaiting = query(
+        "select count(*) from pg_stat_activity where wait_event_type = 'Lock' having count(*) = 1",
+      );
+      while (!(await other.exchange(isWaiting)).includes("SELECT 1")) await Bun.sleep(10);
+      await ours.cancel();
+      expect((await answers).slice(-2)).toEqual(["ERROR 57014", "ReadyForQuery"]);
+      await other.exchange(query("rollback"));
+      expect(await ours.exchange(query("select x from made"))).toContain("SELECT 0");
+      other.end();
+      ours.end();
+    });
+  }
 });
 
 test("a notification bears the process id that its sender was given, also after that session ended", async () => {

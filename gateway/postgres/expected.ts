@@ -43,9 +43,9 @@ export type Expected =
   | {
       readonly kind: "internal";
       readonly rows: (string | null)[][];
-      error: string | undefined;
+      error: NoticeFields | undefined;
       /** Without a Sync of its own: over once portal and statement are closed, or at an error. */
       readonly inBatch: boolean;
       closed: number;
-      readonly done: (rows: (string | null)[][], error: string | undefined) => void;
+      readonly done: (rows: (string | null)[][], error: NoticeFields | undefined) => void;
     };

@@ -224,8 +224,12 @@ test("messages past those that may be in flight wait, and all are answered", asy
   const ours = await open();
   const parses = Array.from({ length: 40 }, () => parse("select 1"));
   expect(await ours.exchange(...parses, sync)).toEqual([...parses.map(() => "ParseComplete"), "ReadyForQuery"]);
-  const queries = Array.from({ length: 40 }, () => query("select 1"));
-  expect((await ours.exchange(...queries)).filter((answer) => answer === "ReadyForQuery")).toHaveLength(40);
+  analysed = 0;
+  const sleeps = Array.from({ length: 40 }, () => query("select pg_sleep(0.02)"));
+  const answers = ours.exchange(...sleeps);
+  await Bun.sleep(100);
+  expect(analysed).toBeWithin(5, 20);
+  expect((await answers).filter((answer) => answer === "ReadyForQuery")).toHaveLength(40);
   // What follows an error is passed over up to Sync, however much it is.
   expect(await ours.exchange(...parses, parse("no sql"), ...parses, sync)).toEqual([
     ...[...parses.map(() => "ParseComplete"), "ERROR 42601", "ReadyForQuery"],

@@ -43,6 +43,17 @@ interface Resolved extends Pick<AnalysedCommand, "statements" | "plain"> {
   readonly standsFor: string;
 }
 
+/** A query of the gateway's own was cancelled, by the client or a timeout. */
+class Interrupted extends GatewayError {
+  /** The target's words for it. */
+  readonly said: string;
+
+  constructor(failure: string, said: string) {
+    super("upstream.protocol", `${failure}: ${said}`);
+    this.said = said;
+  }
+}
+
 /** PREPAREd and DECLAREd earlier in the same text: what later statements of it mean by those names. */
 interface MadeHere {
   readonly prepared: Map<string, { readonly text: string }>;
@@ -79,7 +90,7 @@ export class Machine {
   /** The target is in COPY IN: it ignores Sync until the client ends the copy. */
   copyingIn = false;
   #hold: AbortController | undefined;
-  /** Until a request of the gateway's own to cancel can hit nothing more. */
+  /** Until a request to cancel can hit nothing more. */
   #stopping: Promise<void> | undefined;
   /** Executes since the last Sync that were forwarded. */
   #batchExecutes = 0;
@@ -99,10 +110,17 @@ export class Machine {
     this.#ports = ports;
   }
 
-  /** The client wants its running command cancelled. */
-  cancel(): void {
+  /** The client wants its running command cancelled. Resolves once nothing that it sends from then on can be hit. */
+  async cancel(): Promise<void> {
     if (this.#hold) this.#hold.abort();
-    else void this.#ports.cancelUpstream();
+    else await this.#cancelRunning();
+  }
+
+  #cancelRunning(): Promise<void> {
+    this.#stopping ??= this.#ports.cancelUpstream().finally(() => {
+      this.#stopping = undefined;
+    });
+    return this.#stopping;
   }
 
   /**
@@ -115,9 +133,7 @@ export class Machine {
     const [, next, more] = this.expected;
     const alone = next === undefined ? head.kind === "query" : next.kind === "sync" && next.executes === 1;
     if (!alone || more !== undefined) return false;
-    this.#stopping = this.#ports.cancelUpstream().finally(() => {
-      this.#stopping = undefined;
-    });
+    void this.#cancelRunning();
     return true;
   }
 
@@ -192,7 +208,7 @@ export class Machine {
   #query(message: Query): void | Promise<void> {
     // A simple query ends an open batch: the target answers both together.
     if (this.#analyser.stale || this.#batchOpen)
-      return this.#settle().then(() => (this.#skipToSync ? undefined : this.#judgedQuery(message)));
+      return this.#whenSettled(() => (this.#skipToSync ? undefined : this.#judgedQuery(message)), true);
     return this.#judgedQuery(message);
   }
 
@@ -200,7 +216,7 @@ export class Machine {
     this.#batch += 1;
     const analysed = this.#analyser.analyse(message.query);
     const resolved = this.#resolve(analysed, message.query);
-    if (resolved === "unsettled") return this.#settle().then(() => this.#judgedQuery(message));
+    if (resolved === "unsettled") return this.#whenSettled(() => this.#judgedQuery(message), true);
     return then(this.#authorise(message.query, resolved.analysis, [], "query"), (ruling) => {
       if (ruling.kind === "denied") return this.#refuse(ruling, analysed, true);
       const { permit } = ruling;
@@ -366,7 +382,7 @@ export class Machine {
   // --- extended protocol ---
 
   #parse(message: Parse): void | Promise<void> {
-    if (this.#stale()) return this.#settle().then(() => this.handle(message));
+    if (this.#stale()) return this.#whenSettled(() => this.handle(message));
     return this.#judgedParse(message);
   }
 
@@ -381,7 +397,7 @@ export class Machine {
     // What is prepared runs nothing yet: its execution is authorised at Bind, with its parameters. A text that policy
     // denies whatever its parameters is refused, and recorded, here.
     const resolved = this.#resolve(analysed, message.query);
-    if (resolved === "unsettled") return this.#settle().then(() => this.handle(message));
+    if (resolved === "unsettled") return this.#whenSettled(() => this.handle(message));
     if (this.session.preview(resolved.analysis, message.query).verdict !== "deny") return forward();
     return then(this.#authorise(message.query, resolved.analysis, [], "parse"), (ruling) =>
       ruling.kind === "denied" ? this.#refuse(ruling, analysed, false, message.statement) : forward(),
@@ -390,7 +406,7 @@ export class Machine {
 
   #bind(message: Bind): void | Promise<void> {
     const lookup = this.statements.lookup(message.statement, this.#batch);
-    if (lookup.kind === "unsettled" || this.#stale()) return this.#settle().then(() => this.handle(message));
+    if (lookup.kind === "unsettled" || this.#stale()) return this.#whenSettled(() => this.handle(message));
     this.#batchOpen = true;
     if (lookup.kind === "absent") {
       const name = message.statement;
@@ -409,7 +425,7 @@ export class Machine {
     });
     const analysed = this.#analysisOf(entry);
     const resolved = this.#resolve(analysed, entry.text);
-    if (resolved === "unsettled") return this.#settle().then(() => this.handle(message));
+    if (resolved === "unsettled") return this.#whenSettled(() => this.handle(message));
     const authorised = this.#authorise(entry.text, resolved.analysis, params, "bind");
     // The views of the received bytes are valid now only: what outlives a wait is a copy.
     const bind = authorised instanceof Promise ? detached(message) : message;
@@ -430,7 +446,7 @@ export class Machine {
   #execute(message: Execute): void | Promise<void> {
     const lookup = this.portals.lookup(message.portal, this.#batch);
     if (lookup.kind === "unsettled" || this.#stale() || this.settings.pending)
-      return this.#settle().then(() => this.handle(message));
+      return this.#whenSettled(() => this.handle(message));
     this.#batchOpen = true;
     if (lookup.kind === "absent")
       return this.#refuseWith(nativeError("34000", `portal "${message.portal}" does not exist`));
@@ -446,7 +462,7 @@ export class Machine {
     if (isAsJudged && portal.standsFor === "") return forward();
     const analysed = this.#analysisOf(portal.statement);
     const resolved = this.#resolve(analysed, portal.statement.text);
-    if (resolved === "unsettled") return this.#settle().then(() => this.handle(message));
+    if (resolved === "unsettled") return this.#whenSettled(() => this.handle(message));
     if (isAsJudged && portal.standsFor === resolved.standsFor) return forward();
     // The policy, the catalog, the search path or what a name stands for changed since Bind: it is judged again.
     return then(this.#authorise(portal.statement.text, resolved.analysis, portal.params, "execute"), (ruling) => {
@@ -479,7 +495,7 @@ export class Machine {
       this.expected.push({ kind: "describeStatement" });
     } else {
       const lookup = this.portals.lookup(message.name, this.#batch);
-      if (lookup.kind === "unsettled") return this.#settle().then(() => this.handle(message));
+      if (lookup.kind === "unsettled") return this.#whenSettled(() => this.handle(message));
       if (lookup.kind === "absent")
         return this.#refuseWith(nativeError("34000", `portal "${message.name}" does not exist`));
       const { run } = lookup.value;
@@ -642,6 +658,19 @@ export class Machine {
     return this.#drained(limits.messagesInFlightMax >> 1);
   }
 
+  /** What waits for names is refused where their reading is cancelled. */
+  async #whenSettled(next: () => void | Promise<void>, simple = false): Promise<void> {
+    try {
+      await this.#settle();
+    } catch (fault) {
+      if (!(fault instanceof Interrupted)) throw fault;
+      // In a batch the target has said so itself, and skips what follows.
+      if (!this.#skipToSync) this.#refuseWith(nativeError("57014", fault.said), simple);
+      return;
+    }
+    return next();
+  }
+
   /** Waits until the target owes nothing, then brings names up to date where they may have changed. */
   async #settle(): Promise<void> {
     await this.#drained();
@@ -673,7 +702,8 @@ export class Machine {
         closed: 0,
         done: (rows, error) => {
           if (error === undefined) resolve(rows);
-          else reject(new GatewayError("upstream.protocol", `${failure}: ${error}`));
+          else if (error.C === "57014") reject(new Interrupted(failure, error.M ?? ""));
+          else reject(new GatewayError("upstream.protocol", `${failure}: ${error.M}`));
         },
       });
       this.#sendInternal(sql);

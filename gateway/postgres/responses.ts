@@ -304,9 +304,14 @@ export class Responses {
   #error(fields: NoticeFields): void {
     const [head] = this.#machine.expected;
     if (head?.kind === "internal") {
-      head.error = fields.M ?? "error";
-      if (head.inBatch) this.#internalDone(head);
-      return;
+      head.error = fields;
+      if (!head.inBatch) return;
+      if (fields.C === "57014") {
+        this.#pass({ type: "ErrorResponse", fields });
+        this.#skipping = true;
+        this.#machine.skipBatch();
+      }
+      return this.#internalDone(head);
     }
     if (head?.kind === "refused" && fields.C === "42601" && !head.answered) {
       this.#pass({ type: "ErrorResponse", fields: head.fields });

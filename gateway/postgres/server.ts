@@ -118,7 +118,8 @@ export class PostgresServer {
       });
       clearTimeout(timer);
       if (result.kind === "cancel") {
-        this.#cancel(result.request);
+        // As the target does: who waits for the end of this connection knows that what it sends next is not hit.
+        await this.#cancel(result.request);
         stream.socket.destroy();
       } else if (result.kind === "closed") {
         stream.socket.destroy();
@@ -144,12 +145,12 @@ export class PostgresServer {
   }
 
   /** A key reaches its own session only; a wrong one is ignored, as PostgreSQL does. */
-  #cancel(request: CancelRequest): void {
+  async #cancel(request: CancelRequest): Promise<void> {
     const connection = this.#connections.get(request.processId);
     if (connection === undefined) return;
     const { secretKey } = connection.key;
     if (secretKey.length === request.secretKey.length && timingSafeEqual(secretKey, request.secretKey))
-      connection.cancel();
+      await connection.cancel();
   }
 
   async #open(caller: Caller): Promise<void> {

@@ -43,7 +43,7 @@ export const limitTests: Readonly<Record<keyof typeof limits, NamedTest>> = {
   errorFieldBytesMax: test("postgres/codec.test.ts", "cuts an error's field at its limit"),
   preparedStatementsMax: connection("one prepared statement too many, or one byte of their texts, ends the session"),
   portalsMax: connection("one portal too many ends the session"),
-  messagesInFlightMax: connection("one message in flight too many ends the session"),
+  messagesInFlightMax: connection("messages past those that may be in flight wait, and all are answered"),
   preparedTextBytesMax: connection("one prepared statement too many, or one byte of their texts, ends the session"),
   upstreamBufferBytesMax: connection("bytes that wait for the recording stop their client at the limit"),
   upstreamConnectTimeoutMs: test("postgres/upstream.live.test.ts", "is given up when it does not answer in time"),

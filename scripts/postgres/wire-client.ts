@@ -64,6 +64,8 @@ export async function connectWire({ parameters = {}, tell = tellBriefly, ...opti
       return connection.bufferedBytes;
     },
     processId: connection.processId,
+    /** Asks for a cancel, and waits until the other side has closed that connection. */
+    cancel: () => connection.cancel(),
     end: () => connection.end(),
     destroy: () => connection.destroy(),
   };
