@@ -47,8 +47,6 @@ export const limits = {
   /** Bytes waiting for the recording before a target gets them; past it the client is no longer read. */
   upstreamBufferBytesMax: 256 * 1_024,
   upstreamConnectTimeoutMs: 10_000,
-  /** How long an ended session is still known as the sender of a notification. */
-  notifierRememberedMs: 5_000,
   scramIterationsMax: 1_000_000,
   /** What a target may send before it is ready for the first query. */
   upstreamStartupMessagesMax: 1_000,

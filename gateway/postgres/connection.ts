@@ -24,9 +24,12 @@ export interface CancelKey {
   readonly secretKey: Buffer;
 }
 
-/** Own random keys: 4 bytes for protocol 3.0, 32 for 3.2. */
-export function newCancelKey(minor: number): CancelKey {
-  return { processId: randomInt(1, 2 ** 31 - 1), secretKey: randomBytes(minor >= 2 ? 32 : 4) };
+/**
+ * Own random secrets: 4 bytes for protocol 3.0, 32 for 3.2. The process id is the backend's, as clients tell by it whose
+ * notification came, and find themselves in pg_stat_activity.
+ */
+export function newCancelKey(minor: number, processId = randomInt(1, 2 ** 31 - 1)): CancelKey {
+  return { processId, secretKey: randomBytes(minor >= 2 ? 32 : 4) };
 }
 
 export class Connection {
@@ -56,8 +59,6 @@ export class Connection {
     upstream: UpstreamConnection;
     run: RunOptions;
     key: CancelKey;
-    /** The process id that a client was given for a backend's, where this gateway gave one. */
-    clientProcessOf: (processId: number) => number;
     /** Called once. */
     onEnd: (reason: string, error?: unknown) => void;
   }) {
@@ -72,7 +73,7 @@ export class Connection {
       notice: (fields) => this.#notice(fields),
       cancelUpstream: () => this.#upstream.cancel().catch(() => undefined),
     });
-    this.#responses = new Responses(this.#machine, this.#out, options.clientProcessOf);
+    this.#responses = new Responses(this.#machine, this.#out);
   }
 
   /** Resolves once it has ended and what the client was told last has left, or its side is closed. */

@@ -3,6 +3,7 @@
  * gateway as a process, under a policy that allows everything.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { once } from "node:events";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { startGateway } from "../../scripts/bench/postgres-processes.ts";
@@ -113,6 +114,22 @@ describe("a cancel while names are read", () => {
       ours.end();
     });
   }
+});
+
+test("a client is told its backend's process id", async () => {
+  const ours = await open();
+  const own = query(`select 1 from pg_stat_activity where pid = pg_backend_pid() and pid = ${ours.processId}`);
+  expect(await ours.exchange(own)).toContain("SELECT 1");
+  ours.end();
+});
+
+test("a client that takes its leave before it has said anything is let go without a word", async () => {
+  const received: unknown[] = [];
+  const socket = connect(gateway.endpoint.port, "127.0.0.1");
+  socket.on("data", (chunk) => received.push(chunk));
+  socket.write(Buffer.from("5800000004", "hex"));
+  await once(socket, "close");
+  expect(received).toEqual([]);
 });
 
 test("a notification bears the process id that its sender was given, also after that session ended", async () => {

@@ -212,7 +212,10 @@ function isLoopback(address: string | undefined): boolean {
 export async function handshake(stream: ClientStream, options: HandshakeOptions): Promise<Handshake> {
   let encrypted = false;
   let requests = 0;
-  if ((await stream.firstByte()) === tlsHandshakeRecord) {
+  const first = await stream.firstByte();
+  // Some drivers take their leave before they have said who they are: no length of a packet begins so.
+  if (first === frontendType.Terminate) return { kind: "closed" };
+  if (first === tlsHandshakeRecord) {
     if (options.secureContext === undefined)
       throw new GatewayError("protocol.malformed", "TLS was begun, and this gateway has none configured");
     await stream.upgradeDirectly(options.secureContext);

@@ -274,20 +274,6 @@ test("what the gateway itself asks a target may be answered in so many bytes and
   expect(words(await open().catch((fault: unknown) => fault))).toContain("FATAL 08P01");
 });
 
-test("a session that ended is known as a notification's sender for so long only", async () => {
-  using _ = loweredLimits({ notifierRememberedMs: 50 });
-  const ours = await open();
-  await ours.exchange(query("listen told"), query("begin"));
-  const other = await open();
-  await other.exchange(query("notify told"));
-  other.end();
-  await Bun.sleep(200);
-  const [told] = (await ours.exchange(query("commit"))).filter((answer) => answer.startsWith("notified"));
-  expect(told).toBeDefined();
-  expect(told).not.toBe(`notified by ${other.processId}`);
-  ours.end();
-});
-
 // --- what is kept of it ---
 
 test("notices of a command are recorded up to the limit, and all are passed on", async () => {

@@ -50,7 +50,6 @@ const completes = { ParseComplete: "parse", BindComplete: "bind", CloseComplete:
 export class Responses {
   readonly #machine: Machine;
   readonly #out: MessageWriter;
-  readonly #clientProcessOf: (processId: number) => number;
   #noticeCount = 0;
   /** Of the answer to the gateway's own query, so far. */
   #internalBytes = 0;
@@ -58,12 +57,8 @@ export class Responses {
   /** The target skips to a Sync that had not been forwarded when it began to. */
   #skipping = false;
 
-  /**
-   * @param out what goes to the client; its owner takes it after each chunk
-   * @param clientProcessOf the process id that a client was given for a backend's, where this gateway gave one
-   */
-  constructor(machine: Machine, out: MessageWriter, clientProcessOf: (processId: number) => number) {
-    this.#clientProcessOf = clientProcessOf;
+  /** @param out what goes to the client; its owner takes it after each chunk */
+  constructor(machine: Machine, out: MessageWriter) {
     this.#machine = machine;
     this.#out = out;
   }
@@ -99,8 +94,7 @@ export class Responses {
         if (checkParameter(message.name, message.value)) this.#pass(message);
         return;
       case "NotificationResponse":
-        // Clients tell their own notifications by the process id that they were given.
-        return this.#pass({ ...message, processId: this.#clientProcessOf(message.processId) });
+        return this.#pass(message);
       case "ErrorResponse":
         return this.#error(message.fields);
     }

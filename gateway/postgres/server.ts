@@ -41,9 +41,7 @@ export class PostgresServer {
   readonly #options: PostgresServerOptions;
   readonly #server: Server;
   readonly #secureContext: SecureContext | undefined;
-  readonly #connections = new Map<number, Connection>();
-  /** By server and backend, the process id that its client was given. */
-  readonly #clientProcesses = new Map<string, number>();
+  readonly #connections = new Set<Connection>();
   #waiting = 0;
   #draining = false;
   readonly #expiry: ReturnType<typeof setInterval>;
@@ -77,7 +75,7 @@ export class PostgresServer {
     this.#server.close();
     const until = Date.now() + drainMs;
     while (this.#connections.size > 0 && Date.now() < until) await Bun.sleep(50);
-    const open = [...this.#connections.values()];
+    const open = [...this.#connections];
     for (const connection of open) connection.end("drained", error);
     clearInterval(this.#expiry);
     await Promise.allSettled([...this.#closing, ...open.map(({ told }) => told)]);
@@ -87,7 +85,7 @@ export class PostgresServer {
 
   #cutExpired(): void {
     const now = Date.now();
-    for (const connection of this.#connections.values()) {
+    for (const connection of this.#connections) {
       if (now >= connection.session.expiresAtMs) {
         connection.end(
           "expired",
@@ -146,11 +144,12 @@ export class PostgresServer {
 
   /** A key reaches its own session only; a wrong one is ignored, as PostgreSQL does. */
   async #cancel(request: CancelRequest): Promise<void> {
-    const connection = this.#connections.get(request.processId);
-    if (connection === undefined) return;
-    const { secretKey } = connection.key;
-    if (secretKey.length === request.secretKey.length && timingSafeEqual(secretKey, request.secretKey))
-      await connection.cancel();
+    // Backends of two targets may have the same process id.
+    for (const connection of this.#connections) {
+      const { processId, secretKey } = connection.key;
+      if (processId !== request.processId || secretKey.length !== request.secretKey.length) continue;
+      if (timingSafeEqual(secretKey, request.secretKey)) return connection.cancel();
+    }
   }
 
   async #open(caller: Caller): Promise<void> {
@@ -219,16 +218,10 @@ export class PostgresServer {
     });
     const analyser = analysers.forSession(target, database);
     stream.release();
-    let key = newCancelKey(startup.minor);
-    while (this.#connections.has(key.processId)) key = newCancelKey(startup.minor);
-    const processOf = (backend: number | undefined) => `${target.address.host}:${target.address.port} ${backend}`;
-    const own = processOf(upstream.processId);
-    this.#clientProcesses.set(own, key.processId);
     const connection = new Connection({
-      clientProcessOf: (backend) => this.#clientProcesses.get(processOf(backend)) ?? backend,
       stream,
       upstream,
-      key,
+      key: newCancelKey(startup.minor, upstream.processId),
       run: {
         session,
         analyser,
@@ -237,11 +230,7 @@ export class PostgresServer {
         descriptions: new Descriptions(),
       },
       onEnd: (reason, error) => {
-        this.#connections.delete(key.processId);
-        // What it notified others of may still be on its way.
-        setTimeout(() => {
-          if (this.#clientProcesses.get(own) === key.processId) this.#clientProcesses.delete(own);
-        }, limits.notifierRememberedMs).unref();
+        this.#connections.delete(connection);
         const message = error instanceof GatewayError ? error.message : undefined;
         if (reason === "fault") dependencies.log.warn("session ended by a fault", { session: session.id, error });
         const closing: Promise<void> = session
@@ -253,7 +242,7 @@ export class PostgresServer {
         this.#closing.add(closing);
       },
     });
-    this.#connections.set(key.processId, connection);
+    this.#connections.add(connection);
     connection.attach();
     try {
       await analyser.refresh((sql) => connection.internalQuery(sql), false);

@@ -47,7 +47,6 @@ export const limitTests: Readonly<Record<keyof typeof limits, NamedTest>> = {
   preparedTextBytesMax: connection("one prepared statement too many, or one byte of their texts, ends the session"),
   upstreamBufferBytesMax: connection("bytes that wait for the recording stop their client at the limit"),
   upstreamConnectTimeoutMs: test("postgres/upstream.live.test.ts", "is given up when it does not answer in time"),
-  notifierRememberedMs: connection("a session that ended is known as a notification's sender for so long only"),
   scramIterationsMax: test("postgres/scram.test.ts", "too many iterations"),
   upstreamStartupMessagesMax: test("postgres/upstream.live.test.ts", "never stops sending notices"),
   upstreamStartupMessageBytesMax: test(

@@ -34,7 +34,7 @@ export class StandInTarget {
         cancelUpstream: () => Promise.resolve(),
       },
     );
-    this.#responses = new Responses(this.#machine, new MessageWriter(), (id) => id);
+    this.#responses = new Responses(this.#machine, new MessageWriter());
   }
 
   /** @returns what the caller is told where it is refused. @throws GatewayError where it would end the session. */
