@@ -14,7 +14,7 @@ export function encodingName(value: string): string {
 
 interface Required {
   readonly says: string;
-  /** A target reports one spelling only. */
+  /** Of each a target reports one spelling, but for "UNICODE" (`check_client_encoding`). */
   readonly isReported: (value: string) => boolean;
   /** A statement may spell it in several ways. */
   readonly isAsked: (value: string) => boolean;
@@ -23,7 +23,7 @@ interface Required {
 const required: Readonly<Record<string, Required>> = {
   client_encoding: {
     says: "client_encoding must stay UTF8 through this gateway",
-    isReported: (value) => value.toUpperCase() === "UTF8",
+    isReported: (value) => ["UTF8", "UNICODE"].includes(value.toUpperCase()),
     isAsked: (value) => ["utf8", "unicode"].includes(encodingName(value)),
   },
   standard_conforming_strings: {

@@ -1,6 +1,6 @@
 /** The test suites that come with drivers of PostgreSQL: how each is fetched into a temporary folder, and run. */
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
-import { join } from "node:path";
+import { appendFileSync, existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { basename, join } from "node:path";
 import { z } from "zod";
 
 export type Outcome = "pass" | "fail" | "skip";
@@ -22,6 +22,7 @@ export interface Suite {
 const libPqVersion = "v1.12.3";
 const psycopg2Version = "2.9.13";
 const suiteTimeoutMs = 1_200_000;
+const testTimeoutMs = 60_000;
 
 const goEvent = z.object({ Action: z.string(), Package: z.string().optional(), Test: z.string().optional() });
 const pythonEvent = z.object({ test: z.string(), outcome: z.enum(["pass", "fail", "skip"]) });
@@ -33,10 +34,25 @@ export const suites: readonly Suite[] = [
       need("go", "Go, for the suite of lib/pq");
       await execute(["go", "mod", "init", "suite"], folder);
       await execute(["go", "get", `github.com/lib/pq@${libPqVersion}`], folder);
+      mkdirSync(join(folder, goBinaries));
+      await execute(["go", "test", "-c", "-o", `${goBinaries}/`, "github.com/lib/pq/..."], folder);
     },
     async run(folder, environment, log) {
-      const command = ["go", "test", "-json", "-count=1", "-p=1", "-timeout=9m", "github.com/lib/pq/..."];
-      return new Map(jsonLines(await output(command, folder, environment, log)).flatMap(goOutcome));
+      writeFileSync(log, "");
+      const outcomes = new Map<string, Outcome>();
+      for (const test of await goTests(folder, environment)) {
+        const { binary, home, name, packagePath } = test;
+        // A process for each: a panic in one (a notification that came late) would take the package's others along.
+        const lines = await output(
+          [
+            ...["go", "tool", "test2json", "-p", packagePath, binary],
+            ...["-test.v=test2json", `-test.run=^${name}$`, `-test.timeout=${testTimeoutMs}ms`],
+          ],
+          ...([home, environment, log] as const),
+        );
+        for (const [key, outcome] of jsonLines(lines).flatMap(goOutcome)) outcomes.set(key, outcome);
+      }
+      return outcomes;
     },
   },
   {
@@ -55,6 +71,7 @@ export const suites: readonly Suite[] = [
       await execute([...pip, "install", "--target", "module", ...module], folder);
     },
     async run(folder, environment, log) {
+      writeFileSync(log, "");
       const command = ["python3", join(import.meta.dir, "results.py")];
       const paths = [join(folder, "module"), join(folder, "source")].join(":");
       const database = environment.PGDATABASE ?? "";
@@ -69,6 +86,33 @@ export const suites: readonly Suite[] = [
     },
   },
 ];
+
+const goBinaries = "tests";
+
+interface GoTest {
+  readonly packagePath: string;
+  /** The test binary of its package, which runs in the package's own folder, where its data is. */
+  readonly binary: string;
+  readonly home: string;
+  readonly name: string;
+}
+
+/** What `prepare` built, test by test; some packages ask the server before they tell. */
+async function goTests(folder: string, environment: Record<string, string>): Promise<readonly GoTest[]> {
+  const form = "{{.ImportPath}}\t{{.Dir}}";
+  const packages = (await execute(["go", "list", "-f", form, "github.com/lib/pq/..."], folder)).trim().split("\n");
+  const found: GoTest[] = [];
+  for (const line of packages) {
+    const [packagePath = "", home = ""] = line.split("\t");
+    const binary = join(folder, goBinaries, `${basename(packagePath)}.test`);
+    if (!existsSync(binary)) continue;
+    const names = (await execute([binary, "-test.list=."], home, environment))
+      .split("\n")
+      .filter((name) => /^(Test|Example)/.test(name));
+    found.push(...names.map((name) => ({ packagePath, binary, home, name })));
+  }
+  return found;
+}
 
 function goOutcome(line: unknown): readonly (readonly [string, Outcome])[] {
   const event = goEvent.safeParse(line);
@@ -99,29 +143,35 @@ function searchPath(): string {
   return `${process.env.PATH ?? "/usr/bin:/bin"}${existsSync(debian) ? `:${debian}` : ""}`;
 }
 
-async function execute(command: string[], cwd: string): Promise<void> {
+/** @returns what it printed. @throws Error where it fails. */
+async function execute(command: string[], cwd: string, environment: Record<string, string> = {}): Promise<string> {
   const child = Bun.spawn(command, {
-    ...{ cwd, env: { ...process.env, PATH: searchPath() }, stdin: "ignore", stdout: "ignore", stderr: "pipe" },
+    ...{ cwd, env: { ...process.env, PATH: searchPath(), ...environment } },
+    ...{ stdin: "ignore", stdout: "pipe", stderr: "pipe" },
   });
-  const [errors, status] = await Promise.all([new Response(child.stderr).text(), child.exited]);
+  const [printed, errors, status] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+    child.exited,
+  ]);
   if (status !== 0) throw new Error(`${command.slice(0, 5).join(" ")} failed (${status}): ${errors.slice(-2_000)}`);
+  return printed;
 }
 
-/** What the command printed; a suite with failing tests ends with a status other than 0, which says nothing here. */
+/** What the command printed, also added to `log`; one with failing tests ends with a status other than 0, which says nothing here. */
 async function output(
   command: string[],
   cwd: string,
   environment: Record<string, string>,
   log: string,
 ): Promise<string> {
-  // A file given as standard output is not cut: what an earlier run left would be read as this one's.
-  rmSync(log, { force: true });
   const child = Bun.spawn(command, {
-    ...{ cwd, env: { ...process.env, ...environment }, stdin: "ignore", stdout: Bun.file(log), stderr: "inherit" },
+    ...{ cwd, env: { ...process.env, ...environment }, stdin: "ignore", stdout: "pipe", stderr: "inherit" },
     ...{ timeout: suiteTimeoutMs, killSignal: "SIGKILL" as const },
   });
+  const text = await new Response(child.stdout).text();
   await child.exited;
-  const text = readFileSync(log, "utf8");
   if (text.trim() === "") throw new Error(`${command.join(" ")} ended with ${child.exitCode} and no results`);
+  appendFileSync(log, text);
   return text;
 }
