@@ -244,13 +244,13 @@ withPsql(
   },
 );
 
-test("a name that does not exist is PostgreSQL's own error, unless the caller may not do it anyway", async () => {
+test("a name that does not exist is PostgreSQL's own error, with its place, unless the caller may not do it anyway", async () => {
   const { direct } = demo;
   const sql = connectAs("olga");
   const fault = (run: postgres.Sql, text: string, params: never[] = []) =>
     run.unsafe(text, params).then(
       () => "no error",
-      ({ code, message }: postgres.PostgresError) => ({ code, message }),
+      ({ code, message, position }: postgres.PostgresError) => ({ code, message, position }),
     );
   for (const text of [
     "select * from nope",
@@ -261,12 +261,23 @@ test("a name that does not exist is PostgreSQL's own error, unless the caller ma
     "update orders set nope = 1 where id = 1",
     "insert into orders (nope) values (1)",
     "delete from nope where id = 1",
+    "select id from orders where id in (1234567, 2) and note = 'one of many' and nope",
+    "select 'ä€😀', nope from orders",
+    "select 'é'; select id, nope from orders where id = 12",
+    "explain select nope from orders",
+    "select a from nowhere where b = 1",
+    "select a from orders where b = 1 order by c",
+    "insert into orders (id, b) select a from orders where id = 1",
+    "update orders set id = a where b = 1",
+    "with one as (select 1 as id) select id, nope from one",
   ]) {
     expect([text, await fault(sql, text)]).toEqual([text, await fault(direct, text)]);
   }
   const text = "select nope from orders where id = $1";
   expect(await fault(sql, text, [1 as never])).toEqual(await fault(direct, text, [1 as never]));
-  expect(await fault(sql, "select nope(1)")).toEqual({ code: "42883", message: "function nope does not exist" });
+  expect(await fault(sql, "select nope(1)")).toEqual({
+    ...{ code: "42883", message: "function nope does not exist", position: "8" },
+  });
   expect(await fault(sql, "select ssn || nope from customers")).toMatchObject({ code: "42501" });
   const ann = connectAs("ann");
   expect(await fault(ann, "update nope set a = 1 where b = 2")).toMatchObject({ code: "42501" });

@@ -30,6 +30,8 @@ export interface AnalysedCommand {
   readonly plain: boolean;
   readonly statements: readonly AnalysedStatement[];
   readonly error?: { readonly message: string; readonly position?: number };
+  /** What PostgreSQL would say, where nothing but names that do not exist keeps the analysis incomplete. */
+  readonly unknownName?: { readonly sqlstate: string; readonly message: string; readonly position: number };
 }
 
 /** Runs SQL of the gateway's own on the session's connection, between the client's messages. */

@@ -1,9 +1,8 @@
 /** Errors and notices on their way to a caller: the gateway's own, and the target's without values where policy says so. */
 import { type GatewayError, renderings } from "../errors.ts";
-import type { CommandAnalysis } from "../policy/input.ts";
 import type { Denial } from "../session/session.ts";
+import type { AnalysedCommand } from "./analysed.ts";
 import type { NoticeFields } from "./messages.ts";
-import { unknownNameOf } from "./sql/unknown-name.ts";
 
 /** Fields that name things, never values: severity, SQLSTATE, position, schema, table, column, type, constraint. */
 const namingFields = ["S", "V", "C", "P", "s", "t", "c", "d", "n"] as const;
@@ -28,9 +27,9 @@ const denialStates: Readonly<Record<Denial["code"], string>> = {
 const incompleteRules: readonly string[] = ["access.incomplete", "dangerous.user_function"];
 
 /** A command that is denied for nothing but a name that does not exist gets the error that PostgreSQL has for it. */
-export function denialFields(denial: Denial, analysis: CommandAnalysis): NoticeFields {
+export function denialFields(denial: Denial, { unknownName }: AnalysedCommand): NoticeFields {
   const alone = denial.code === "denied" && denial.rules.every(({ id }) => incompleteRules.includes(id));
-  const unknown = alone ? unknownNameOf(analysis) : undefined;
+  const unknown = alone ? unknownName : undefined;
   return {
     S: "ERROR",
     V: "ERROR",
@@ -38,6 +37,7 @@ export function denialFields(denial: Denial, analysis: CommandAnalysis): NoticeF
     M: unknown?.message ?? denial.message,
     ...(denial.detail !== "" && { D: denial.detail }),
     ...(denial.hint !== "" && { H: denial.hint }),
+    ...(unknown && { P: String(unknown.position) }),
   };
 }
 

@@ -579,9 +579,7 @@ export class Machine {
   ): void {
     const { error } = analysed;
     // What PostgreSQL itself would refuse to parse gets its own error.
-    const fields = error
-      ? nativeError("42601", error.message, error.position)
-      : denialFields(ruling.denial, analysed.command);
+    const fields = error ? nativeError("42601", error.message, error.position) : denialFields(ruling.denial, analysed);
     this.#refuseWith(fields, simple, statement);
   }
 

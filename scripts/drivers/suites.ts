@@ -1,6 +1,6 @@
 /** The test suites that come with drivers of PostgreSQL: how each is fetched into a temporary folder, and run. */
 import { appendFileSync, existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { z } from "zod";
 
 export type Outcome = "pass" | "fail" | "skip";
@@ -19,7 +19,6 @@ export interface Suite {
   run(folder: string, environment: Record<string, string>, log: string): Promise<Outcomes>;
 }
 
-const libPqVersion = "v1.12.3";
 const psycopg2Version = "2.9.13";
 const suiteTimeoutMs = 1_200_000;
 const testTimeoutMs = 60_000;
@@ -28,33 +27,13 @@ const goEvent = z.object({ Action: z.string(), Package: z.string().optional(), T
 const pythonEvent = z.object({ test: z.string(), outcome: z.enum(["pass", "fail", "skip"]) });
 
 export const suites: readonly Suite[] = [
-  {
-    name: "lib/pq",
-    async prepare(folder) {
-      need("go", "Go, for the suite of lib/pq");
-      await execute(["go", "mod", "init", "suite"], folder);
-      await execute(["go", "get", `github.com/lib/pq@${libPqVersion}`], folder);
-      mkdirSync(join(folder, goBinaries));
-      await execute(["go", "test", "-c", "-o", `${goBinaries}/`, "github.com/lib/pq/..."], folder);
-    },
-    async run(folder, environment, log) {
-      writeFileSync(log, "");
-      const outcomes = new Map<string, Outcome>();
-      for (const test of await goTests(folder, environment)) {
-        const { binary, home, name, packagePath } = test;
-        // A process for each: a panic in one (a notification that came late) would take the package's others along.
-        const lines = await output(
-          [
-            ...["go", "tool", "test2json", "-p", packagePath, binary],
-            ...["-test.v=test2json", `-test.run=^${name}$`, `-test.timeout=${testTimeoutMs}ms`],
-          ],
-          ...([home, environment, log] as const),
-        );
-        for (const [key, outcome] of jsonLines(lines).flatMap(goOutcome)) outcomes.set(key, outcome);
-      }
-      return outcomes;
-    },
-  },
+  goSuite({ name: "lib/pq", module: "github.com/lib/pq", version: "v1.12.3", variables: () => ({}) }),
+  goSuite({
+    ...{ name: "pgx", module: "github.com/jackc/pgx/v5", version: "v5.13.0" },
+    variables: ({ PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE }) => ({
+      PGX_TEST_DATABASE: `host=${PGHOST} port=${PGPORT} user=${PGUSER} password=${PGPASSWORD} dbname=${PGDATABASE} sslmode=disable`,
+    }),
+  }),
   {
     name: "psycopg2",
     async prepare(folder) {
@@ -87,7 +66,13 @@ export const suites: readonly Suite[] = [
   },
 ];
 
-const goBinaries = "tests";
+interface GoModule {
+  readonly name: string;
+  readonly module: string;
+  readonly version: string;
+  /** What it reads beside libpq's variables, which are given. */
+  readonly variables: (environment: Record<string, string>) => Record<string, string>;
+}
 
 interface GoTest {
   readonly packagePath: string;
@@ -97,22 +82,53 @@ interface GoTest {
   readonly name: string;
 }
 
-/** What `prepare` built, test by test; some packages ask the server before they tell. */
-async function goTests(folder: string, environment: Record<string, string>): Promise<readonly GoTest[]> {
-  const form = "{{.ImportPath}}\t{{.Dir}}";
-  const packages = (await execute(["go", "list", "-f", form, "github.com/lib/pq/..."], folder)).trim().split("\n");
-  const found: GoTest[] = [];
-  for (const line of packages) {
-    const [packagePath = "", home = ""] = line.split("\t");
-    const binary = join(folder, goBinaries, `${basename(packagePath)}.test`);
-    if (!existsSync(binary)) continue;
-    const names = (await execute([binary, "-test.list=."], home, environment))
-      .split("\n")
-      .filter((name) => /^(Test|Example)/.test(name));
-    found.push(...names.map((name) => ({ packagePath, binary, home, name })));
+function goSuite({ name, module, version, variables }: GoModule): Suite {
+  const binaries = "tests";
+
+  /** What `prepare` built, test by test; some packages ask the server before they tell. */
+  async function tests(folder: string, environment: Record<string, string>): Promise<readonly GoTest[]> {
+    const packages = await execute(["go", "list", "-f", "{{.ImportPath}}\t{{.Dir}}", `${module}/...`], folder);
+    const found: GoTest[] = [];
+    for (const line of packages.trim().split("\n")) {
+      const [packagePath = "", home = ""] = line.split("\t");
+      const binary = join(folder, binaries, binaryName(packagePath));
+      if (!existsSync(binary)) continue;
+      const names = (await execute([binary, "-test.list=."], home, environment)).split("\n");
+      const wanted = names.filter((one) => /^(Test|Example)/.test(one));
+      found.push(...wanted.map((test) => ({ packagePath, binary, home, name: test })));
+    }
+    return found;
   }
-  return found;
+
+  return {
+    name,
+    async prepare(folder) {
+      need("go", `Go, for the suite of ${name}`);
+      await execute(["go", "mod", "init", "suite"], folder);
+      await execute(["go", "get", "-t", `${module}/...@${version}`], folder);
+      const packages = (await execute(["go", "list", `${module}/...`], folder)).trim().split("\n");
+      for (const path of packages) {
+        await execute(["go", "test", "-c", "-o", join(binaries, binaryName(path)), path], folder);
+      }
+    },
+    async run(folder, libpq, log) {
+      writeFileSync(log, "");
+      const environment = { ...libpq, ...variables(libpq) };
+      const outcomes = new Map<string, Outcome>();
+      for (const test of await tests(folder, environment)) {
+        // A process for each: a panic in one (a notification that came late) would take the package's others along.
+        const command = ["go", "tool", "test2json", "-p", test.packagePath, test.binary, "-test.v=test2json"];
+        const chosen = [`-test.run=^${test.name}$`, `-test.timeout=${testTimeoutMs}ms`];
+        const lines = await output([...command, ...chosen], test.home, environment, log);
+        for (const [key, outcome] of jsonLines(lines).flatMap(goOutcome)) outcomes.set(key, outcome);
+      }
+      return outcomes;
+    },
+  };
 }
+
+/** Two packages may end in the same word. */
+const binaryName = (packagePath: string) => `${packagePath.replaceAll("/", "_")}.test`;
 
 function goOutcome(line: unknown): readonly (readonly [string, Outcome])[] {
   const event = goEvent.safeParse(line);

@@ -11,6 +11,7 @@ import { type ParsedStatement, parseSql } from "./parse.ts";
 import type { QueryResult } from "./scope.ts";
 import { judge } from "./statement.ts";
 import type { Kind } from "./statement-kind.ts";
+import type { UnknownName } from "./unknown-name.ts";
 import { parts } from "./view.ts";
 
 export function analyse(sql: string, context: NameContext): AnalysedCommand {
@@ -19,10 +20,12 @@ export function analyse(sql: string, context: NameContext): AnalysedCommand {
   const statements: AnalysedStatement[] = [];
   const inputs: StatementInput[] = [];
   const incomplete = new Set<string>();
+  const unknown = new Map<string, UnknownName>();
   let namesMayDiffer = false;
   for (const one of parsed.statements) {
-    const { input, statement, reasons } = analyseStatement(one, sql, context);
-    for (const reason of reasons) incomplete.add(reason);
+    const { input, statement, findings } = analyseStatement(one, sql, context);
+    for (const reason of findings.incomplete) incomplete.add(reason);
+    for (const [reason, name] of findings.unknown) if (!unknown.has(reason)) unknown.set(reason, name);
     // Each statement's names are resolved when its turn comes; this analysis knows only those before the first.
     if (namesMayDiffer && (input.relations.length > 0 || input.functions.length > 0)) {
       incomplete.add("a statement before it in the same message may change what its names mean: send them one by one");
@@ -41,7 +44,11 @@ export function analyse(sql: string, context: NameContext): AnalysedCommand {
     incomplete: [...incomplete].sort(),
     statements: inputs,
   };
-  return freeze({ command, plain: statements.every(isPlain), statements });
+  const plain = statements.every(isPlain);
+  const [first] = unknown.values();
+  if (first === undefined || unknown.size < incomplete.size) return freeze({ command, plain, statements });
+  const { sqlstate, message, offset } = first;
+  return freeze({ command, plain, statements, unknownName: { sqlstate, message, position: position(sql, offset) } });
 }
 
 function analyseStatement(one: ParsedStatement, sql: string, context: NameContext) {
@@ -72,7 +79,12 @@ function analyseStatement(one: ParsedStatement, sql: string, context: NameContex
     changesCatalog: findings.changesCatalog || statementClass === "ddl" || kind.statement?.changesCatalog === true,
     changesSession: findings.changesSession || kind.statement?.changesSession === true,
   };
-  return { input, statement, reasons: findings.incomplete };
+  return { input, statement, findings };
+}
+
+/** 1-based, in characters, as ErrorResponse's P field. */
+function position(sql: string, offset: number): number {
+  return Array.from(Buffer.from(sql).toString("utf8", 0, offset)).length + 1;
 }
 
 /** A SELECT whose WITH writes is a write; DDL stays DDL. */

@@ -24,7 +24,10 @@ export class AnalysisCache {
       if (known === undefined) {
         const analysed = analyse(canonical, context);
         const stands =
-          analysed.error === undefined && analysed.command.statements.every(({ verb }) => normalisedVerbs.has(verb));
+          analysed.error === undefined &&
+          // An error points into the text as it was written.
+          analysed.unknownName === undefined &&
+          analysed.command.statements.every(({ verb }) => normalisedVerbs.has(verb));
         this.#keep(canonical, stands ? analysed : null);
         if (stands) return analysed;
       }

@@ -93,7 +93,11 @@ export function named(body: Body, created: string | undefined, findings: Finding
       findings.incomplete.add("a query inside a definition");
       return false;
     }
-    if (key === "FuncCall") useFunction(strings(one.funcname), findings, one.funcformat === "COERCE_SQL_SYNTAX");
+    if (key === "FuncCall")
+      useFunction(strings(one.funcname), findings, {
+        sqlSyntax: one.funcformat === "COERCE_SQL_SYNTAX",
+        location: one.location,
+      });
     if (key === "ColumnRef") for (const name of strings(one.fields)) columns.add(name);
     if (key === "IndexElem" || key === "PartitionElem" || key === "StatsElem") columns.add(text(one.name));
     if (key === "Constraint") {

@@ -16,7 +16,6 @@ import {
   union,
 } from "./scope.ts";
 import { decidesNames, localSetting, settingFeature } from "./settings.ts";
-import { unknownName } from "./unknown-name.ts";
 
 export type Value =
   | { readonly kind: "column"; readonly column: ScopeColumn }
@@ -175,10 +174,10 @@ export function expression(
       return findings.wholeRow(value.item, use);
     case "call":
       if (findFunctions([value.name], findings.context).length > 0) useFunction([value.name], findings);
-      else findings.incomplete.add(unknownName("columnOfItem", `${value.item.alias}.${value.name}`));
+      else findings.unknownName("columnOfItem", `${value.item.alias}.${value.name}`, body.location);
       return findings.wholeRow(value.item, use);
     case "unknown":
-      findings.incomplete.add(unknownName("column", value.name));
+      findings.unknownName("column", value.name, body.location);
       return [];
     case "expression":
       break;
@@ -240,7 +239,11 @@ function star(fields: readonly Node[], scope: Scope, use: ColumnUse, findings: F
 const dynamic =
   /^(?:(?:query|table|schema|database|cursor)_to_xml|(?:query|table|schema|database)_to_xmlschema|(?:query|table|schema|database)_to_xml_and_xmlschema|cursor_to_xmlschema|ts_stat|ts_rewrite|currtid2|binary_upgrade_.*|lo_.*|loread|lowrite|pg_logical_slot_.*|pg_read_.*|pg_ls_.*|pg_stat_file)$/;
 
-export function useFunction(names: readonly string[], findings: Findings, sqlSyntax = false): void {
+export function useFunction(
+  names: readonly string[],
+  findings: Findings,
+  { sqlSyntax = false, location }: { readonly sqlSyntax?: boolean; readonly location?: unknown } = {},
+): void {
   const found = findFunctions(names, findings.context);
   for (const name of found) {
     findings.calls(name);
@@ -253,12 +256,13 @@ export function useFunction(names: readonly string[], findings: Findings, sqlSyn
   findings.calls(names.join("."));
   // What SQL's own syntax stands for need not have that name in an older server: EXTRACT.
   if (sqlSyntax) return;
-  findings.incomplete.add(unknownName("function", names.join(".")));
+  findings.unknownName("function", names.join("."), location);
 }
 
 function call({ body }: Node, scope: Scope, use: ColumnUse, findings: Findings): readonly BaseColumn[] {
   const names = strings(body.funcname);
-  useFunction(names, findings, body.funcformat === "COERCE_SQL_SYNTAX" && names[0] === "pg_catalog");
+  const sqlSyntax = body.funcformat === "COERCE_SQL_SYNTAX" && names[0] === "pg_catalog";
+  useFunction(names, findings, { sqlSyntax, location: body.location });
   if (names.at(-1) === "set_config") setConfig(nodes(body.args), findings);
   const inner = use === "output" ? "derived" : use;
   const all = [...nodes(body.args), ...nodes(body.agg_order)].map((argument) =>

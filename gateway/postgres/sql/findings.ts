@@ -3,6 +3,7 @@ import type { ColumnInput, ColumnUse, RelationInput, StatementClass } from "../.
 import type { Body, Node } from "./ast.ts";
 import { attributeKey, type CatalogRelation, type NameContext } from "./catalog.ts";
 import { type BaseColumn, type Item, type QueryResult, reference, type Scope, type ScopeColumn } from "./scope.ts";
+import { type UnknownKind, type UnknownName, unknownName } from "./unknown-name.ts";
 
 /** Nodes one statement may have visited, the views it reads included; past it the analysis gives up. */
 const nodesMax = 2_000_000;
@@ -35,6 +36,8 @@ export class Findings {
   readonly functions = new Set<string>();
   readonly features = new Set<string>();
   readonly incomplete = new Set<string>();
+  /** Those of the reasons in `incomplete` that are names which the catalog does not have, in the order of the analysis. */
+  readonly unknown = new Map<string, UnknownName>();
   bounded = true;
   /** Raised by what a statement does beside its verb: a data-modifying CTE, SELECT INTO. */
   class: StatementClass | undefined;
@@ -70,6 +73,14 @@ export class Findings {
 
   namedRelation(schema: string, name: string, access: RelationInput["access"], relation: CatalogRelation | null): void {
     this.#relations.set(`${accessOrder[access]}\u0000${schema}\u0000${name}`, { relation, schema, name, access });
+  }
+
+  /** @param location of the node, as the parser gives it: bytes, left out where it is 0 */
+  unknownName(kind: UnknownKind, name: string, location: unknown): void {
+    const { reason, sqlstate, message } = unknownName(kind, name);
+    this.incomplete.add(reason);
+    const offset = typeof location === "number" ? location : 0;
+    if (!this.unknown.has(reason)) this.unknown.set(reason, { sqlstate, message, offset });
   }
 
   /** A use of a base column. */

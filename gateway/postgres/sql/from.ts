@@ -20,7 +20,6 @@ import {
   type ScopeColumn,
   union,
 } from "./scope.ts";
-import { unknownName } from "./unknown-name.ts";
 
 /** Adds the items of a FROM clause to a query's scope, from left to right. */
 export function fromClause(clause: unknown, scope: Scope, findings: Findings): void {
@@ -79,7 +78,7 @@ export function tableItem(body: Body, findings: Findings, access: "read" | "writ
   const name = text(alias?.aliasname ?? body.relname);
   const relation = findRelation(body, findings.context);
   if (relation === undefined) {
-    findings.incomplete.add(unknownName("relation", spelled(body)));
+    findings.unknownName("relation", spelled(body), body.location);
     findings.namedRelation(text(body.schemaname), text(body.relname), access, null);
     return { alias: name, schema: null, relation: null, columns: [], open: [] };
   }

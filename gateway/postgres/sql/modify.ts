@@ -5,7 +5,6 @@ import { expression, useFunction } from "./expression.ts";
 import type { Findings } from "./findings.ts";
 import { fromClause, fromItem, tableItem, withClause } from "./from.ts";
 import { childOf, computed, emptyResult, type Item, type QueryResult, rangeOf, type Scope } from "./scope.ts";
-import { unknownName } from "./unknown-name.ts";
 
 export function modify(statement: Node, parent: Scope | null, findings: Findings): QueryResult {
   const { kind, body } = statement;
@@ -20,8 +19,9 @@ export function modify(statement: Node, parent: Scope | null, findings: Findings
     case "UpdateStmt":
       scope.ranges.push(rangeOf(target));
       fromClause(body.fromClause, scope, findings);
-      assignments(body.targetList, target, scope, findings);
+      // As PostgreSQL does: of several names that do not exist the same is told.
       where(body.whereClause, scope, findings);
+      assignments(body.targetList, target, scope, findings);
       break;
     case "DeleteStmt":
       scope.ranges.push(rangeOf(target));
@@ -93,7 +93,7 @@ function written(list: readonly Node[], target: Item, scope: Scope, findings: Fi
     if (column) findings.use(column, "write");
     else if (target.open === null) {
       const relation = target.relation?.name ?? target.alias;
-      findings.incomplete.add(unknownName("writtenColumn", `${name}" of relation "${relation}`));
+      findings.unknownName("writtenColumn", `${name}" of relation "${relation}`, body.location);
     }
     for (const step of nodes(body.indirection)) expression(step, scope, "derived", findings);
   }
@@ -141,6 +141,6 @@ function returning(body: Body, target: Item, scope: Scope, findings: Findings): 
 export function callProcedure(body: Body, findings: Findings): void {
   const call = bodyOf(body.funccall);
   const scope = childOf(null);
-  useFunction(strings(call?.funcname), findings);
+  useFunction(strings(call?.funcname), findings, { location: call?.location });
   for (const argument of nodes(call?.args)) expression(argument, scope, "derived", findings);
 }

@@ -15,7 +15,6 @@ import {
   type ScopeColumn,
   union,
 } from "./scope.ts";
-import { unknownName } from "./unknown-name.ts";
 
 const writes = new Set(["InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"]);
 
@@ -94,10 +93,11 @@ function values(body: Body, scope: Scope, findings: Findings): QueryResult {
   return result;
 }
 
+/** In PostgreSQL's order, so that of several names that do not exist the same is told. */
 function plainSelect(body: Body, scope: Scope, findings: Findings): QueryResult {
   fromClause(body.fromClause, scope, findings);
-  expression(node(body.whereClause), scope, "predicate", findings);
   const result = targets(body.targetList, scope, findings);
+  expression(node(body.whereClause), scope, "predicate", findings);
   groupBy(body.groupClause, result, scope, findings);
   expression(node(body.havingClause), scope, "predicate", findings);
   for (const { body: definition } of nodes(body.windowClause)) window(definition, scope, findings);
@@ -152,7 +152,7 @@ function expandStar(value: Node, scope: Scope, findings: Findings): QueryResult 
     }
     const item = starItem(fields, scope);
     if (item) return item;
-    findings.incomplete.add(unknownName("range", strings(value.body.fields).slice(0, -1).join(".")));
+    findings.unknownName("range", strings(value.body.fields).slice(0, -1).join("."), value.body.location);
     return { columns: [], open: [] };
   }
   if (value.kind !== "A_Indirection" || nodes(value.body.indirection).at(-1)?.kind !== "A_Star") return undefined;
