@@ -319,6 +319,9 @@ describe("statements", () => {
   test("a user's function may have changed what names mean", () => {
     expect(run("select user_function(1)").statements[0]).toMatchObject({ changesCatalog: true, changesSession: true });
   });
+  test.each(["rollback", "rollback to s", "rollback prepared 'x'", "commit prepared 'x'"])("so may %s", (sql) => {
+    expect(run(sql).statements[0]).toMatchObject({ changesCatalog: true, changesSession: true });
+  });
 });
 
 describe("the text inside PREPARE and DECLARE", () => {

@@ -28,12 +28,12 @@ export function transaction(body: Body, findings: Findings): Kind {
   const what = text(body.kind).replace("TRANS_STMT_", "").toLowerCase();
   if (/prepare|commit_prepared|rollback_prepared/.test(what)) findings.features.add("two_phase");
   transactionOptions(body.options, findings);
-  // What is rolled back may have been DDL or SET.
-  const undone = what.startsWith("rollback");
+  // What is rolled back may have been DDL or SET, and what was prepared another session's DDL.
+  const mayChange = /^(?:rollback|commit_prepared)/.test(what);
   return {
     verb: what.replaceAll("_", " ").toUpperCase(),
     class: "transaction",
-    statement: { transaction: what, changesCatalog: undone, changesSession: undone },
+    statement: { transaction: what, changesCatalog: mayChange, changesSession: mayChange },
   };
 }
 
