@@ -2,7 +2,7 @@
  * The policy of a running gateway is replaced while 32 clients send as fast as they can: no connection is lost, what
  * follows the change is judged by the new revision, and one that is broken changes nothing.
  */
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "bun:test";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { copyFileSync, mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { connect as connectSocket } from "node:net";
 import { tmpdir } from "node:os";
@@ -384,6 +384,61 @@ test("a held command does not run by labels that changed meanwhile", async () =>
   await sql.end();
   await direct.end();
 }, 60_000);
+
+describe("names that change while a command is held", () => {
+  const nothing = { parameterFormats: [], parameters: [], resultFormats: [] };
+  let direct: postgres.Sql;
+
+  beforeEach(async () => {
+    direct = await withContacts();
+    await direct.unsafe("drop table if exists notes, other; create table notes (id int, note text)").simple();
+    await direct.unsafe("insert into notes values (1, 'a note')");
+    const before = await policyStatus();
+    replace("data.yaml", stringify(labelled));
+    await until("the labels", async () => (await policyStatus()).revision.digest !== before.revision.digest);
+  });
+
+  afterEach(async () => {
+    await direct.unsafe("drop table if exists notes, other, contacts").simple();
+    await direct.end();
+  });
+
+  test.each([
+    ["a statement whose names mean something else does not run", "query", true],
+    ["nor does a prepared one", "bind", true],
+    ["a statement whose names mean the same runs, whatever else changed", "query", false],
+    ["so does a prepared one", "bind", false],
+  ])(
+    "%s",
+    async (_, via, swap) => {
+      const client = await openRawClient("robot");
+      const query = "update notes set id = id where id = 1 returning upper(note)";
+      if (via === "query") client.send({ type: "Query", query });
+      else {
+        client.send({ type: "Parse", statement: "held", query, parameterTypeOids: [] });
+        client.send({ type: "Sync" });
+        await client.until("ReadyForQuery");
+        client.send({ type: "Bind", portal: "", statement: "held", ...nothing });
+        client.send({ type: "Execute", portal: "", rowsMax: 0 });
+        client.send({ type: "Sync" });
+      }
+      const id = await pendingApproval();
+      const swapping = "alter table notes rename to other; alter table contacts rename to notes";
+      const changing = swap ? `${swapping}; alter table notes rename email to note` : "create table other (id int)";
+      await direct.unsafe(changing).simple();
+      const decided = await fetch(`${gateway.api}/v1/approvals/${id}/approve`, {
+        ...{ method: "POST", body: "{}" },
+        headers: { Authorization: `Bearer ${tokens.dora}`, "Content-Type": "application/json" },
+      });
+      expect(decided.status).toBe(200);
+      const answer = await client.until(swap ? "ErrorResponse" : "DataRow");
+      if (swap) expect(answer).toMatchObject({ fields: { C: "42501", M: expect.stringContaining("names_changed") } });
+      else expect(answer).toMatchObject({ fields: [Buffer.from("A NOTE")] });
+      client.close();
+    },
+    60_000,
+  );
+});
 
 test("a batch that never ends with Sync is judged by labels that changed meanwhile", async () => {
   const direct = await withContacts();

@@ -55,7 +55,7 @@ export interface SessionAnalyser {
   /** The policy's labels that `analyse` works with. */
   readonly labels: ReadonlyMap<string, readonly string[]>;
   noteForwarded(statement: AnalysedStatement): void;
-  /** What names meant when they were read last may have been taken back. */
+  /** What names meant when they were read last may be true no more: they are read again before the next use. */
   invalidate(): void;
   /** @param inTransaction what is read may be older or newer than what others see: it stays this session's own */
   refresh(run: InternalQuery, inTransaction: boolean): Promise<void>;

@@ -217,7 +217,7 @@ export class Machine {
     const analysed = this.#analyser.analyse(message.query);
     const resolved = this.#resolve(analysed, message.query);
     if (resolved === "unsettled") return this.#whenSettled(() => this.#judgedQuery(message), true);
-    return then(this.#authorise(message.query, resolved.analysis, [], "query"), (ruling) => {
+    return then(this.#authorise(message.query, resolved, [], "query"), (ruling) => {
       if (ruling.kind === "denied") return this.#refuse(ruling, analysed, true);
       const { permit } = ruling;
       if (this.#refuseSetting(permit, resolved, true)) return;
@@ -399,7 +399,7 @@ export class Machine {
     const resolved = this.#resolve(analysed, message.query);
     if (resolved === "unsettled") return this.#whenSettled(() => this.handle(message));
     if (this.session.preview(resolved.analysis, message.query).verdict !== "deny") return forward();
-    return then(this.#authorise(message.query, resolved.analysis, [], "parse"), (ruling) =>
+    return then(this.#authorise(message.query, resolved, [], "parse"), (ruling) =>
       ruling.kind === "denied" ? this.#refuse(ruling, analysed, false, message.statement) : forward(),
     );
   }
@@ -426,7 +426,7 @@ export class Machine {
     const analysed = this.#analysisOf(entry);
     const resolved = this.#resolve(analysed, entry.text);
     if (resolved === "unsettled") return this.#whenSettled(() => this.handle(message));
-    const authorised = this.#authorise(entry.text, resolved.analysis, params, "bind");
+    const authorised = this.#authorise(entry.text, resolved, params, "bind");
     // The views of the received bytes are valid now only: what outlives a wait is a copy.
     const bind = authorised instanceof Promise ? detached(message) : message;
     return then(authorised, (ruling) => {
@@ -465,7 +465,7 @@ export class Machine {
     if (resolved === "unsettled") return this.#whenSettled(() => this.handle(message));
     if (isAsJudged && portal.standsFor === resolved.standsFor) return forward();
     // The policy, the catalog, the search path or what a name stands for changed since Bind: it is judged again.
-    return then(this.#authorise(portal.statement.text, resolved.analysis, portal.params, "execute"), (ruling) => {
+    return then(this.#authorise(portal.statement.text, resolved, portal.params, "execute"), (ruling) => {
       if (ruling.kind === "denied") return this.#refuse(ruling, analysed, false);
       run.finish("skipped");
       portal.run = new Run(ruling.permit, resolved, this.#options);
@@ -545,13 +545,13 @@ export class Machine {
 
   #authorise(
     text: string,
-    analysis: CommandAnalysis,
+    resolved: Resolved,
     params: readonly (string | null)[],
     via: string,
   ): Ruling | Promise<Ruling> {
     let controller: AbortController | undefined;
     const ruling = this.session.authorise(
-      { text, analysis, labels: this.#analyser.labels, params, via },
+      { text, analysis: resolved.analysis, labels: this.#analyser.labels, params, via },
       {
         notify: (notice) => this.#ports.notice(holdFields(notice)),
         // Few commands are held: who is not needs none.
@@ -559,6 +559,7 @@ export class Machine {
           controller ??= new AbortController();
           return controller.signal;
         },
+        stillMeans: () => this.#stillMeans(text, resolved),
       },
     );
     if (!(ruling instanceof Promise)) return ruling;
@@ -569,6 +570,21 @@ export class Machine {
     return ruling.finally(() => {
       this.#hold = undefined;
     });
+  }
+
+  /** While a command is held anybody may change names: they are read again before it is forwarded. */
+  async #stillMeans(text: string, judged: Resolved): Promise<"same" | "other" | "cancelled"> {
+    // From here on a cancel is for what the target is asked.
+    this.#hold = undefined;
+    this.#analyser.invalidate();
+    try {
+      await this.#settle();
+    } catch (fault) {
+      if (fault instanceof Interrupted) return "cancelled";
+      throw fault;
+    }
+    const now = this.#resolve(this.#analyser.analyse(text), text);
+    return now !== "unsettled" && meaningOf(now) === meaningOf(judged) ? "same" : "other";
   }
 
   #refuse(
@@ -745,6 +761,11 @@ function then<T>(value: T | Promise<T>, next: (value: T) => void | Promise<void>
 
 function detached(message: Bind): Bind {
   return { ...message, parameters: message.parameters.map((value) => value && Buffer.from(value)) };
+}
+
+/** What policy saw of a command, and where its columns come from. */
+function meaningOf({ analysis, statements, standsFor }: Resolved): string {
+  return JSON.stringify([analysis, statements.map(({ outputColumns }) => outputColumns), standsFor]);
 }
 
 function combine(fingerprints: readonly string[]): string {

@@ -14,7 +14,11 @@ import { requirePermit, Session } from "./session.ts";
 
 const decision = { verdict: "allow" as const, rules: [], masks: [], diagnostics: "full" as const };
 const analysis = { kind: "sql" as const, fingerprint: "f", complete: true, incomplete: [], statements: [] };
-const hold = { notify: () => undefined, signal: new AbortController().signal };
+const hold = {
+  notify: () => undefined,
+  signal: new AbortController().signal,
+  stillMeans: () => Promise.resolve("same" as const),
+};
 
 /** A session of somebody whom policy allows everything, but for what is given; and what is recorded of it. */
 async function open(policy: Partial<PolicyRevision> = {}, expiresAtMs = Date.now() + 60_000) {

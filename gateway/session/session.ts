@@ -19,12 +19,13 @@ import type { Rates, UsedUp } from "./rates.ts";
 
 type Labels = ReadonlyMap<string, readonly string[]>;
 
-const outdated: Decision = {
-  verdict: "deny",
-  rules: [{ id: "sallyport.labels_changed", message: "the policy's labels changed while this command waited" }],
-  masks: [],
-  diagnostics: "canonical",
-};
+const outdated = deniedBecause("labels_changed", "the policy's labels changed while this command waited");
+const renamed = deniedBecause("names_changed", "what the names in this command mean changed while it was held");
+
+/** A rule of the gateway's own. */
+function deniedBecause(id: string, message: string): Decision {
+  return { verdict: "deny", rules: [{ id: `sallyport.${id}`, message }], masks: [], diagnostics: "canonical" };
+}
 
 /** Proof that a command was judged, approved where needed, and its intent recorded. */
 export interface Permit {
@@ -98,6 +99,11 @@ export interface SharedState {
 export interface Hold {
   notify(notice: HoldNotice): void;
   readonly signal: AbortSignal;
+  /**
+   * Asked once the command was approved, right before it is forwarded: is what it was judged as still what it means?
+   * "cancelled": its caller gave it up meanwhile.
+   */
+  stillMeans(): Promise<"same" | "other" | "cancelled">;
 }
 
 export interface OpenRequest {
@@ -300,29 +306,28 @@ export class Session {
       hold.signal,
     );
     this.record({ type: "approval", at: Date.now(), command, approval: outcome.approval });
+    const { state, id, by } = outcome.approval;
+    if (state === "cancelled") return this.#cancelled(judged);
     if (outcome.kind === "refused") {
-      const { state, id, by } = outcome.approval;
-      this.#outcome(command, state === "cancelled" ? "cancelled" : "denied", startedAtMs);
+      this.#outcome(command, "denied", startedAtMs);
       const who = by.at(-1);
-      const message = {
-        approved: "",
-        denied: `approval ${id} was denied${who ? ` by ${who.email || who.subject}` : ""}`,
-        expired: `approval ${id} expired before it was decided`,
-        cancelled: "canceling statement due to user request",
-      }[state];
-      return {
-        kind: "denied",
-        denial: {
-          code: state === "cancelled" ? "cancelled" : "denied",
-          message,
-          detail: rulesDetail(decision.rules),
-          hint:
-            state === "cancelled"
-              ? ""
-              : `Run it again to ask once more; members of ${decision.approval.from.join(", ")} may approve.`,
-          rules: decision.rules,
-        },
+      const denial: Denial = {
+        code: "denied",
+        message:
+          state === "expired"
+            ? `approval ${id} expired before it was decided`
+            : `approval ${id} was denied${who ? ` by ${who.email || who.subject}` : ""}`,
+        detail: rulesDetail(decision.rules),
+        hint: `Run it again to ask once more; members of ${decision.approval.from.join(", ")} may approve.`,
+        rules: decision.rules,
       };
+      return { kind: "denied", denial };
+    }
+    const meaning = this.#isOutdated(request) ? "same" : await hold.stillMeans();
+    if (meaning === "cancelled") return this.#cancelled(judged);
+    if (meaning === "other") {
+      this.#outcome(command, "denied", startedAtMs);
+      return { kind: "denied", denial: { ...this.#deniedBy(renamed, command), hint: "Run it again." } };
     }
     // The revision may have changed while people were deciding: the new one judges, and its own approval is needed.
     if (this.policy !== policy) {
@@ -346,6 +351,12 @@ export class Session {
       return this.#forward(request, { ...judged, judgedAtMs, decision: again, policy: this.policy });
     }
     return this.#forward(request, judged);
+  }
+
+  #cancelled({ command, startedAtMs, decision: { rules } }: Judged): Ruling {
+    this.#outcome(command, "cancelled", startedAtMs);
+    const message = "canceling statement due to user request";
+    return { kind: "denied", denial: { code: "cancelled", message, detail: rulesDetail(rules), hint: "", rules } };
   }
 
   /** Another policy with other labels came in force since the analysis: it cannot judge what it sees there. */
