@@ -1,9 +1,10 @@
 /** The pipeline's own refusals; what of a command is kept, and that nothing of a secret is, wherever the cut falls. */
-import { expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { loweredLimits } from "../../scripts/lowered-limits.ts";
 import { emptyStore, recordingInto } from "../../scripts/session-stand-ins.ts";
 import { GatewayError } from "../errors.ts";
 import { createLogger } from "../log.ts";
+import type { Decision } from "../policy/decision.ts";
 import type { RecordedEvent } from "../recording/events.ts";
 import { redactSecrets } from "../recording/redaction.ts";
 import { Approvals } from "./approvals.ts";
@@ -21,7 +22,7 @@ const hold = {
 };
 
 /** A session of somebody whom policy allows everything, but for what is given; and what is recorded of it. */
-async function open(policy: Partial<PolicyRevision> = {}, expiresAtMs = Date.now() + 60_000) {
+async function open(policy: Partial<PolicyRevision> = {}, expiresAtMs = Date.now() + 60_000, approvals = emptyStore) {
   const events: RecordedEvent[] = [];
   const current: PolicyRevision = {
     revision: { digest: "sha256:test" },
@@ -40,7 +41,7 @@ async function open(policy: Partial<PolicyRevision> = {}, expiresAtMs = Date.now
       gateway: "g",
       redact: redactSecrets,
     },
-    { approvals: new Approvals(emptyStore), novelty: new Novelty(emptyStore), rates: new Rates() },
+    { approvals: new Approvals(approvals), novelty: new Novelty(emptyStore), rates: new Rates() },
     {
       authenticated: {
         identity: { issuer: "i", subject: "ann", email: "ann@example.com", groups: [], kind: "human", claims: {} },
@@ -94,6 +95,32 @@ test("nothing is judged once the token has expired", async () => {
   const { session } = await open({}, Date.now() - 1);
   const opened = await session;
   expect(() => opened.authorise(request, hold)).toThrow(expect.objectContaining({ code: "session.expired" }));
+});
+
+describe("a command that was held is judged again when it was approved, as policy may look at the time", () => {
+  const approve = (from: string) => ({
+    ...{ ...decision, verdict: "approve" as const, approval: { from: [from], count: 1, ttl: "1m" } },
+  });
+  const approved = {
+    ...emptyStore,
+    getApproval: async () => ({ state: "approved", decisions: [] }),
+    consumeApproval: async () => true,
+  };
+  test.each([
+    ["the same approval runs it", approve("dba"), { kind: "permitted" }],
+    ["what is allowed by now runs", decision, { kind: "permitted" }],
+    ["a window that closed denies it", { ...decision, verdict: "deny" as const }, { kind: "denied" }],
+    ["others' approval is not had", approve("cto"), { kind: "denied", denial: { hint: "Run it again." } }],
+  ])("%s", async (_, later, ruling) => {
+    const decisions: Decision[] = [approve("dba"), later];
+    const judge = () => ({ decision: decisions.shift() ?? decision });
+    const { session, events } = await open({ forSession: () => ({ judge }) }, undefined, approved);
+    expect(await (await session).authorise(request, hold)).toMatchObject(ruling);
+    expect(decisions).toBeEmpty();
+    expect(events.filter((event) => event.type === "intent" && event.forwarded)).toHaveLength(
+      ruling.kind === "permitted" ? 1 : 0,
+    );
+  });
 });
 
 test("a permit is what the pipeline made, and nothing that looks like one", async () => {

@@ -329,28 +329,24 @@ export class Session {
       this.#outcome(command, "denied", startedAtMs);
       return { kind: "denied", denial: { ...this.#deniedBy(renamed, command), hint: "Run it again." } };
     }
-    // The revision may have changed while people were deciding: the new one judges, and its own approval is needed.
-    if (this.policy !== policy) {
-      if (this.#isOutdated(request)) {
-        this.#outcome(command, "denied", startedAtMs);
-        return { kind: "denied", denial: { ...this.#deniedBy(outdated, command), hint: "Run it again." } };
-      }
-      const judgedAtMs = Date.now();
-      const again = this.#decide(request.analysis, digest, judged.novel, request.params, judgedAtMs);
-      if (again.verdict !== "allow" && again.verdict !== "mask") {
-        this.#outcome(command, "denied", startedAtMs);
-        const denial = this.#deniedBy(again, command);
-        return {
-          kind: "denied",
-          denial:
-            again.verdict === "deny"
-              ? denial
-              : { ...denial, message: "the policy changed while this command was held", hint: "Run it again." },
-        };
-      }
+    // While people were deciding time went by, which policy may look at, and its revision may have changed: what it
+    // says now counts. The approval is the one that was asked for only where that still asks for the same.
+    const isSamePolicy = this.policy === policy;
+    const judgedAtMs = Date.now();
+    const again = this.#isOutdated(request)
+      ? outdated
+      : this.#decide(request.analysis, digest, judged.novel, request.params, judgedAtMs);
+    const isApproved =
+      isSamePolicy && again.verdict === "approve" && Bun.deepEquals(again.approval, decision.approval, true);
+    if (isApproved || again.verdict === "allow" || again.verdict === "mask") {
       return this.#forward(request, { ...judged, judgedAtMs, decision: again, policy: this.policy });
     }
-    return this.#forward(request, judged);
+    this.#outcome(command, "denied", startedAtMs);
+    const denial = this.#deniedBy(again, command);
+    if (again === outdated) return { kind: "denied", denial: { ...denial, hint: "Run it again." } };
+    if (again.verdict === "deny") return { kind: "denied", denial };
+    const message = "what policy asks for changed while this command was held";
+    return { kind: "denied", denial: { ...denial, message, hint: "Run it again." } };
   }
 
   #cancelled({ command, startedAtMs, decision: { rules } }: Judged): Ruling {
