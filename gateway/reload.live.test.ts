@@ -123,6 +123,12 @@ async function pendingApproval(): Promise<string> {
   return id ?? "";
 }
 
+async function approve(id: string): Promise<void> {
+  const headers = { Authorization: `Bearer ${tokens.dora}`, "Content-Type": "application/json" };
+  const url = `${gateway.api}/v1/approvals/${id}/approve`;
+  expect((await fetch(url, { method: "POST", headers, body: "{}" })).status).toBe(200);
+}
+
 /** A client that says exactly what it is told to. */
 async function openRawClient(user: string) {
   const socket = connectSocket(gateway.endpoint.port, "127.0.0.1");
@@ -343,18 +349,11 @@ test("a command that is held is judged again by the revision in force when it is
     () => "ran",
     (error) => `${error.code} ${error.detail ?? ""}`,
   );
-  const headers = { Authorization: `Bearer ${tokens.dora}`, "Content-Type": "application/json" };
-  let id: string | undefined;
-  await until("a hold", async () => {
-    const answer = await fetch(`${gateway.api}/v1/approvals?state=pending`, { headers });
-    ({ id } = ((await answer.json()) as { approvals?: { id: string }[] }).approvals?.[0] ?? {});
-    return id !== undefined;
-  });
+  const id = await pendingApproval();
   const { revision } = await policyStatus();
   replace("data.yaml", stringify(shut));
   await until("another revision", async () => (await policyStatus()).revision.digest !== revision.digest);
-  const decided = await fetch(`${gateway.api}/v1/approvals/${id}/approve`, { method: "POST", headers, body: "{}" });
-  expect(decided.status).toBe(200);
+  await approve(id);
   expect(await held).toMatch(/^42501 .*access\.class/s);
   expect(await direct`select id from held`).toHaveLength(0);
   await sql.end();
@@ -373,11 +372,7 @@ test("a held command does not run by labels that changed meanwhile", async () =>
   // Nothing is held any more, and the column has a label now.
   replace("data.yaml", stringify({ ...labelled, agents: { hold: [], deny: [] } }));
   await until("another revision", async () => (await policyStatus()).revision.digest !== revision.digest);
-  const decided = await fetch(`${gateway.api}/v1/approvals/${id}/approve`, {
-    ...{ method: "POST", body: "{}" },
-    headers: { Authorization: `Bearer ${tokens.dora}`, "Content-Type": "application/json" },
-  });
-  expect(decided.status).toBe(200);
+  await approve(id);
   expect(await held).toMatch(/^42501 .*sallyport\.labels_changed/);
   const [again] = await sql.unsafe("update contacts set id = id where id = 1 returning email");
   expect(again?.email).toBe("b****@example.com");
@@ -426,11 +421,7 @@ describe("names that change while a command is held", () => {
       const swapping = "alter table notes rename to other; alter table contacts rename to notes";
       const changing = swap ? `${swapping}; alter table notes rename email to note` : "create table other (id int)";
       await direct.unsafe(changing).simple();
-      const decided = await fetch(`${gateway.api}/v1/approvals/${id}/approve`, {
-        ...{ method: "POST", body: "{}" },
-        headers: { Authorization: `Bearer ${tokens.dora}`, "Content-Type": "application/json" },
-      });
-      expect(decided.status).toBe(200);
+      await approve(id);
       const answer = await client.until(swap ? "ErrorResponse" : "DataRow");
       if (swap) expect(answer).toMatchObject({ fields: { C: "42501", M: expect.stringContaining("names_changed") } });
       else expect(answer).toMatchObject({ fields: [Buffer.from("A NOTE")] });

@@ -1,6 +1,7 @@
 /** What a session needs below it, where nothing is to be kept: for tests, and for judging without a store. */
 import type { RecordedEvent } from "../gateway/recording/events.ts";
 import type { RecordingSource, SessionStore } from "../gateway/session/dependencies.ts";
+import type { Hold } from "../gateway/session/session.ts";
 
 /** Knows every kind of command, and of no approval. */
 export const emptyStore: SessionStore = {
@@ -25,3 +26,10 @@ export function recordingInto(events: RecordedEvent[]): RecordingSource {
     },
   };
 }
+
+/** Of a caller who never cancels, where nothing changes meanwhile. */
+export const quietHold: Hold = {
+  notify: () => undefined,
+  signal: new AbortController().signal,
+  stillMeans: async () => "same",
+};

@@ -1,7 +1,7 @@
 /** The pipeline's own refusals; what of a command is kept, and that nothing of a secret is, wherever the cut falls. */
 import { describe, expect, test } from "bun:test";
 import { loweredLimits } from "../../scripts/lowered-limits.ts";
-import { emptyStore, recordingInto } from "../../scripts/session-stand-ins.ts";
+import { emptyStore, quietHold, recordingInto } from "../../scripts/session-stand-ins.ts";
 import { GatewayError } from "../errors.ts";
 import { createLogger } from "../log.ts";
 import type { Decision } from "../policy/decision.ts";
@@ -15,12 +15,6 @@ import { requirePermit, Session } from "./session.ts";
 
 const decision = { verdict: "allow" as const, rules: [], masks: [], diagnostics: "full" as const };
 const analysis = { kind: "sql" as const, fingerprint: "f", complete: true, incomplete: [], statements: [] };
-const hold = {
-  notify: () => undefined,
-  signal: new AbortController().signal,
-  stillMeans: () => Promise.resolve("same" as const),
-};
-
 /** A session of somebody whom policy allows everything, but for what is given; and what is recorded of it. */
 async function open(policy: Partial<PolicyRevision> = {}, expiresAtMs = Date.now() + 60_000, approvals = emptyStore) {
   const events: RecordedEvent[] = [];
@@ -61,7 +55,7 @@ const request = { text: "select 1", analysis, labels: new Map(), params: [], via
 /** The intent that is recorded of an allowed command. */
 async function recorded(text: string, params: (string | null)[]) {
   const { session, events } = await open();
-  await (await session).authorise({ ...request, text, params }, hold);
+  await (await session).authorise({ ...request, text, params }, quietHold);
   const intent = events.find((event) => event.type === "intent");
   if (intent?.type !== "intent") throw new Error("no intent");
   return intent;
@@ -82,7 +76,7 @@ test("a policy that fails denies the command, and says so in the recording", asy
     throw new GatewayError("policy.evaluation_failed", "aborted");
   };
   const { session, events } = await open({ forSession: () => ({ judge }) });
-  expect(await (await session).authorise(request, hold)).toMatchObject({ kind: "denied" });
+  expect(await (await session).authorise(request, quietHold)).toMatchObject({ kind: "denied" });
   expect(events).toContainEqual(
     expect.objectContaining({
       ...{ type: "intent", verdict: "deny", forwarded: false },
@@ -94,7 +88,7 @@ test("a policy that fails denies the command, and says so in the recording", asy
 test("nothing is judged once the token has expired", async () => {
   const { session } = await open({}, Date.now() - 1);
   const opened = await session;
-  expect(() => opened.authorise(request, hold)).toThrow(expect.objectContaining({ code: "session.expired" }));
+  expect(() => opened.authorise(request, quietHold)).toThrow(expect.objectContaining({ code: "session.expired" }));
 });
 
 describe("a command that was held is judged again when it was approved, as policy may look at the time", () => {
@@ -115,7 +109,7 @@ describe("a command that was held is judged again when it was approved, as polic
     const decisions: Decision[] = [approve("dba"), later];
     const judge = () => ({ decision: decisions.shift() ?? decision });
     const { session, events } = await open({ forSession: () => ({ judge }) }, undefined, approved);
-    expect(await (await session).authorise(request, hold)).toMatchObject(ruling);
+    expect(await (await session).authorise(request, quietHold)).toMatchObject(ruling);
     expect(decisions).toBeEmpty();
     expect(events.filter((event) => event.type === "intent" && event.forwarded)).toHaveLength(
       ruling.kind === "permitted" ? 1 : 0,
@@ -124,7 +118,7 @@ describe("a command that was held is judged again when it was approved, as polic
 });
 
 test("a permit is what the pipeline made, and nothing that looks like one", async () => {
-  const ruling = await (await (await open()).session).authorise(request, hold);
+  const ruling = await (await (await open()).session).authorise(request, quietHold);
   if (ruling.kind !== "permitted") throw new Error("denied");
   expect(() => requirePermit(ruling.permit)).not.toThrow();
   expect(() => requirePermit({ ...ruling.permit })).toThrow(/without a permit/);

@@ -21,6 +21,8 @@ type Labels = ReadonlyMap<string, readonly string[]>;
 
 const outdated = deniedBecause("labels_changed", "the policy's labels changed while this command waited");
 const renamed = deniedBecause("names_changed", "what the names in this command mean changed while it was held");
+/** The hint where nothing is wrong with the command itself. */
+const runAgain = "Run it again.";
 
 /** A rule of the gateway's own. */
 function deniedBecause(id: string, message: string): Decision {
@@ -259,9 +261,7 @@ export class Session {
     const digest = digestOf(request.text, request.params);
     const { policy } = this;
     const startedAtMs = Date.now();
-    const decision = this.#isOutdated(request)
-      ? outdated
-      : this.#decide(request.analysis, digest, novel, request.params, startedAtMs);
+    const decision = this.#decideOn(request, digest, novel, startedAtMs);
     const command = ++this.#commands;
     const judged: Judged = { command, startedAtMs, judgedAtMs: startedAtMs, digest, novel, decision, policy };
     const rates = decision.obligations?.rates;
@@ -325,17 +325,11 @@ export class Session {
     }
     const meaning = this.#isOutdated(request) ? "same" : await hold.stillMeans();
     if (meaning === "cancelled") return this.#cancelled(judged);
-    if (meaning === "other") {
-      this.#outcome(command, "denied", startedAtMs);
-      return { kind: "denied", denial: { ...this.#deniedBy(renamed, command), hint: "Run it again." } };
-    }
     // While people were deciding time went by, which policy may look at, and its revision may have changed: what it
     // says now counts. The approval is the one that was asked for only where that still asks for the same.
     const isSamePolicy = this.policy === policy;
     const judgedAtMs = Date.now();
-    const again = this.#isOutdated(request)
-      ? outdated
-      : this.#decide(request.analysis, digest, judged.novel, request.params, judgedAtMs);
+    const again = meaning === "other" ? renamed : this.#decideOn(request, digest, judged.novel, judgedAtMs);
     const isApproved =
       isSamePolicy && again.verdict === "approve" && Bun.deepEquals(again.approval, decision.approval, true);
     if (isApproved || again.verdict === "allow" || again.verdict === "mask") {
@@ -343,10 +337,9 @@ export class Session {
     }
     this.#outcome(command, "denied", startedAtMs);
     const denial = this.#deniedBy(again, command);
-    if (again === outdated) return { kind: "denied", denial: { ...denial, hint: "Run it again." } };
     if (again.verdict === "deny") return { kind: "denied", denial };
     const message = "what policy asks for changed while this command was held";
-    return { kind: "denied", denial: { ...denial, message, hint: "Run it again." } };
+    return { kind: "denied", denial: { ...denial, message, hint: runAgain } };
   }
 
   #cancelled({ command, startedAtMs, decision: { rules } }: Judged): Ruling {
@@ -365,6 +358,10 @@ export class Session {
     this.#recordIntent(request, judged, true);
     await this.#novelty.saw(this.#identityKey, this.target.name, request.analysis.fingerprint);
     return { kind: "permitted", permit: new IssuedPermit(judged, request.analysis) };
+  }
+
+  #decideOn(request: CommandRequest, digest: string, novel: boolean, atMs: number): Decision {
+    return this.#isOutdated(request) ? outdated : this.#decide(request.analysis, digest, novel, request.params, atMs);
   }
 
   #decide(
@@ -481,7 +478,10 @@ export class Session {
       code: "denied",
       message: denialMessage(decision.rules, "this command"),
       detail: rulesDetail(decision.rules),
-      hint: `Change the command as the rules say, or ask the owners of the policy. What decided: sallyport policy explain --session ${this.id} --command ${command}`,
+      hint:
+        decision === outdated || decision === renamed
+          ? runAgain
+          : `Change the command as the rules say, or ask the owners of the policy. What decided: sallyport policy explain --session ${this.id} --command ${command}`,
       rules: decision.rules,
     };
   }

@@ -10,7 +10,8 @@ import { Approvals } from "../../../gateway/session/approvals.ts";
 import type { SessionDependencies, SessionStore } from "../../../gateway/session/dependencies.ts";
 import { Novelty } from "../../../gateway/session/novelty.ts";
 import { Rates } from "../../../gateway/session/rates.ts";
-import { type Hold, Session } from "../../../gateway/session/session.ts";
+import { Session } from "../../../gateway/session/session.ts";
+import { quietHold } from "../../session-stand-ins.ts";
 import { DryAnalyser } from "../dry-analyser.ts";
 import { catalogOf, identityOf, identitySchema } from "../subject.ts";
 
@@ -120,14 +121,9 @@ export async function generateStore(options: GeneratedStore): Promise<number> {
       const text = (statements[at ?? 0] ?? "").replaceAll("$N", String(made));
       const { command: analysis } = analyser.analyse(text);
       analyses.add(analysis);
-      const hold: Hold = {
-        notify: () => undefined,
-        signal: new AbortController().signal,
-        stillMeans: () => Promise.resolve("same"),
-      };
       const ruling = await session.authorise(
         { text, analysis, labels: analyser.labels, params: [], via: "query" },
-        hold,
+        quietHold,
       );
       if (ruling.kind !== "permitted") continue;
       const { permit } = ruling;
