@@ -34,6 +34,7 @@ const approvalSchema = z.looseObject({
   }),
 });
 const resultSchema = z.looseObject({ tag: z.string(), error: z.record(z.string(), z.string()).optional() });
+const outcomeSchema = z.looseObject({ refused: rule.optional() });
 const closedSchema = z.looseObject({ reason: z.string() });
 
 export const replayCommand: Command = {
@@ -99,9 +100,7 @@ export function renderEvent(terminal: Terminal, event: z.infer<typeof eventSchem
     }
     case "intent": {
       const { text, verdict, rules } = intentSchema.parse(event);
-      const why = rules
-        .map((one) => `  ${paint(terminal, "dim", escapeControls(`${one.id}: ${one.message}`))}\n`)
-        .join("");
+      const why = rules.map((one) => ruleLine(terminal, one)).join("");
       const word = paint(terminal, verdictColour(verdict), `[${escapeControls(verdict)}]`);
       return `\n${paint(terminal, "dim", clock(event.at))} ${paint(terminal, "cyan", ">")} ${linesOf(text)}  ${word}\n${why}`;
     }
@@ -117,11 +116,20 @@ export function renderEvent(terminal: Terminal, event: z.infer<typeof eventSchem
       if (error === undefined) return `${escapeControls(tag)}\n`;
       return `${paint(terminal, "red", "ERROR:")}  ${escapeControls(error.M ?? error.message ?? "")}\n`;
     }
+    case "outcome": {
+      // Of what policy had permitted, or people approved.
+      const { refused } = outcomeSchema.parse(event);
+      return refused ? `  ${paint(terminal, verdictColour("denied"), "[denied]")}\n${ruleLine(terminal, refused)}` : "";
+    }
     case "session.closed":
       return `\n${paint(terminal, "dim", `closed: ${escapeControls(closedSchema.parse(event).reason)}, ${clock(event.at)}`)}\n`;
     default:
       return "";
   }
+}
+
+function ruleLine(terminal: Terminal, { id, message }: z.infer<typeof rule>): string {
+  return `  ${paint(terminal, "dim", escapeControls(`${id}: ${message}`))}\n`;
 }
 
 function renderRows(terminal: Terminal, { columns, rows }: z.infer<typeof rowsSchema>): string {

@@ -15,6 +15,16 @@ import { requirePermit, Session } from "./session.ts";
 
 const decision = { verdict: "allow" as const, rules: [], masks: [], diagnostics: "full" as const };
 const analysis = { kind: "sql" as const, fingerprint: "f", complete: true, incomplete: [], statements: [] };
+const approve = (from: string): Decision => ({
+  ...{ ...decision, verdict: "approve", approval: { from: [from], count: 1, ttl: "1m" } },
+});
+/** Where each approval that is asked for has been given. */
+const approved = {
+  ...emptyStore,
+  getApproval: async () => ({ state: "approved", decisions: [] }),
+  consumeApproval: async () => true,
+};
+
 /** A session of somebody whom policy allows everything, but for what is given; and what is recorded of it. */
 async function open(policy: Partial<PolicyRevision> = {}, expiresAtMs = Date.now() + 60_000, approvals = emptyStore) {
   const events: RecordedEvent[] = [];
@@ -92,14 +102,6 @@ test("nothing is judged once the token has expired", async () => {
 });
 
 describe("a command that was held is judged again when it was approved, as policy may look at the time", () => {
-  const approve = (from: string) => ({
-    ...{ ...decision, verdict: "approve" as const, approval: { from: [from], count: 1, ttl: "1m" } },
-  });
-  const approved = {
-    ...emptyStore,
-    getApproval: async () => ({ state: "approved", decisions: [] }),
-    consumeApproval: async () => true,
-  };
   test.each([
     ["the same approval runs it", approve("dba"), { kind: "permitted" }],
     ["what is allowed by now runs", decision, { kind: "permitted" }],
@@ -111,10 +113,21 @@ describe("a command that was held is judged again when it was approved, as polic
     const { session, events } = await open({ forSession: () => ({ judge }) }, undefined, approved);
     expect(await (await session).authorise(request, quietHold)).toMatchObject(ruling);
     expect(decisions).toBeEmpty();
-    expect(events.filter((event) => event.type === "intent" && event.forwarded)).toHaveLength(
-      ruling.kind === "permitted" ? 1 : 0,
-    );
+    // Both judgements are recorded: an outcome alone would not tell why what people approved did not run.
+    const judgements = events.filter((event) => event.type === "intent");
+    expect(judgements.map(({ verdict, forwarded }) => [verdict, forwarded])).toEqual([
+      ["approve", false],
+      [later.verdict, ruling.kind === "permitted"],
+    ]);
   });
+});
+
+test("of a held command whose names changed the recording says so", async () => {
+  const judge = () => ({ decision: approve("dba") });
+  const { session, events } = await open({ forSession: () => ({ judge }) }, undefined, approved);
+  const hold = { ...quietHold, stillMeans: async () => "other" as const };
+  expect(await (await session).authorise(request, hold)).toMatchObject({ kind: "denied" });
+  expect(events.at(-1)).toMatchObject({ type: "outcome", refused: { id: "sallyport.names_changed" } });
 });
 
 test("a permit is what the pipeline made, and nothing that looks like one", async () => {

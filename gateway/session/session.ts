@@ -335,7 +335,9 @@ export class Session {
     if (isApproved || again.verdict === "allow" || again.verdict === "mask") {
       return this.#forward(request, { ...judged, judgedAtMs, decision: again, policy: this.policy });
     }
-    this.#outcome(command, "denied", startedAtMs);
+    const isOwn = again === renamed || again === outdated;
+    if (!isOwn) this.#recordIntent(request, { ...judged, judgedAtMs, decision: again, policy: this.policy }, false);
+    this.#outcome(command, "denied", startedAtMs, isOwn ? { refused: again.rules[0] } : {});
     const denial = this.#deniedBy(again, command);
     if (again.verdict === "deny") return { kind: "denied", denial };
     const message = "what policy asks for changed while this command was held";
@@ -453,7 +455,7 @@ export class Session {
     command: number,
     status: Outcome["status"],
     startedAtMs: number,
-    why: { readonly sqlstate?: string | undefined; readonly refused?: Rule } = {},
+    why: { readonly sqlstate?: string | undefined; readonly refused?: Rule | undefined } = {},
   ): void {
     const at = Date.now();
     this.record({ type: "outcome", at, command, status, ...why, durationMs: at - startedAtMs });

@@ -16,12 +16,18 @@ export async function recordedCommand(session: string, command: number, where: R
   return found;
 }
 
-/** @param lines of a session's recording, in order. */
+/**
+ * The last judgement of a command: one that was held was judged again once approved.
+ *
+ * @param lines of a session's recording, in order.
+ */
 async function find(lines: AsyncIterable<string>, command: number): Promise<Explained | undefined> {
+  let found: Explained | undefined;
   for await (const { intent, input } of recordedInputs(eventsOf(lines))) {
-    if (intent.command === command) return input && { intent, input };
+    if (intent.command > command) break;
+    if (intent.command === command) found = input && { intent, input };
   }
-  return undefined;
+  return found;
 }
 
 async function* eventsOf(lines: AsyncIterable<string>): AsyncGenerator<RecordedEvent> {
