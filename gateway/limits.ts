@@ -67,6 +67,8 @@ export const limits = {
   policyInputBytesMax: 1_024 * 1_024,
   policyMemoryPagesMax: 4_096,
   policyEvaluationMs: 2_000,
+  /** From a portal's verdict to its first Execute; later it is judged again, as policy may look at the time. */
+  portalJudgementMsMax: 10_000,
   decisionCacheEntriesMax: 50_000,
   bundleBytesMax: 32 * 1_024 * 1_024,
   /** A new policy must have shown itself good after this long, in a process of its own. */

@@ -17,6 +17,8 @@ export interface PortalEntry {
   standsFor: string;
   /** Analysis context at the last judgement. */
   context: object;
+  /** It was executed, perhaps up to a count of rows: what follows is the rest of the same command. */
+  started: boolean;
   readonly hold: boolean;
 }
 

@@ -9,7 +9,7 @@ import { startIdentityProvider } from "../../scripts/demo/identity-provider.ts";
 import { loweredLimits } from "../../scripts/lowered-limits.ts";
 import { type RunningPostgres, startPostgres } from "../../scripts/postgres/server.ts";
 import { startServerUnderTest } from "../../scripts/postgres/server-under-test.ts";
-import { bind, connectWire, parse, query, sync } from "../../scripts/postgres/wire-client.ts";
+import { bind, connectWire, execute, parse, query, sync } from "../../scripts/postgres/wire-client.ts";
 import { emptyStore } from "../../scripts/session-stand-ins.ts";
 import { GatewayError } from "../errors.ts";
 import { limits } from "../limits.ts";
@@ -217,6 +217,33 @@ test("one portal too many ends the session", async () => {
     ...["ParseComplete", "BindComplete", "BindComplete", "ReadyForQuery"],
   ]);
   expect(await ours.exchange(bind("", "c"), sync)).toContain("FATAL 54000");
+});
+
+test("a portal that waited for its Execute is judged again, once it runs no more", async () => {
+  using _ = loweredLimits({ portalJudgementMsMax: 200 });
+  const ours = await open();
+  const before = events.length;
+  const judged = () => events.slice(before).flatMap((event) => (event.type === "intent" ? [event.via] : []));
+  await ours.exchange(
+    query("begin"),
+    parse("select generate_series(1, 3)"),
+    bind(),
+    execute("", 1),
+    bind("", "late"),
+    sync,
+  );
+  expect(judged()).toEqual(["query", "bind", "bind"]);
+  await Bun.sleep(250);
+  // The rest of what runs is the same command.
+  expect(await ours.exchange(execute("", 1), sync)).toEqual(["DataRow", "PortalSuspended", "ReadyForQuery"]);
+  expect(judged()).toEqual(["query", "bind", "bind"]);
+  expect(await ours.exchange(execute("late"), sync)).toEqual([
+    ...Array(3).fill("DataRow"),
+    "SELECT 3",
+    "ReadyForQuery",
+  ]);
+  expect(judged()).toEqual(["query", "bind", "bind", "execute"]);
+  ours.end();
 });
 
 test("messages past those that may be in flight wait, and all are answered", async () => {

@@ -364,6 +364,7 @@ export class Machine {
           params: [],
           standsFor: "",
           context: this.#analyser.context,
+          started: false,
           hold,
         };
         changes.set(index, { registry: "portals", name, proposal: this.portals.propose(name, this.#batch, entry) });
@@ -435,7 +436,15 @@ export class Machine {
       const run = new Run(ruling.permit, resolved, this.#options);
       const { standsFor } = resolved;
       const { context } = this.#analyser;
-      const portal: PortalEntry = { run, statement: entry, params, standsFor, context, hold: false };
+      const portal: PortalEntry = {
+        run,
+        statement: entry,
+        params,
+        standsFor,
+        context,
+        started: false,
+        hold: false,
+      };
       const proposal = this.portals.propose(message.portal, this.#batch, portal);
       this.expected.push({ kind: "bind", change: { registry: "portals", name: message.portal, proposal } });
       this.#send(bind);
@@ -456,15 +465,19 @@ export class Machine {
       this.#obligeInBatch(portal.run.permit.decision.obligations);
       this.expected.push({ kind: "execute", run: portal.run, change: this.#takeEffects(portal.run).get(0) });
       this.#batchExecutes += 1;
+      portal.started = true;
       this.#send(message);
     };
-    const isAsJudged = this.session.policy === run.permit.policy && portal.context === this.#analyser.context;
+    const isTimely = portal.started || Date.now() - run.permit.judgedAtMs <= limits.portalJudgementMsMax;
+    const isAsJudged =
+      isTimely && this.session.policy === run.permit.policy && portal.context === this.#analyser.context;
     if (isAsJudged && portal.standsFor === "") return forward();
     const analysed = this.#analysisOf(portal.statement);
     const resolved = this.#resolve(analysed, portal.statement.text);
     if (resolved === "unsettled") return this.#whenSettled(() => this.handle(message));
     if (isAsJudged && portal.standsFor === resolved.standsFor) return forward();
-    // The policy, the catalog, the search path or what a name stands for changed since Bind: it is judged again.
+    // Time went by, or the policy, the catalog, the search path or what a name stands for changed since Bind: it is
+    // judged again.
     return then(this.#authorise(portal.statement.text, resolved, portal.params, "execute"), (ruling) => {
       if (ruling.kind === "denied") return this.#refuse(ruling, analysed, false);
       run.finish("skipped");

@@ -33,6 +33,7 @@ function deniedBecause(id: string, message: string): Decision {
 export interface Permit {
   readonly command: number;
   readonly startedAtMs: number;
+  readonly judgedAtMs: number;
   readonly decision: Decision;
   readonly policy: PolicyRevision;
   readonly analysis: CommandAnalysis;
@@ -43,13 +44,15 @@ class IssuedPermit implements Permit {
   readonly #issued = true;
   readonly command: number;
   readonly startedAtMs: number;
+  readonly judgedAtMs: number;
   readonly decision: Decision;
   readonly policy: PolicyRevision;
   readonly analysis: CommandAnalysis;
 
-  constructor({ command, startedAtMs, decision, policy }: Judged, analysis: CommandAnalysis) {
+  constructor({ command, startedAtMs, judgedAtMs, decision, policy }: Judged, analysis: CommandAnalysis) {
     this.command = command;
     this.startedAtMs = startedAtMs;
+    this.judgedAtMs = judgedAtMs;
     this.decision = decision;
     this.policy = policy;
     this.analysis = analysis;

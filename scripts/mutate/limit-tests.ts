@@ -92,6 +92,7 @@ export const limitTests: Readonly<Record<keyof typeof limits, NamedTest>> = {
     "policy/policy.test.ts",
     "the watchdog ends a process whose evaluation hangs, and names the command",
   ),
+  portalJudgementMsMax: connection("a portal that waited for its Execute is judged again, once it runs no more"),
   decisionCacheEntriesMax: test(
     "session/novelty.test.ts",
     "what memory has no room for is asked of the store again, and never forgotten",

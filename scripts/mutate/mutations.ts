@@ -310,6 +310,18 @@ export const mutations: readonly Mutation[] = [
   ),
   one(
     "also",
+    "a held command runs by names that changed meanwhile",
+    edit("postgres/machine.ts", 'meaningOf(now) === meaningOf(judged) ? "same"', 'true ? "same"'),
+    test("reload.live.test.ts", "names that change while a command is held"),
+  ),
+  one(
+    "also",
+    "an approval outlives what policy asked for",
+    edit("session/session.ts", "const again = meaning", 'const again = meaning === "same" ? decision : meaning'),
+    test("session/session.test.ts", "a command that was held is judged again when it was approved"),
+  ),
+  one(
+    "also",
     "somebody approves their own command",
     edit("api/approval-rules.ts", "if (samePerson(caller, held.requester))", "if (false as boolean)"),
     test("api/approval-rules.test.ts", "nobody decides their own"),
