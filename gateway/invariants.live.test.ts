@@ -330,6 +330,63 @@ describe("names that change between the messages of a pipeline", () => {
   });
 });
 
+// --- invariants 2 and 3 ---
+
+test("a key that a caller writes is in no event of the recording, whatever brings it there", async () => {
+  const key = `ghp_${"Ab1".repeat(12)}`;
+  const { port } = gateway.endpoint;
+  const client = await connectWire({ port, user: "dora@example.com", password: tokens.dora ?? "", database: "demo" });
+  await client.exchange(query("create table keys (key text, bytes bytea)"));
+  const said = [
+    await client.exchange(query(`set sallyport.reason = '${key}'`)),
+    await client.exchange(query(`select '${key}' as "${key}"`)),
+    await client.exchange(query(`select '${key}'::int`)),
+    await client.exchange(query(`select "${key}" from keys`)),
+    await client.exchange(query(`insert into keys values ('${key}', '${key}')`), query("select key, bytes from keys")),
+    await client.exchange(
+      query("copy keys (key) from stdin"),
+      { type: "CopyData", data: Buffer.from(`${key}\n`) },
+      { type: "CopyDone" },
+    ),
+    await client.exchange(query("copy keys to stdout")),
+    // As asyncpg does it: both ways in binary form.
+    await client.exchange(
+      parse("select array[$1::text, repeat('x', 53)]"),
+      {
+        ...bind(),
+        ...{ parameterFormats: [1], parameters: [Buffer.from(key)], resultFormats: [1] },
+      } as FrontendMessage,
+      execute(),
+      sync,
+    ),
+  ];
+  expect(said.map((answers) => answers.filter((one) => /^(?:DataRow|CopyData|ERROR|[A-Z]+ \d|SET)/.test(one)))).toEqual(
+    [
+      ["SET"],
+      ["DataRow", "SELECT 1"],
+      ["ERROR 22P02"],
+      ["ERROR 42703"],
+      ["INSERT 0 1", "DataRow", "SELECT 1"],
+      ["COPY 1"],
+      ["CopyData", "CopyData", "COPY 2"],
+      ["DataRow", "SELECT 1"],
+    ],
+  );
+  client.end();
+  const api = async (path: string) => {
+    const answer = await fetch(`${gateway.api}/v1/sessions${path}`, {
+      headers: { Authorization: `Bearer ${tokens.dora}` },
+    });
+    expect(answer.status).toBe(200);
+    return answer.text();
+  };
+  const { sessions } = JSON.parse(await api("?who=dora@example.com&limit=1")) as { sessions: { id: string }[] };
+  const recorded = await api(`/${sessions[0]?.id}/events`);
+  expect(recorded.match(/<redacted>/g)?.length).toBeGreaterThan(12);
+  expect(recorded).not.toContain(key);
+  expect(recorded).not.toContain(Buffer.from(key).toString("hex"));
+});
+
 // --- invariant 5; it ends the gateway ---
 
 test("each recorded verdict comes again from the recording alone, with its rules and masks", async () => {

@@ -37,7 +37,7 @@ export const limits = {
   upstreamMessageBytesMax: 64 * 1_024 * 1_024,
   columnsMax: 1_664,
   parametersMax: 65_535,
-  errorFieldBytesMax: 64 * 1_024,
+  errorFieldBytesMax: 1_024 * 1_024,
   preparedStatementsMax: 10_000,
   portalsMax: 10_000,
   /** Messages a session may have in flight (sent to the target and unanswered); past it the client is no longer read. */
@@ -99,6 +99,8 @@ export const limits = {
   recordedParameterBytesMax: 64 * 1_024,
   recordedRowBytesPerCommand: 256 * 1_024,
   recordedNoticesPerCommandMax: 100,
+  /** Characters of each field of an error or notice. */
+  recordedFieldLengthMax: 64 * 1_024,
   /** Events waiting for the writer before a session is stopped rather than left unrecorded. */
   recordingQueueBytesMax: 64 * 1_024 * 1_024,
   recordingLagMsMax: 10_000,

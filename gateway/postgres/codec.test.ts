@@ -218,6 +218,7 @@ describe("messages", () => {
     ]);
   });
   test("cuts an error's field at its limit", () => {
+    using _ = loweredLimits({ errorFieldBytesMax: 1_000 });
     const text = "x".repeat(limits.errorFieldBytesMax + 1);
     const message = decodeBackendMessage(only(backend({ type: "ErrorResponse", fields: { M: text } })));
     expect(message.type === "ErrorResponse" && message.fields.M?.length).toBe(limits.errorFieldBytesMax);

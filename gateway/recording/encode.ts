@@ -1,9 +1,12 @@
 /**
- * Events as the lines of JSON that recordings are made of, exactly as `JSON.stringify` would write them. The four
+ * Events as the lines of JSON that recordings are made of, exactly as `JSON.stringify` would write them, but for secrets
+ * (an intent's text and parameters come without). The four
  * events of every command are put together from their parts: what a decision or a result's columns say is written once
  * and kept with the object that says it.
  */
+import { limits } from "../limits.ts";
 import type { Intent, Outcome, RecordedEvent, ResultRecorded, RowsRecorded } from "./events.ts";
+import { redactedJson } from "./redaction.ts";
 
 const written = new WeakMap<object, string>();
 
@@ -11,7 +14,7 @@ const written = new WeakMap<object, string>();
 function kept(value: object): string {
   const known = written.get(value);
   if (known !== undefined) return known;
-  const text = JSON.stringify(value);
+  const text = redactedJson(value);
   written.set(value, text);
   return text;
 }
@@ -29,8 +32,10 @@ export function encodeEvent(event: RecordedEvent): string {
       return encodeResult(event);
     case "outcome":
       return encodeOutcome(event);
+    case "notice":
+      return redactedJson(event, limits.recordedFieldLengthMax);
     default:
-      return JSON.stringify(event);
+      return redactedJson(event);
   }
 }
 
@@ -57,7 +62,7 @@ function encodeIntent(event: Intent): string {
 
 function encodeRows(event: RowsRecorded): string {
   const columns = event.columns ? `,"columns":${kept(event.columns)}` : "";
-  return `{"type":"rows","command":${event.command}${columns},"rows":${JSON.stringify(event.rows)}}`;
+  return `{"type":"rows","command":${event.command}${columns},"rows":${redactedJson(event.rows)}}`;
 }
 
 function encodeResult(event: ResultRecorded): string {
@@ -65,7 +70,7 @@ function encodeResult(event: ResultRecorded): string {
   return (
     `{"type":"result","at":${event.at},"command":${event.command},"tag":${JSON.stringify(event.tag)}` +
     `,"rows":${event.rows},"bytes":${event.bytes}` +
-    `${unrecorded ? `,"unrecorded":${JSON.stringify(unrecorded)}` : ""}${error ? `,"error":${JSON.stringify(error)}` : ""}}`
+    `${unrecorded ? `,"unrecorded":${JSON.stringify(unrecorded)}` : ""}${error ? `,"error":${redactedJson(error, limits.recordedFieldLengthMax)}` : ""}}`
   );
 }
 
@@ -73,6 +78,6 @@ function encodeOutcome(event: Outcome): string {
   return (
     `{"type":"outcome","at":${event.at},"command":${event.command},"status":${plain(event.status)}` +
     `${event.sqlstate === undefined ? "" : `,"sqlstate":${JSON.stringify(event.sqlstate)}`}` +
-    `${event.refused === undefined ? "" : `,"refused":${JSON.stringify(event.refused)}`},"durationMs":${event.durationMs}}`
+    `${event.refused === undefined ? "" : `,"refused":${redactedJson(event.refused)}`},"durationMs":${event.durationMs}}`
   );
 }

@@ -1,8 +1,12 @@
 import { expect, test } from "bun:test";
+import { limits } from "../limits.ts";
 import { extend, genesis } from "./chain.ts";
+import { encodeEvent } from "./encode.ts";
+import type { RecordedEvent } from "./events.ts";
 import { redactSecrets } from "./redaction.ts";
 
 const hidden = "hunter2hunter2";
+const hexOf = (text: string) => Buffer.from(text, "latin1").toString("hex");
 for (const text of [
   `ALTER ROLE a PASSWORD '${hidden}'`,
   `create user a encrypted password E'x\\'${hidden}'`,
@@ -25,11 +29,17 @@ for (const text of [
   `select 'npm_${hidden}${hidden}'`,
   `select 'dop_v1_${hidden}${hidden}'`,
   `select 'SG.${hidden}${hidden}.${hidden}${hidden}'`,
+  `select '\\x${hexOf(`glpat-${hidden}${hidden}`)}'::bytea`,
+  `\\x${hexOf(`glpat-${hidden}${hidden}`).toUpperCase()}`,
+  // An array's binary form: a length that is a letter, before the text.
+  `\\x${hexOf(`\0\0\0Aglpat-${hidden}${hidden}`)}`,
+  `\\x${hexOf("nothing of it")} glpat-${hidden}${hidden}`,
   `select '-----BEGIN PRIVATE KEY-----\n${hidden}\n-----END PRIVATE KEY-----'`,
 ]) {
   test(`takes the secret out of ${text}`, () => {
     const result = redactSecrets(text);
     expect(result).not.toContain(hidden);
+    expect(result.toLowerCase()).not.toContain(hexOf(hidden));
     expect(result).toContain("<redacted>");
   });
 }
@@ -39,8 +49,24 @@ test("leaves ordinary statements as they are", () => {
     "select password_changed_at from users",
     "select gl_account, half_life from npm_packages",
     "select 'it''s'",
+    `\\x${hexOf("a text that a driver sends as binary")}`,
   ])
     expect(redactSecrets(text)).toBe(text);
+});
+test("a target's words are recorded up to their limit, whatever their length hides", () => {
+  const M = `${"x ".repeat(limits.recordedFieldLengthMax / 2 - 10)}glpat-${hidden}${hidden}`;
+  for (const event of [
+    { type: "notice", at: 0, command: 1, fields: { M, D: "short" } },
+    { type: "result", at: 0, command: 1, tag: "", rows: 0, bytes: 0, error: { M, D: "short" } },
+  ]) {
+    const { fields, error } = JSON.parse(encodeEvent(event as RecordedEvent));
+    expect(fields ?? error).toEqual({ M: `${M.slice(0, -6 - 2 * hidden.length)}<redacted>`, D: "short" });
+    const longer = { M: `${M} ${M}`, D: "short" };
+    const cut = JSON.parse(
+      encodeEvent({ ...event, ...(error ? { error: longer } : { fields: longer }) } as RecordedEvent),
+    );
+    expect((cut.fields ?? cut.error).M).toHaveLength(limits.recordedFieldLengthMax);
+  }
 });
 test("the chain depends on the session, each line and their order", () => {
   const one = extend(extend(genesis("s"), "a"), "b");

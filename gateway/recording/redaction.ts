@@ -1,6 +1,7 @@
 /**
- * Takes secrets out of text before it is recorded: passwords in role DDL, options and connection strings, and strings
- * shaped like well-known tokens. Role DDL that mentions PASSWORD loses every literal, so no quoting can slip through.
+ * Takes secrets out of what is recorded, be it a statement, a parameter, a row or a target's error: passwords in role
+ * DDL, options and connection strings, and strings shaped like well-known tokens. Role DDL that mentions PASSWORD loses
+ * every literal, so no quoting can slip through. A binary value (\x and hex) that has one is taken out whole.
  */
 const redacted = "<redacted>";
 const suspicious =
@@ -17,7 +18,16 @@ const tokens: readonly RegExp[] = [
   /\b(?:ya29\.[\w-]{16,}|gl[a-z]{2,4}-[\w-]{16,}|hf_\w{20,}|npm_\w{20,}|dop_v1_\w{20,}|SG\.[\w-]{16,}\.[\w-]{16,})/g,
 ];
 
+/** As recordings spell a value that a driver sends in its binary form, and PostgreSQL a bytea; long enough for a secret. */
+const binary = /\\x((?:[0-9a-f]{2}){8,})/gi;
+
 export function redactSecrets(text: string): string {
+  return redactText(
+    text.replace(binary, (whole, hex: string) => (hasSecret(Buffer.from(hex, "hex")) ? redacted : whole)),
+  );
+}
+
+function redactText(text: string): string {
   if (!suspicious.test(text)) return text;
   let result = text;
   if (/passw/i.test(text) && ddl.test(text) && /\b(?:create|alter)\b/i.test(text)) {
@@ -31,4 +41,21 @@ export function redactSecrets(text: string): string {
       /\b((?:\w{0,32}password|passwd|pwd|\w{0,32}secret\w{0,32})\s{0,32}=\s{0,32})(?:''(?:\\[\s\S]|[^'])*''|'(?:\\[\s\S]|''|[^'])*'|"[^"]*"|[^\s'",;)]+)/gi,
       `$1${redacted}`,
     );
+}
+
+function hasSecret(bytes: Buffer): boolean {
+  // A length before text in a binary array or row may look like a letter of it.
+  const text = bytes.toString("latin1").replace(/\0{2,3}[\s\S]/g, " ");
+  return redactText(text) !== text;
+}
+
+const binaryInJson = /\\\\x[0-9a-f]{16}/i;
+
+/** `value` as JSON.stringify writes it, but for secrets in its strings, and for what is longer than `lengthMax` in one. */
+export function redactedJson(value: unknown, lengthMax = Number.POSITIVE_INFINITY): string {
+  const json = JSON.stringify(value);
+  if (json.length <= lengthMax && !suspicious.test(json) && !binaryInJson.test(json)) return json;
+  return JSON.stringify(value, (_, part) =>
+    typeof part === "string" ? redactSecrets(part).slice(0, lengthMax) : part,
+  );
 }

@@ -136,6 +136,10 @@ export const limitTests: Readonly<Record<keyof typeof limits, NamedTest>> = {
     "a text and each parameter are recorded up to their limits",
   ),
   recordedRowBytesPerCommand: test("config.test.ts", "what is not said is the limits' own"),
+  recordedFieldLengthMax: test(
+    "recording/redaction.test.ts",
+    "a target's words are recorded up to their limit, whatever their length hides",
+  ),
   recordedNoticesPerCommandMax: connection("notices of a command are recorded up to the limit, and all are passed on"),
   recordingQueueBytesMax: recording("takes no event past its queue's limit, and goes on once there is room"),
   recordingLagMsMax: recording("in group lets nothing run once its oldest event waits longer than the limit"),

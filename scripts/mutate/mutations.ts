@@ -137,6 +137,18 @@ export const mutations: readonly Mutation[] = [
   ),
   one(
     3,
+    "a key in a target's error is recorded",
+    edit("recording/encode.ts", "redactedJson(error, limits.recordedFieldLengthMax)", "JSON.stringify(error)"),
+    test("invariants.live.test.ts", "a key that a caller writes is in no event of the recording"),
+  ),
+  one(
+    3,
+    "a key in a row is recorded",
+    edit("recording/encode.ts", "redactedJson(event.rows)", "JSON.stringify(event.rows)"),
+    test("invariants.live.test.ts", "a key that a caller writes is in no event of the recording"),
+  ),
+  one(
+    3,
     "a parameter is cut before its secrets are found",
     edit("session/session.ts", "max + limits.tokenBytesMax", "max"),
     test("session/session.test.ts", "a secret that the cut of a text or parameter falls into leaves no part of itself"),
