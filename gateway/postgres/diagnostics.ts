@@ -41,6 +41,14 @@ export function denialFields(denial: Denial, { unknownName }: AnalysedCommand): 
   };
 }
 
+/**
+ * An error of what the target was asked that says nothing about the question: cancelled, timed out, a lock not had, a
+ * deadlock, a transaction that has to be begun again. Source: PostgreSQL's errcodes (Appendix A).
+ */
+export function isPassing({ V, C }: NoticeFields): boolean {
+  return V === "ERROR" && /^(?:40...|55P03|57014)$/.test(C ?? "");
+}
+
 export function errorFields(error: GatewayError, severity: "ERROR" | "FATAL"): NoticeFields {
   return {
     S: severity,

@@ -87,7 +87,7 @@ test("what is sent once a cancel request has been answered is not cancelled by i
   ours.end();
 });
 
-describe("a cancel while names are read", () => {
+describe("a cancel while names are read, or a timeout for the lock they need", () => {
   const made = "create temp table made (x int)";
   const run = (text: string) => [parse(text), bind(), execute()];
   const messages = {
@@ -95,19 +95,24 @@ describe("a cancel while names are read", () => {
     "refuses the batch that waits for them": [...run("select 1"), ...run("select 2"), sync],
     "ends the batch in which they changed": [...run("create temp table more (x int)"), ...run("select 1"), sync],
   };
-  for (const [does, sent] of Object.entries(messages)) {
-    test(`${does}, and the session goes on`, async () => {
+  const cases = Object.entries(messages).flatMap(([does, sent]) => [
+    { does, sent, error: "57014" },
+    { does, sent, error: "55P03" },
+  ]);
+  for (const { does, sent, error } of cases) {
+    test(`${does}, with ${error}, and the session goes on`, async () => {
       const other = await connectWire({ ...target });
       const ours = await open();
+      if (error === "55P03") await ours.exchange(query("set lock_timeout = 200"));
       await ours.exchange(query(made));
       await other.exchange(query("begin; lock table pg_catalog.pg_inherits in access exclusive mode"));
       const answers = ours.exchange(...sent);
       const isWaiting = query(
         "select count(*) from pg_stat_activity where wait_event_type = 'Lock' having count(*) = 1",
       );
-      while (!(await other.exchange(isWaiting)).includes("SELECT 1")) await Bun.sleep(10);
-      await ours.cancel();
-      expect((await answers).slice(-2)).toEqual(["ERROR 57014", "ReadyForQuery"]);
+      while (error === "57014" && !(await other.exchange(isWaiting)).includes("SELECT 1")) await Bun.sleep(10);
+      if (error === "57014") await ours.cancel();
+      expect((await answers).slice(-2)).toEqual([`ERROR ${error}`, "ReadyForQuery"]);
       await other.exchange(query("rollback"));
       expect(await ours.exchange(query("select x from made"))).toContain("SELECT 0");
       other.end();

@@ -37,7 +37,7 @@ export type Expected =
   | { readonly kind: "describePortal"; readonly run: Run; readonly judges: boolean; answers: boolean }
   | { readonly kind: "execute"; readonly run: Run; readonly change: NameChange | undefined }
   /** The gateway's own statement before an Execute, for what policy obliges it to; without a Sync of its own. */
-  | { readonly kind: "settings"; row: readonly (string | null)[] | undefined; closed: number }
+  | { readonly kind: "settings"; row: readonly (string | null)[] | undefined; closing: number }
   | { readonly kind: "close"; readonly change: NameChange }
   | { readonly kind: "copyEnd" }
   /** `executes`: how many its batch has. `endsBlock`: one of them may have ended a transaction block. */
@@ -46,8 +46,9 @@ export type Expected =
       readonly kind: "internal";
       readonly rows: (string | null)[][];
       error: NoticeFields | undefined;
-      /** Without a Sync of its own: over once portal and statement are closed, or at an error. */
+      /** Without a Sync of its own: over once what it closes is closed, or at an error. */
       readonly inBatch: boolean;
-      closed: number;
+      /** CloseComplete messages that are still to come. */
+      closing: number;
       readonly done: (rows: (string | null)[][], error: NoticeFields | undefined) => void;
     };

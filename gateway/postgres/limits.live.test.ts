@@ -33,6 +33,9 @@ let gate: Promise<void> | undefined;
 /** The recording takes nothing more. */
 let full = false;
 
+let stale = false;
+let readsNames = "select repeat('x', 500) from generate_series(1, 10)";
+
 const analyser: SessionAnalyser = {
   context: {},
   analyse: (text) => {
@@ -51,11 +54,16 @@ const analyser: SessionAnalyser = {
   labels: new Map(),
   labelsOutdated: false,
   relabel: async () => undefined,
-  stale: false,
+  get stale() {
+    return stale;
+  },
   noteForwarded: () => undefined,
   invalidate: () => undefined,
   // What the gateway asks on a session's own connection before it serves the client.
-  refresh: async (run) => void (await run("select repeat('x', 500) from generate_series(1, 10)")),
+  refresh: async (run) => {
+    stale = false;
+    await run(readsNames);
+  },
 };
 
 beforeAll(async () => {
@@ -243,6 +251,28 @@ test("a portal that waited for its Execute is judged again, once it runs no more
     "ReadyForQuery",
   ]);
   expect(judged()).toEqual(["query", "bind", "bind", "execute"]);
+  ours.end();
+});
+
+test.each([
+  ["a query", [query("select 1")]],
+  ["a batch", [parse("select 1"), bind(), execute(), sync]],
+])("where %s is cancelled in the middle of reading names, they are read again for the next", async (_, sent) => {
+  const quickly = readsNames;
+  const ours = await open();
+  stale = true;
+  readsNames = "select pg_sleep(20)";
+  const answers = ours.exchange(...sent);
+  await until("it is asked", () => !stale);
+  await Bun.sleep(100);
+  await ours.cancel();
+  expect(await answers).toEqual(["ERROR 57014", "ReadyForQuery"]);
+  readsNames = quickly;
+  for (let times = 0; times < 2; times++) {
+    stale = true;
+    expect(await ours.exchange(...sent)).toContain("SELECT 1");
+    expect(stale).toBe(false);
+  }
   ours.end();
 });
 

@@ -13,7 +13,7 @@ import type { HoldNotice } from "../session/approvals.ts";
 import type { Permit, Ruling, Session } from "../session/session.ts";
 import type { AnalysedCommand, AnalysedStatement, SessionAnalyser } from "./analysed.ts";
 import { recordedValue } from "./capture.ts";
-import { denialFields, nativeError } from "./diagnostics.ts";
+import { denialFields, isPassing, nativeError } from "./diagnostics.ts";
 import { EnforcedSettings, escapesObligations } from "./enforced-settings.ts";
 import type { Expected, NameChange, PortalEntry, PreparedEntry } from "./expected.ts";
 import { encodeFrontendMessage } from "./frontend-encoder.ts";
@@ -43,14 +43,16 @@ interface Resolved extends Pick<AnalysedCommand, "statements" | "plain"> {
   readonly standsFor: string;
 }
 
-/** A query of the gateway's own was cancelled, by the client or a timeout. */
+/** A query of the gateway's own was cancelled, or could not have what others hold: the next may succeed. */
 class Interrupted extends GatewayError {
-  /** The target's words for it. */
+  /** The target's own error. */
+  readonly sqlstate: string;
   readonly said: string;
 
-  constructor(failure: string, said: string) {
-    super("upstream.protocol", `${failure}: ${said}`);
-    this.said = said;
+  constructor(failure: string, { C = "", M = "" }: NoticeFields) {
+    super("upstream.protocol", `${failure}: ${M}`);
+    this.sqlstate = C;
+    this.said = M;
   }
 }
 
@@ -82,6 +84,8 @@ export class Machine {
   readonly #ports: MachinePorts;
   readonly #writer = new MessageWriter();
   /** Of the gateway's own statements, while they run: no client can have taken it. */
+  /** A query of the gateway's own failed, and the target may have kept its statement. */
+  internalLeft = false;
   readonly #internalName = `sallyport ${randomUUID()}`;
   #batch = 0;
   /** Extended messages went out since the last Sync. */
@@ -492,8 +496,8 @@ export class Machine {
   /** In the client's own batch: should it fail, the target skips what it is for. */
   #obligeInBatch(obligations: Obligations | undefined): void {
     if (this.transactionStatus === "E" || !this.settings.isDue(obligations)) return;
-    this.expected.push({ kind: "settings", row: undefined, closed: 0 });
-    this.#sendInternal(this.settings.take(obligations));
+    const closing = this.#sendInternal(this.settings.take(obligations));
+    this.expected.push({ kind: "settings", row: undefined, closing });
   }
 
   /** Rows are masked by what the portal itself will send, asked of the target and not of the client. */
@@ -593,7 +597,7 @@ export class Machine {
     try {
       await this.#settle();
     } catch (fault) {
-      if (fault instanceof Interrupted) return "cancelled";
+      if (fault instanceof Interrupted) return fault.sqlstate === "57014" ? "cancelled" : "other";
       throw fault;
     }
     const now = this.#resolve(this.#analyser.analyse(text), text);
@@ -685,14 +689,14 @@ export class Machine {
     return this.#drained(limits.messagesInFlightMax >> 1);
   }
 
-  /** What waits for names is refused where their reading is cancelled. */
+  /** What waits for names is refused where their reading is cancelled, or meets a lock. */
   async #whenSettled(next: () => void | Promise<void>, simple = false): Promise<void> {
     try {
       await this.#settle();
     } catch (fault) {
       if (!(fault instanceof Interrupted)) throw fault;
       // In a batch the target has said so itself, and skips what follows.
-      if (!this.#skipToSync) this.#refuseWith(nativeError("57014", fault.said), simple);
+      if (!this.#skipToSync) this.#refuseWith(nativeError(fault.sqlstate, fault.said), simple);
       return;
     }
     return next();
@@ -726,29 +730,35 @@ export class Machine {
         rows: [],
         error: undefined,
         inBatch,
-        closed: 0,
+        closing: this.#sendInternal(sql),
         done: (rows, error) => {
           if (error === undefined) resolve(rows);
-          else if (error.C === "57014") reject(new Interrupted(failure, error.M ?? ""));
+          else if (isPassing(error)) reject(new Interrupted(failure, error));
           else reject(new GatewayError("upstream.protocol", `${failure}: ${error.M}`));
         },
       });
-      this.#sendInternal(sql);
       // A Sync would commit what the client's batch has done so far.
       this.#send({ type: inBatch ? "Flush" : "Sync" });
       this.flush();
     });
   }
 
-  /** Named, and closed again: a simple query would end the client's unnamed statement and portal. */
-  #sendInternal(sql: string): void {
+  /**
+   * Named, and closed again: a simple query would end the client's unnamed statement and portal.
+   *
+   * @returns how many times the target will say that something is closed.
+   */
+  #sendInternal(sql: string): number {
     const name = this.#internalName;
+    // What an error left is closed first.
+    if (this.internalLeft) this.#send({ type: "Close", kind: "statement", name });
     this.#send({ type: "Parse", statement: name, query: sql, parameterTypeOids: [] });
     const nothing = { parameterFormats: [], parameters: [], resultFormats: [] };
     this.#send({ type: "Bind", portal: name, statement: name, ...nothing });
     this.#send({ type: "Execute", portal: name, rowsMax: 0 });
     this.#send({ type: "Close", kind: "portal", name });
     this.#send({ type: "Close", kind: "statement", name });
+    return this.internalLeft ? 3 : 2;
   }
 
   #send(message: FrontendMessage): void {

@@ -7,7 +7,7 @@ import { GatewayError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import { decodeBackendMessage, decodeDataRow, decodeRowDescription } from "./backend-decoder.ts";
 import { encodeBackendMessage } from "./backend-encoder.ts";
-import { canonicalFields } from "./diagnostics.ts";
+import { canonicalFields, isPassing } from "./diagnostics.ts";
 import type { Expected, NameChange } from "./expected.ts";
 import type { Machine } from "./machine.ts";
 import { type BackendMessage, backendType, type NoticeFields } from "./messages.ts";
@@ -121,8 +121,8 @@ export class Responses {
       case "CommandComplete":
         return;
       case "CloseComplete":
-        // Of the portal, then of the statement.
-        if (++head.closed < 2) return;
+        if (--head.closing > 0) return;
+        this.#machine.internalLeft = false;
         this.#machine.settings.noteAnswered(head.row);
         return this.#shift();
       default:
@@ -297,10 +297,11 @@ export class Responses {
 
   #error(fields: NoticeFields): void {
     const [head] = this.#machine.expected;
+    if (head?.kind === "internal" || head?.kind === "settings") this.#machine.internalLeft = true;
     if (head?.kind === "internal") {
       head.error = fields;
       if (!head.inBatch) return;
-      if (fields.C === "57014") {
+      if (isPassing(fields)) {
         this.#pass({ type: "ErrorResponse", fields });
         this.#skipping = true;
         this.#machine.skipBatch();
@@ -378,8 +379,9 @@ export class Responses {
       case "CommandComplete":
         return;
       case "CloseComplete":
-        // Of the portal, then of the statement.
-        if (++head.closed === 2 && head.inBatch) this.#internalDone(head);
+        if (--head.closing > 0) return;
+        this.#machine.internalLeft = false;
+        if (head.inBatch) this.#internalDone(head);
         return;
       case "ReadyForQuery":
         if (head.inBatch) throw unexpected(message);

@@ -1,4 +1,5 @@
-"""Runs psycopg2's own tests, and prints one JSON line a test: its name and whether it passed, failed or was skipped.
+"""Runs a driver's own tests, which a function of its module `tests` gives (the first argument names it), and prints one
+JSON line a test: its name and whether it passed, failed or was skipped.
 
 Each test is a process of its own, ended when its time is over: one that waits inside libpq runs no handler, and must
 not take those after it along.
@@ -47,7 +48,7 @@ def flat(suite):
             yield test
 
 
-for test in flat(tests.test_suite()):
+for test in flat(getattr(tests, sys.argv[1])()):
     child = os.fork()
     if child == 0:
         # Nothing handles it, so it ends the process wherever that waits.

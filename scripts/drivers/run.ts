@@ -1,7 +1,7 @@
 /**
  * `bun run drivers`: drivers' own test suites against PostgreSQL direct and through the gateway under an allow-all
  * policy. A test that passes direct must pass through the gateway, or stand in exceptions.yaml with a reason.
- * `--only lib/pq|pgx|psycopg2`, `--direct` (to see what the suite does by itself), `--output <folder>` (keeps what the suites print)
+ * `--only lib/pq|pgx|psycopg2|asyncpg`, `--direct` (to see what the suite does by itself), `--output <folder>` (keeps what the suites print)
  */
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -19,7 +19,6 @@ export interface Suite {
   run(folder: string, environment: Record<string, string>, log: string): Promise<Outcomes>;
 }
 
-const psycopg2Version = "2.9.13";
 const suiteTimeoutMs = 1_200_000;
 const testTimeoutMs = 60_000;
 
@@ -34,36 +33,12 @@ export const suites: readonly Suite[] = [
       PGX_TEST_DATABASE: `host=${PGHOST} port=${PGPORT} user=${PGUSER} password=${PGPASSWORD} dbname=${PGDATABASE} sslmode=disable`,
     }),
   }),
-  {
-    name: "psycopg2",
-    async prepare(folder) {
-      need("python3", "Python 3 with pip, for the suite of psycopg2");
-      const pip = ["python3", "-m", "pip", "--quiet", "--disable-pip-version-check"];
-      // The tests are in the source distribution only; the built module in the binary one only.
-      const source = ["--no-deps", "--no-binary", "psycopg2", `psycopg2==${psycopg2Version}`];
-      await execute([...pip, "download", "--dest", ".", ...source], folder);
-      const archive = readdirSync(folder).find((name) => name.endsWith(".tar.gz"));
-      if (archive === undefined) throw new Error("pip downloaded no source distribution of psycopg2");
-      mkdirSync(join(folder, "source"));
-      await execute(["tar", "--extract", "--strip-components=1", "--directory=source", `--file=${archive}`], folder);
-      const module = ["--no-deps", "--only-binary", ":all:", `psycopg2-binary==${psycopg2Version}`];
-      await execute([...pip, "install", "--target", "module", ...module], folder);
-    },
-    async run(folder, environment, log) {
-      writeFileSync(log, "");
-      const command = ["python3", join(import.meta.dir, "results.py")];
-      const paths = [join(folder, "module"), join(folder, "source")].join(":");
-      const database = environment.PGDATABASE ?? "";
-      const variables = { PYTHONPATH: paths, PYTHONDONTWRITEBYTECODE: "1", PSYCOPG2_TESTDB: database };
-      const lines = await output(command, folder, { ...environment, ...variables }, log);
-      return new Map(
-        jsonLines(lines).flatMap((line) => {
-          const event = pythonEvent.safeParse(line);
-          return event.success ? [[event.data.test, event.data.outcome] as const] : [];
-        }),
-      );
-    },
-  },
+  pythonSuite({
+    ...{ source: "psycopg2", module: "psycopg2-binary", version: "2.9.13", collect: "test_suite" },
+    variables: ({ PGDATABASE = "" }) => ({ PSYCOPG2_TESTDB: PGDATABASE }),
+  }),
+  // Where PGHOST is set, it starts no server of its own.
+  pythonSuite({ source: "asyncpg", module: "asyncpg", version: "0.32.0", collect: "suite", variables: () => ({}) }),
 ];
 
 interface GoModule {
@@ -72,6 +47,49 @@ interface GoModule {
   readonly version: string;
   /** What it reads beside libpq's variables, which are given. */
   readonly variables: (environment: Record<string, string>) => Record<string, string>;
+}
+
+interface PythonPackage {
+  /** The tests are in the source distribution only, the built module in the binary one only. */
+  readonly source: string;
+  readonly module: string;
+  readonly version: string;
+  /** The function of `tests` that gives all of them. */
+  readonly collect: string;
+  readonly variables: (environment: Record<string, string>) => Record<string, string>;
+}
+
+function pythonSuite({ source, module, version, collect, variables }: PythonPackage): Suite {
+  return {
+    name: source,
+    async prepare(folder) {
+      need("python3", `Python 3 with pip, for the suite of ${source}`);
+      const pip = ["python3", "-m", "pip", "--quiet", "--disable-pip-version-check"];
+      const ofSource = ["--no-deps", "--no-binary", source, `${source}==${version}`];
+      await execute([...pip, "download", "--dest", ".", ...ofSource], folder);
+      const archive = readdirSync(folder).find((name) => name.endsWith(".tar.gz"));
+      if (archive === undefined) throw new Error(`pip downloaded no source distribution of ${source}`);
+      // Without what else it has: a module that is not built would be found in the place of the one that is.
+      const tests = ["--strip-components=1", "--directory=source", "--wildcards", "*/tests"];
+      mkdirSync(join(folder, "source"));
+      await execute(["tar", "--extract", `--file=${archive}`, ...tests], folder);
+      const ofModule = ["--no-deps", "--only-binary", ":all:", `${module}==${version}`];
+      await execute([...pip, "install", "--target", "module", ...ofModule], folder);
+    },
+    async run(folder, environment, log) {
+      writeFileSync(log, "");
+      const command = ["python3", join(import.meta.dir, "results.py"), collect];
+      const paths = [join(folder, "module"), join(folder, "source")].join(":");
+      const python = { PYTHONPATH: paths, PYTHONDONTWRITEBYTECODE: "1" };
+      const lines = await output(command, folder, { ...environment, ...python, ...variables(environment) }, log);
+      return new Map(
+        jsonLines(lines).flatMap((line) => {
+          const event = pythonEvent.safeParse(line);
+          return event.success ? [[event.data.test, event.data.outcome] as const] : [];
+        }),
+      );
+    },
+  };
 }
 
 interface GoTest {
