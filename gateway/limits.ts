@@ -64,7 +64,8 @@ export const limits = {
   catalogRefreshMs: 2_000,
 
   // --- policy ---
-  policyInputBytesMax: 1_024 * 1_024,
+  /** A client's largest message has room, its binary parameters in hex: a policy may look at them. */
+  policyInputBytesMax: 33 * 1_024 * 1_024,
   policyMemoryPagesMax: 4_096,
   policyEvaluationMs: 2_000,
   /** From a portal's verdict to its first Execute; later it is judged again, as policy may look at the time. */

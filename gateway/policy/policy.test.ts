@@ -3,6 +3,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { loweredLimits } from "../../scripts/lowered-limits.ts";
+import { limits } from "../limits.ts";
 import { readArchive } from "./archive.ts";
 import { loadBundle } from "./bundle.ts";
 import { PolicyHost } from "./host.ts";
@@ -67,10 +68,10 @@ describe("evaluation", () => {
   });
   test("an input over the limit is refused", async () => {
     const judge = (await policy("unknown-paths")).forSession(session);
-    const params = ["x".repeat(1_100_000)];
-    expect(() => judge.judge(analysis(), { ...rest, params }, now)).toThrow(
-      expect.objectContaining({ code: "policy.input_too_large" }),
-    );
+    const ask = (bytes: number) => judge.judge(analysis(), { ...rest, params: ["x".repeat(bytes)] }, now);
+    // A parameter of a client's largest message, in hex.
+    expect(ask(2 * limits.clientMessageBytesMax).decision.verdict).toBe("allow");
+    expect(() => ask(limits.policyInputBytesMax)).toThrow(expect.objectContaining({ code: "policy.input_too_large" }));
   });
   test("an evaluation that needs more memory than the limit is a fault, and the next works", async () => {
     using _ = loweredLimits({ policyMemoryPagesMax: 24 });

@@ -36,6 +36,11 @@ class Result(unittest.TestResult):
     def addExpectedFailure(self, test, err):
         tell(test, "pass")
 
+    def addSubTest(self, test, subtest, err):
+        # One that passes is told with its test.
+        if err is not None:
+            tell(test, "fail", f"{subtest}: {self._exc_info_to_string(err, test)}")
+
     def addUnexpectedSuccess(self, test):
         tell(test, "fail", "unexpected success")
 

@@ -38,7 +38,10 @@ export const suites: readonly Suite[] = [
     variables: ({ PGDATABASE = "" }) => ({ PSYCOPG2_TESTDB: PGDATABASE }),
   }),
   // Where PGHOST is set, it starts no server of its own.
-  pythonSuite({ source: "asyncpg", module: "asyncpg", version: "0.32.0", collect: "suite", variables: () => ({}) }),
+  pythonSuite({
+    ...{ source: "asyncpg", module: "asyncpg", version: "0.32.0", requires: ["distro==1.9.0"] },
+    ...{ collect: "suite", variables: () => ({}) },
+  }),
 ];
 
 interface GoModule {
@@ -54,12 +57,14 @@ interface PythonPackage {
   readonly source: string;
   readonly module: string;
   readonly version: string;
+  /** What its tests need beside it. */
+  readonly requires?: readonly string[];
   /** The function of `tests` that gives all of them. */
   readonly collect: string;
   readonly variables: (environment: Record<string, string>) => Record<string, string>;
 }
 
-function pythonSuite({ source, module, version, collect, variables }: PythonPackage): Suite {
+function pythonSuite({ source, module, version, requires = [], collect, variables }: PythonPackage): Suite {
   return {
     name: source,
     async prepare(folder) {
@@ -73,7 +78,7 @@ function pythonSuite({ source, module, version, collect, variables }: PythonPack
       const tests = ["--strip-components=1", "--directory=source", "--wildcards", "*/tests"];
       mkdirSync(join(folder, "source"));
       await execute(["tar", "--extract", `--file=${archive}`, ...tests], folder);
-      const ofModule = ["--no-deps", "--only-binary", ":all:", `${module}==${version}`];
+      const ofModule = ["--no-deps", "--only-binary", ":all:", `${module}==${version}`, ...requires];
       await execute([...pip, "install", "--target", "module", ...ofModule], folder);
     },
     async run(folder, environment, log) {
