@@ -330,6 +330,111 @@ describe("names that change between the messages of a pipeline", () => {
   });
 });
 
+describe("a name is judged as what the target takes it for", () => {
+  const [nameA, nameB] = ["A", "B"].map((letter) => "p".repeat(63) + letter) as [string, string];
+  const close = (kind: "statement" | "portal", name: string): FrontendMessage => ({ type: "Close", kind, name });
+  const update = "update orders set status = 'refunded' where id = 1";
+  const clear = "select upper(email) from customers";
+  const cases: readonly [what: string, user: User, path: string, last: string, ...FrontendMessage[][]][] = [
+    [
+      "portals whose names are one in 63 bytes",
+      ...(["ann", "public", "ERROR 42622"] as const),
+      [query("begin")],
+      [parse("select name from customers"), bind("", nameA), close("portal", nameB), sync],
+      [parse("select ssn from customers"), bind("", nameB), sync],
+      [execute(nameA), sync],
+    ],
+    [
+      "statements whose names are one in 63 bytes",
+      ...(["olga", "public", "ERROR 42622"] as const),
+      [parse("select 1", nameA), close("statement", nameB), parse(update, nameB), sync],
+      [bind(nameA), execute(), sync],
+    ],
+    [
+      "EXECUTE of EXECUTE",
+      ...(["olga", "public", "ERROR 0A000"] as const),
+      [parse(update, "one"), parse("execute one", "two"), sync],
+      [query("execute two")],
+    ],
+    [
+      "a portal of EXECUTE of EXECUTE, made anew before it runs",
+      ...(["ann", "public", "ERROR 34000"] as const),
+      [query("begin")],
+      [
+        parse("select name from customers", "s"),
+        parse("execute s", "e"),
+        parse("execute e", "f"),
+        bind("f", "p"),
+        sync,
+      ],
+      [close("statement", "s"), parse("select email from customers", "s"), sync],
+      [execute("p"), sync],
+    ],
+    [
+      "FETCH from a portal of EXECUTE",
+      ...(["olga", "public", "ERROR 0A000"] as const),
+      [query("begin")],
+      [parse("select id from orders", "s"), parse("execute s", "e"), bind("e", "p"), sync],
+      [close("statement", "s"), parse(`${update} returning id`, "s"), sync],
+      [query("fetch all from p")],
+    ],
+    [
+      "EXECUTE of DECLARE",
+      ...(["ann", "public", "ERROR 0A000"] as const),
+      [query("begin; declare c cursor for select name from customers")],
+      [query("close c")],
+      [parse("declare c cursor for select ssn from customers", "d"), sync],
+      [query("execute d")],
+    ],
+    [
+      "a cursor that was closed",
+      ...(["ann", "public", "ERROR 34000"] as const),
+      [query("begin; declare c cursor for select name from customers")],
+      [query("close c")],
+      [execute("c"), sync],
+    ],
+    [
+      "EXECUTE of SET",
+      ...(["ann", "sandbox", "ERROR 0A000"] as const),
+      [parse("set search_path = public", "s"), sync],
+      [query("execute s")],
+    ],
+    [
+      "SET and EXECUTE in one message",
+      ...(["ann", "sandbox", "ERROR 42501"] as const),
+      [query(`prepare s as ${clear}`)],
+      [query("set search_path = public; execute s")],
+    ],
+  ];
+
+  test.each(cases)("%s", async (_, user, path, last, ...exchanges) => {
+    await direct.unsafe("create schema if not exists sandbox; grant usage on schema sandbox to public").simple();
+    await direct.unsafe("create table if not exists sandbox.customers (id int, name text, email text, ssn text)");
+    const { port } = gateway.endpoint;
+    const login = { port, user: `${user}@example.com`, password: tokens[user] ?? "", database: "demo" };
+    const client = await connectWire({ ...login, parameters: { search_path: path } });
+    const answers: string[][] = [];
+    for (const messages of exchanges) answers.push(await client.exchange(...messages));
+    expect(answers.at(-1)?.[0]).toBe(last);
+    expect(answers.flat()).not.toContain("DataRow");
+    client.end();
+    expect(await direct`select from orders where id = 1 and status = 'refunded'`).toHaveLength(0);
+  });
+
+  test("a cursor's rows by Execute are judged and masked as those by FETCH", async () => {
+    const { port } = gateway.endpoint;
+    const login = { port, user: "ann@example.com", password: tokens.ann ?? "", database: "demo" };
+    const client = await connectWire({
+      ...login,
+      tell: (message) => (message.type === "DataRow" ? String(message.fields[0]) : message.type),
+    });
+    await client.exchange(query("begin; declare c cursor for select email from customers where id = 1"));
+    const rows = (await client.exchange(execute("c"), sync)).filter((one) => one.includes("@"));
+    expect(rows).toEqual([expect.stringMatching(/^.\*+@/)]);
+    client.end();
+  });
+});
+
 // --- invariants 2 and 3 ---
 
 test("a key that a caller writes is in no event of the recording, whatever brings it there", async () => {

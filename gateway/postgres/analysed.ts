@@ -17,11 +17,19 @@ export interface AnalysedStatement {
   readonly deallocate?: { readonly name: string | null };
   readonly cursor?: { readonly name: string; readonly hold: boolean; readonly text: string };
   readonly fetch?: { readonly name: string };
+  /** null: every one. */
+  readonly close?: { readonly name: string | null };
   readonly setting?: { readonly name: string; readonly value: string | null };
   readonly transaction?: string;
   readonly changesCatalog: boolean;
   readonly changesSession: boolean;
   readonly copy?: { readonly direction: "in" | "out"; readonly header?: boolean };
+}
+
+/** It uses and changes no name, setting, transaction or copy; names may mean something else after it all the same. */
+export function hasOnlyRows(statement: AnalysedStatement): boolean {
+  const { outputColumns: _, changesCatalog: __, changesSession: ___, ...effects } = statement;
+  return Object.values(effects).every((effect) => effect === undefined);
 }
 
 export interface AnalysedCommand {

@@ -11,7 +11,7 @@ import type { Obligations } from "../policy/decision.ts";
 import type { CommandAnalysis } from "../policy/input.ts";
 import type { HoldNotice } from "../session/approvals.ts";
 import type { Permit, Ruling, Session } from "../session/session.ts";
-import type { AnalysedCommand, AnalysedStatement, SessionAnalyser } from "./analysed.ts";
+import { type AnalysedCommand, type AnalysedStatement, hasOnlyRows, type SessionAnalyser } from "./analysed.ts";
 import { recordedValue } from "./capture.ts";
 import { denialFields, isPassing, nativeError } from "./diagnostics.ts";
 import { EnforcedSettings, escapesObligations } from "./enforced-settings.ts";
@@ -29,6 +29,16 @@ const refusedStatement = "sallyport: refused by policy";
 /** What is refused in another place than a Parse leaves the unnamed statement as it is. */
 const refusedName = "sallyport: refused";
 
+/** NAMEDATALEN - 1 */
+const nameBytesMax = 63;
+const nameTooLong: NoticeFields = {
+  ...nativeError("42622", `a name of a prepared statement or portal may have ${nameBytesMax} bytes`),
+  H: "Use a shorter name.",
+};
+const unaccountableRefused: NoticeFields = {
+  ...nativeError("0A000", "EXECUTE or FETCH of what is no query is not supported through this gateway"),
+  H: "Send the statement that was prepared itself.",
+};
 const escapeRefused: NoticeFields = {
   ...nativeError("0A000", "what policy obliges this command to could be lifted by one of its statements"),
   H: "Run SET, RESET, DISCARD, ROLLBACK, DO and functions of users as a query of their own.",
@@ -41,6 +51,8 @@ interface Resolved extends Pick<AnalysedCommand, "statements" | "plain"> {
   readonly analysis: CommandAnalysis;
   /** The texts of those names; "" where it has none. */
   readonly standsFor: string;
+  /** One of the names stands for more than a query: what that would do to the session nobody would account for. */
+  readonly unaccountable: boolean;
 }
 
 /** A query of the gateway's own was cancelled, or could not have what others hold: the next may succeed. */
@@ -163,6 +175,10 @@ export class Machine {
     if (this.#stopping !== undefined) return this.#stopping.then(() => this.handle(message));
     if (this.#skipToSync && message.type !== "Sync" && message.type !== "Terminate") return;
     if (this.expected.length >= limits.messagesInFlightMax) return this.#room().then(() => this.handle(message));
+    if (hasLongName(message)) {
+      this.#batchOpen = true;
+      return this.#refuseWith(nameTooLong);
+    }
     switch (message.type) {
       case "Query":
         return this.#query(message);
@@ -264,7 +280,8 @@ export class Machine {
   #resolve(analysed: AnalysedCommand, text: string): Resolved | "unsettled" {
     const { plain } = analysed;
     if (plain || !analysed.statements.some((statement) => statement.execute || statement.fetch)) {
-      return { analysis: analysed.command, statements: analysed.statements, plain, standsFor: "" };
+      const { command: analysis, statements } = analysed;
+      return { analysis, statements, plain, standsFor: "", unaccountable: false };
     }
     const made: MadeHere = { prepared: new Map(), cursors: new Map() };
     const statements: AnalysedStatement[] = [];
@@ -272,6 +289,7 @@ export class Machine {
     const incomplete = [...analysed.command.incomplete];
     const fingerprints = [analysed.command.fingerprint];
     const bodies: (string | null)[] = [];
+    let unaccountable = false;
     for (const statement of analysed.statements) {
       const { prepared, cursor } = statement;
       if (prepared) made.prepared.set(prepared.name, prepared);
@@ -293,12 +311,19 @@ export class Machine {
       inputs.push(...found.command.statements);
       incomplete.push(...found.command.incomplete);
       fingerprints.push(found.command.fingerprint);
-      statements.push({ ...statement, outputColumns: found.statements.at(-1)?.outputColumns ?? null });
+      const [stands, ...more] = found.statements;
+      unaccountable ||= stands === undefined || more.length > 0 || !hasOnlyRows(stands);
+      statements.push({
+        ...statement,
+        outputColumns: stands?.outputColumns ?? null,
+        changesCatalog: statement.changesCatalog || stands?.changesCatalog === true,
+        changesSession: statement.changesSession || stands?.changesSession === true,
+      });
     }
-    const standsFor = JSON.stringify(bodies);
-    const key = `${text}\u0000${standsFor}`;
+    const rest = { statements, plain, standsFor: JSON.stringify(bodies), unaccountable };
+    const key = `${text}\u0000${rest.standsFor}`;
     const known = this.#combined.get(key);
-    if (known?.context === this.#analyser.context) return { analysis: known.analysis, statements, plain, standsFor };
+    if (known?.context === this.#analyser.context) return { analysis: known.analysis, ...rest };
     const analysis: CommandAnalysis = Object.freeze({
       kind: "sql",
       fingerprint: fingerprints.length === 1 ? analysed.command.fingerprint : combine(fingerprints),
@@ -308,7 +333,7 @@ export class Machine {
     });
     if (this.#combined.size >= 1_000) this.#combined.clear();
     this.#combined.set(key, { context: this.#analyser.context, analysis });
-    return { analysis, statements, plain, standsFor };
+    return { analysis, ...rest };
   }
 
   /** The statement that EXECUTE or FETCH stands for. */
@@ -350,7 +375,9 @@ export class Machine {
 
   /** What names will mean once each statement of a simple query has succeeded. */
   #nameChanges(statements: readonly AnalysedStatement[], run: Run): ReadonlyMap<number, NameChange> {
-    if (!statements.some(({ prepared, cursor, deallocate }) => prepared ?? cursor ?? deallocate)) return noChanges;
+    if (!statements.some(({ prepared, cursor, deallocate, close }) => prepared ?? cursor ?? deallocate ?? close)) {
+      return noChanges;
+    }
     const changes = new Map<number, NameChange>();
     statements.forEach((statement, index) => {
       if (statement.prepared) {
@@ -367,7 +394,8 @@ export class Machine {
           statement: { text: statement.cursor.text },
           params: [],
           standsFor: "",
-          context: this.#analyser.context,
+          // Of no judgement: an Execute of it is judged, and its columns asked for, as a FETCH is.
+          context: {},
           started: false,
           hold,
         };
@@ -378,6 +406,13 @@ export class Machine {
           registry: "statements",
           name,
           proposal: this.statements.propose(name, this.#batch, undefined),
+        });
+      } else if (statement.close && statement.close.name !== null) {
+        const { name } = statement.close;
+        changes.set(index, {
+          registry: "portals",
+          name,
+          proposal: this.portals.propose(name, this.#batch, undefined),
         });
       }
     });
@@ -484,6 +519,7 @@ export class Machine {
     // judged again.
     return then(this.#authorise(portal.statement.text, resolved, portal.params, "execute"), (ruling) => {
       if (ruling.kind === "denied") return this.#refuse(ruling, analysed, false);
+      if (this.#refuseSetting(ruling.permit, resolved, false)) return;
       run.finish("skipped");
       portal.run = new Run(ruling.permit, resolved, this.#options);
       portal.context = this.#analyser.context;
@@ -617,9 +653,10 @@ export class Machine {
   }
 
   /** Whatever policy says: the session could not go on after such a setting. */
-  #refuseSetting(permit: Permit, { plain, statements }: Resolved, simple: boolean): boolean {
+  #refuseSetting(permit: Permit, { plain, statements, unaccountable }: Resolved, simple: boolean): boolean {
     const { obligations } = permit.decision;
     const fields =
+      (unaccountable ? unaccountableRefused : undefined) ??
       (plain ? undefined : refusedSetting(statements)) ??
       (escapesObligations(permit.analysis, statements.length, obligations) ? escapeRefused : undefined);
     if (fields === undefined) return false;
@@ -777,6 +814,25 @@ export class Machine {
 function endsBlock({ plain, statements }: Run): boolean {
   return !plain && statements.some(({ transaction }) => transaction !== undefined);
 }
+
+/** PostgreSQL tells prepared statements and portals apart by so many bytes: two that begin alike would be one there, and two here. */
+function hasLongName(message: FrontendMessage): boolean {
+  switch (message.type) {
+    case "Parse":
+      return isTooLong(message.statement);
+    case "Bind":
+      return isTooLong(message.portal) || isTooLong(message.statement);
+    case "Execute":
+      return isTooLong(message.portal);
+    case "Describe":
+    case "Close":
+      return isTooLong(message.name);
+    default:
+      return false;
+  }
+}
+
+const isTooLong = (name: string) => name.length > nameBytesMax / 3 && Buffer.byteLength(name) > nameBytesMax;
 
 function then<T>(value: T | Promise<T>, next: (value: T) => void | Promise<void>): void | Promise<void> {
   return value instanceof Promise ? value.then(next) : next(value);

@@ -227,6 +227,7 @@ export class Responses {
     this.#settle(change, true);
     // The unnamed one stays, as the target has it: it may be the one that ran this.
     if (ended?.deallocate?.name === null) this.#machine.statements.clear((_, name) => name === "");
+    if (ended?.close?.name === null) this.#machine.portals.clear((_, name) => name === "");
     if (head.kind === "query") return this.#pass(message);
     head.run.finish();
     this.#shift();

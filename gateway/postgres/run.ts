@@ -122,7 +122,7 @@ export class Run {
 
   /** One DataRow, masked where policy says so, on its way to the client. */
   row(writer: MessageWriter, frame: Frame): void {
-    if (this.#description === undefined && this.masked) throw mismatch("rows before their description");
+    if (this.#description === undefined) throw mismatch("rows before their description");
     if (this.limit?.cuts() === true) return;
     const maskers = this.#description?.maskers;
     if (maskers === undefined) {

@@ -3,7 +3,7 @@
  * `incomplete`, and policy denies it.
  */
 import type { StatementInput } from "../../policy/input.ts";
-import type { AnalysedCommand, AnalysedStatement } from "../analysed.ts";
+import { type AnalysedCommand, type AnalysedStatement, hasOnlyRows } from "../analysed.ts";
 import type { NameContext } from "./catalog.ts";
 import { Findings, TooComplex } from "./findings.ts";
 import { fingerprintOf, fingerprintOfText } from "./fingerprint.ts";
@@ -27,7 +27,8 @@ export function analyse(sql: string, context: NameContext): AnalysedCommand {
     for (const reason of findings.incomplete) incomplete.add(reason);
     for (const [reason, name] of findings.unknown) if (!unknown.has(reason)) unknown.set(reason, name);
     // Each statement's names are resolved when its turn comes; this analysis knows only those before the first.
-    if (namesMayDiffer && (input.relations.length > 0 || input.functions.length > 0)) {
+    const usesNames = input.relations.length > 0 || input.functions.length > 0 || statement.execute !== undefined;
+    if (namesMayDiffer && usesNames) {
       incomplete.add("a statement before it in the same message may change what its names mean: send them one by one");
     }
     // In a failed transaction COMMIT takes back what that set. Any other statement before it would fail there, and
@@ -112,8 +113,8 @@ function refused(fingerprint: string, message: string, error: NonNullable<Analys
   };
 }
 
-function isPlain({ outputColumns: _, changesCatalog, changesSession, ...rest }: AnalysedStatement): boolean {
-  return !changesCatalog && !changesSession && Object.values(rest).every((effect) => effect === undefined);
+function isPlain(statement: AnalysedStatement): boolean {
+  return !statement.changesCatalog && !statement.changesSession && hasOnlyRows(statement);
 }
 
 function fingerprintFor(statements: readonly ParsedStatement[], sql: string): string {

@@ -72,7 +72,7 @@ export function discard(body: Body, findings: Findings): Kind {
     statement: {
       changesCatalog: true,
       changesSession: true,
-      ...(body.target === "DISCARD_ALL" && { deallocate: { name: null } }),
+      ...(body.target === "DISCARD_ALL" && { deallocate: { name: null }, close: { name: null } }),
     },
   };
 }

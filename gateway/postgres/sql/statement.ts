@@ -63,8 +63,10 @@ export function judge(one: Node, outer: string, findings: Findings): Judged {
       const fetch = { name: text(body.portalname) };
       return [{ verb: body.ismove === true ? "MOVE" : "FETCH", class: "read", statement: { fetch } }, null];
     }
-    case "ClosePortalStmt":
-      return [{ verb: "CLOSE", class: "session" }, null];
+    case "ClosePortalStmt": {
+      const name = body.portalname === undefined ? null : text(body.portalname);
+      return [{ verb: "CLOSE", class: "session", statement: { close: { name } } }, null];
+    }
     case "CallStmt":
       findings.features.add("call");
       callProcedure(body, findings);
