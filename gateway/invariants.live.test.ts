@@ -14,7 +14,7 @@ import { bind, connectWire, execute, parse, query, sync } from "../scripts/postg
 import { loadBundle } from "./policy/bundle.ts";
 import { Policy } from "./policy/policy.ts";
 import { encodeFrontendMessage } from "./postgres/frontend-encoder.ts";
-import type { FrontendMessage } from "./postgres/messages.ts";
+import type { BackendMessage, FrontendMessage } from "./postgres/messages.ts";
 import { connectUpstream } from "./postgres/upstream.ts";
 import { MessageWriter } from "./postgres/writer.ts";
 import { readEvents } from "./recording/reader.ts";
@@ -436,6 +436,31 @@ describe("a name is judged as what the target takes it for", () => {
 });
 
 // --- invariants 2 and 3 ---
+
+describe("an error that a transaction put off to its end is withheld", () => {
+  const declare = "declare c cursor with hold for select id from casting";
+  const remove = "delete from customers where id = 3";
+  test.each<[string, User, ...FrontendMessage[]]>([
+    ["a holdable cursor at COMMIT", "ann", query("begin"), query(declare), query("commit")],
+    ["a holdable cursor at Sync", "ann", parse(declare), bind(), execute(), sync],
+    ["a constraint at COMMIT", "olga", query("begin"), query(remove), query("commit")],
+    ["a constraint at Sync", "olga", parse(remove), bind(), execute(), sync],
+  ])("%s", async (_, user, ...messages) => {
+    await direct.unsafe(`create or replace view casting as select id from customers where ssn::text::int > 0;
+      create table if not exists accounts (ssn text references customers (ssn) deferrable initially deferred);
+      delete from orders where customer_id = 3; insert into accounts select ssn from customers where id = 3`);
+    const { port } = gateway.endpoint;
+    const login = { port, user: `${user}@example.com`, password: tokens[user] ?? "", database: "demo" };
+    const tell = (message: BackendMessage) => (message.type === "ErrorResponse" ? `${message.fields.M}` : message.type);
+    const client = await connectWire({ ...login, tell });
+    const answers = await client.exchange(...messages);
+    expect(answers).toContain("CommandComplete");
+    expect(answers.at(-2)).toMatch(/^the target reported SQLSTATE 2.*withheld/);
+    // The next transaction has its own errors.
+    expect(await client.exchange(query("select 'x'::int"))).toContain('invalid input syntax for type integer: "x"');
+    client.end();
+  });
+});
 
 test("a key that a caller writes is in no event of the recording, whatever brings it there", async () => {
   const key = `ghp_${"Ab1".repeat(12)}`;

@@ -51,6 +51,8 @@ export class Responses {
   readonly #machine: Machine;
   readonly #out: MessageWriter;
   #noticeCount = 0;
+  /** The transaction ran something of which only canonical errors may be shown. */
+  #canonicalBefore = false;
   /** Of the answer to the gateway's own query, so far. */
   #internalBytes = 0;
   #saidGoodbye = false;
@@ -155,6 +157,7 @@ export class Responses {
         // What is left of it is more than policy lets through.
         if (head.run.limit?.cut === true) return this.#complete(head, "SELECT 0", message);
         head.run.suspend();
+        if (head.run.canonical) this.#canonicalBefore = true;
         head.run.limit?.endResult("");
         this.#shift();
         return this.#pass(message);
@@ -222,6 +225,7 @@ export class Responses {
     const message: BackendMessage = cut ? { type: "CommandComplete", tag } : targetMessage;
     const notice = limit?.takeNotice();
     if (notice) this.#tell(notice, head.run);
+    if (head.run.canonical) this.#canonicalBefore = true;
     const change = head.kind === "query" ? head.changes.get(head.run.statementIndex) : head.change;
     const ended = head.run.complete(tag);
     this.#settle(change, true);
@@ -262,7 +266,10 @@ export class Responses {
     this.#machine.transactionStatus = status;
     this.#machine.copyingIn = false;
     this.#noticeCount = 0;
-    if (status === "I") this.#machine.portals.clear((portal) => portal.hold);
+    if (status === "I") {
+      this.#machine.portals.clear((portal) => portal.hold);
+      this.#canonicalBefore = false;
+    }
     if (head.kind === "query") {
       for (const change of head.changes.values()) this.#settle(change, false);
       head.run.finish();
@@ -319,9 +326,7 @@ export class Responses {
     this.#machine.settings.noteError();
     if (stopped && fields.C === "57014") return this.#stopped(head);
     const run: Run | undefined = head !== undefined && "run" in head ? head.run : undefined;
-    // Before Bind no value was read but the statement's own; afterwards the decision says.
-    const canonical = run === undefined ? this.#anyCanonical() : run.canonical;
-    const shown = canonical ? canonicalFields(fields) : fields;
+    const shown = this.#isCanonical(run) ? canonicalFields(fields) : fields;
     run?.fail(shown);
     this.#saidGoodbye = shown.V === "FATAL" || shown.V === "PANIC";
     this.#pass({ type: "ErrorResponse", fields: shown });
@@ -346,15 +351,23 @@ export class Responses {
     this.#pass({ type: "NoticeResponse", fields });
   }
 
-  #anyCanonical(): boolean {
-    return this.#machine.expected.some((entry) => "run" in entry && entry.run.canonical);
+  /**
+   * Before Bind no value was read but the statement's own; afterwards the decision says. What a transaction put off to
+   * its end (constraints, holdable cursors) may show itself in a command that reads nothing, or in none.
+   */
+  #isCanonical(run: Run | undefined): boolean {
+    if (run === undefined) {
+      return this.#canonicalBefore || this.#machine.expected.some((entry) => "run" in entry && entry.run.canonical);
+    }
+    if (run.canonical || !this.#canonicalBefore) return run.canonical;
+    return run.permit.analysis.statements.some(({ relations }) => relations.length === 0);
   }
 
   #notice(fields: NoticeFields): void {
     const [head] = this.#machine.expected;
     if (head?.kind === "internal") return;
     const run: Run | undefined = head !== undefined && "run" in head ? head.run : undefined;
-    const shown = (run ? run.canonical : this.#anyCanonical()) ? canonicalFields(fields) : fields;
+    const shown = this.#isCanonical(run) ? canonicalFields(fields) : fields;
     if (this.#noticeCount++ < limits.recordedNoticesPerCommandMax) {
       this.#machine.session.record({
         type: "notice",
