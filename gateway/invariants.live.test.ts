@@ -421,6 +421,20 @@ describe("a name is judged as what the target takes it for", () => {
     expect(await direct`select from orders where id = 1 and status = 'refunded'`).toHaveLength(0);
   });
 
+  test("a cursor is fetched by Execute in parts, and other sessions go on", async () => {
+    const { port } = gateway.endpoint;
+    const login = { port, user: "ann@example.com", password: tokens.ann ?? "", database: "demo" };
+    const client = await connectWire(login);
+    await client.exchange(query("declare c cursor with hold for select id from orders"));
+    for (let part = 0; part < 3; part++) {
+      expect((await client.exchange(execute("c", 2), sync)).slice(-4)).toEqual([
+        ...["DataRow", "DataRow", "PortalSuspended", "ReadyForQuery"],
+      ]);
+    }
+    expect(await client.exchange(query("select 1"))).toContain("SELECT 1");
+    client.end();
+  });
+
   test("a cursor's rows by Execute are judged and masked as those by FETCH", async () => {
     const { port } = gateway.endpoint;
     const login = { port, user: "ann@example.com", password: tokens.ann ?? "", database: "demo" };

@@ -19,6 +19,7 @@ import {
   type WireClientOptions,
 } from "../../scripts/postgres/wire-client.ts";
 import { encodeCancelRequest } from "./frontend-encoder.ts";
+import type { FrontendMessage } from "./messages.ts";
 import { MessageWriter } from "./writer.ts";
 
 const email = "ann@example.com";
@@ -119,6 +120,80 @@ describe("a cancel while names are read, or a timeout for the lock they need", (
       ours.end();
     });
   }
+});
+
+describe("COPY FROM STDIN", () => {
+  const copy = "copy numbers from stdin";
+  const data = (text: string): FrontendMessage => ({ type: "CopyData", data: Buffer.from(text) });
+  const done: FrontendMessage = { type: "CopyDone" };
+  const run = (text: string) => [parse(text), bind(), execute()];
+  const told = ["RowDescription", "DataRow", "SELECT 1", "ReadyForQuery", "LISTEN"];
+  /** How many ReadyForQuery come is what is tested: the end is told by another word. */
+  const answered = async (ours: Awaited<ReturnType<typeof open>>, ...messages: FrontendMessage[]) => {
+    ours.send(...messages, query("select 2, 3"), query("listen numbers"));
+    const answers = await ours.until("LISTEN");
+    return answers.slice(0, answers.indexOf("LISTEN") + 1);
+  };
+  const copying = async () => {
+    const ours = await open();
+    await ours.exchange(query("create temp table numbers (n int)"));
+    return ours;
+  };
+
+  test.each<[string, FrontendMessage[], string[]]>([
+    [
+      "two in one text, and a Sync in the second",
+      [query(`${copy}; ${copy}`), data("1\n"), done, sync, data("2\n"), done],
+      ["CopyInResponse", "COPY 1", "CopyInResponse", "COPY 1", "ReadyForQuery"],
+    ],
+    [
+      "a Sync before the data",
+      [...run(copy), sync, data("1\n"), done, sync],
+      ["ParseComplete", "BindComplete", "CopyInResponse", "COPY 1", "ReadyForQuery"],
+    ],
+    [
+      "thousands of Syncs",
+      [query(copy), ...Array<FrontendMessage>(10_050).fill(sync), data("1\n"), done],
+      ["CopyInResponse", "COPY 1", "ReadyForQuery"],
+    ],
+    [
+      "data that fails once it is ended",
+      [...run(copy), sync, data("x\n"), sync, done, sync],
+      ["ParseComplete", "BindComplete", "CopyInResponse", "ERROR 22P02", "ReadyForQuery"],
+    ],
+    [
+      "a table that is not there",
+      [...run("copy nosuch from stdin"), sync, data("1\n"), done],
+      ["ParseComplete", "BindComplete", "ERROR 42P01", "ReadyForQuery"],
+    ],
+  ])("with %s: what is sent next gets its own answers", async (_, messages, answers) => {
+    const ours = await copying();
+    expect(await answered(ours, ...messages)).toEqual([...answers, ...told]);
+    ours.end();
+  });
+
+  test.each<[string, FrontendMessage[]]>([
+    ["simple", [query(copy)]],
+    ["extended", [...run(copy), sync]],
+  ])("%s, failed with a Sync behind the data: what is sent next gets its own answers", async (_, start) => {
+    const ours = await copying();
+    await ours.exchange(...start.slice(0, -1));
+    ours.send(...start.slice(-1));
+    await ours.until("CopyInResponse");
+    // More than the target reads before it fails.
+    ours.send(data("x\n"), data("1\n".repeat(100_000)), sync);
+    await ours.until("ReadyForQuery");
+    expect((await answered(ours)).slice(-told.length)).toEqual(told);
+    ours.end();
+  });
+
+  test("a query in the middle of the data ends the session, as on the target", async () => {
+    const ours = await copying();
+    ours.send(query(copy));
+    await ours.until("CopyInResponse");
+    ours.send(data("1\n"), query("select 1"));
+    expect(await ours.untilClosed()).toEqual(["FATAL 08P01"]);
+  });
 });
 
 test("a client is told its backend's process id", async () => {

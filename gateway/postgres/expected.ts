@@ -32,14 +32,13 @@ export type Expected =
   | { readonly kind: "refused"; readonly fields: NoticeFields; readonly simple: boolean; answered: boolean }
   | { readonly kind: "parse"; readonly change: NameChange }
   | { readonly kind: "bind"; readonly change: NameChange }
-  | { readonly kind: "describeStatement" }
+  | { readonly kind: "describeStatement"; parametersSeen: boolean }
   /** `judges`: the gateway asked, for the masks of `run`. `answers`: the client did; one answer may serve both. */
   | { readonly kind: "describePortal"; readonly run: Run; readonly judges: boolean; answers: boolean }
   | { readonly kind: "execute"; readonly run: Run; readonly change: NameChange | undefined }
   /** The gateway's own statement before an Execute, for what policy obliges it to; without a Sync of its own. */
   | { readonly kind: "settings"; row: readonly (string | null)[] | undefined; closing: number }
   | { readonly kind: "close"; readonly change: NameChange }
-  | { readonly kind: "copyEnd" }
   /** `executes`: how many its batch has. `endsBlock`: one of them may have ended a transaction block. */
   | { readonly kind: "sync"; readonly executes: number; readonly endsBlock: boolean }
   | {

@@ -29,6 +29,7 @@ const refusedStatement = "sallyport: refused by policy";
 /** What is refused in another place than a Parse leaves the unnamed statement as it is. */
 const refusedName = "sallyport: refused";
 
+const fruitlessMax = 1_000;
 /** NAMEDATALEN - 1 */
 const nameBytesMax = 63;
 const nameTooLong: NoticeFields = {
@@ -103,8 +104,12 @@ export class Machine {
   /** Extended messages went out since the last Sync. */
   #batchOpen = false;
   #skipToSync = false;
-  /** The target is in COPY IN: it ignores Sync until the client ends the copy. */
-  copyingIn = false;
+  /** The target takes data of the command at the head, until the client or an error ends that. */
+  #copyingIn = false;
+  /** The client's Syncs meanwhile: the target would ignore them, unless it failed before it came to them. */
+  #heldSyncs = 0;
+  /** What was forwarded with a COPY FROM STDIN. */
+  readonly #copyRuns = new Set<Run>();
   #hold: AbortController | undefined;
   /** Until a request to cancel can hit nothing more. */
   #stopping: Promise<void> | undefined;
@@ -116,6 +121,8 @@ export class Machine {
   #readInBatch = false;
   readonly settings = new EnforcedSettings();
   #settled: (() => void)[] = [];
+  /** How often a message looked again since the target's last answer. */
+  #fruitless = 0;
   /** From the last ReadyForQuery. */
   transactionStatus: "I" | "T" | "E" = "I";
 
@@ -166,6 +173,7 @@ export class Machine {
 
   /** An answer settled something: whoever waits for the target looks again. */
   answered(): void {
+    this.#fruitless = 0;
     if (this.#settled.length === 0) return;
     for (const wake of this.#settled.splice(0)) wake();
   }
@@ -178,6 +186,12 @@ export class Machine {
     if (hasLongName(message)) {
       this.#batchOpen = true;
       return this.#refuseWith(nameTooLong);
+    }
+    if (this.#copyingIn) return this.#copy(message);
+    // Whether the target takes data, or has failed, decides what the message is to it.
+    if (this.#copyOwed() && message.type !== "Flush") {
+      this.flush();
+      return this.#nextAnswer().then(() => this.handle(message));
     }
     switch (message.type) {
       case "Query":
@@ -193,27 +207,15 @@ export class Machine {
       case "Close":
         return this.#close(message);
       case "Sync":
-        this.#skipToSync = false;
-        this.#send(message);
-        this.#batch += 1;
-        // The target ignores it while it waits for data.
-        if (this.copyingIn) return this.flush();
-        this.expected.push({ kind: "sync", executes: this.#batchExecutes, endsBlock: this.#batchEndsBlock });
-        this.#batchExecutes = 0;
-        this.#endBatch();
-        return this.flush();
+        return this.#sync();
       case "Flush":
         this.#send(message);
         return this.flush();
       case "CopyData":
-        return this.#copyData(message.data);
       case "CopyDone":
       case "CopyFail":
-        if (!this.#copyExpected()) return;
-        this.#send(message);
-        this.copyingIn = false;
-        this.expected.push({ kind: "copyEnd" });
-        return this.flush();
+        // Outside a COPY the target drops these; they are dropped here.
+        return;
       case "FunctionCall":
         throw new GatewayError("protocol.unsupported", "function calls by message are not supported", {
           hint: "Call the function with SELECT.",
@@ -221,6 +223,16 @@ export class Machine {
       case "Terminate":
         return;
     }
+  }
+
+  #sync(): void {
+    this.#skipToSync = false;
+    this.#send({ type: "Sync" });
+    this.#batch += 1;
+    this.expected.push({ kind: "sync", executes: this.#batchExecutes, endsBlock: this.#batchEndsBlock });
+    this.#batchExecutes = 0;
+    this.#endBatch();
+    this.flush();
   }
 
   // --- simple protocol ---
@@ -366,6 +378,7 @@ export class Machine {
   #takeEffects(run: Run): ReadonlyMap<number, NameChange> {
     this.settings.noteForwarded(run.permit.analysis);
     if (run.plain) return noChanges;
+    if (run.copiesIn > 0) this.#copyRuns.add(run);
     if (this.#batchOpen && endsBlock(run)) this.#batchEndsBlock = true;
     this.#takeContext(run.statements);
     const changes = this.#nameChanges(run.statements, run);
@@ -545,7 +558,7 @@ export class Machine {
   #describe(message: Describe): void | Promise<void> {
     this.#batchOpen = true;
     if (message.kind === "statement") {
-      this.expected.push({ kind: "describeStatement" });
+      this.expected.push({ kind: "describeStatement", parametersSeen: false });
     } else {
       const lookup = this.portals.lookup(message.name, this.#batch);
       if (lookup.kind === "unsettled") return this.#whenSettled(() => this.handle(message));
@@ -576,22 +589,55 @@ export class Machine {
 
   // --- COPY ---
 
-  #copyExpected(): boolean {
-    return (
-      this.copyingIn ||
-      this.expected.some(
-        (entry) => "run" in entry && entry.run.statements.some((statement) => statement.copy?.direction === "in"),
-      )
-    );
+  #copyOwed(): boolean {
+    if (this.#copyRuns.size === 0) return false;
+    const owed = new Set(this.expected.flatMap((entry) => ("run" in entry ? [entry.run] : [])));
+    for (const run of this.#copyRuns) if (run.copiesIn === 0 || !owed.has(run)) this.#copyRuns.delete(run);
+    return this.#copyRuns.size > 0;
   }
 
-  #copyData(data: Buffer): void {
-    // Outside a COPY the target drops these; they are dropped here.
-    if (!this.#copyExpected()) return;
-    const head = this.expected.find((entry) => entry.kind === "query" || entry.kind === "execute");
-    if (head) head.run.copy("in", data);
-    this.#send({ type: "CopyData", data });
-    if (this.#writer.length > limits.upstreamBufferBytesMax) return void this.flush();
+  /** The target takes data from here on. */
+  copyBegan(): void {
+    this.#copyingIn = true;
+    this.answered();
+  }
+
+  /** The command that took data is over; where the client had not ended the data, its Syncs count after all. */
+  copyEnded(): void {
+    this.#copyingIn = false;
+    const held = this.#heldSyncs;
+    this.#heldSyncs = 0;
+    for (let sync = 0; sync < held; sync++) this.#sync();
+  }
+
+  /** @throws GatewayError protocol.malformed for what is not of a COPY, as the target would end the session too */
+  #copy(message: FrontendMessage): void {
+    const [head] = this.expected;
+    switch (message.type) {
+      case "CopyData":
+        if (head !== undefined && "run" in head) head.run.copy("in", message.data);
+        this.#send(message);
+        if (this.#writer.length > limits.upstreamBufferBytesMax) this.flush();
+        return;
+      case "CopyDone":
+      case "CopyFail":
+        if (head !== undefined && "run" in head) head.run.copiesIn -= 1;
+        this.#copyingIn = false;
+        this.#heldSyncs = 0;
+        this.#send(message);
+        return this.flush();
+      case "Sync":
+        this.#heldSyncs += 1;
+        return this.flush();
+      case "Flush":
+        return this.flush();
+      case "Terminate":
+        return;
+      default:
+        throw new GatewayError("protocol.malformed", `unexpected ${message.type} during COPY from stdin`, {
+          hint: "End the data with CopyDone or CopyFail first.",
+        });
+    }
   }
 
   // --- shared ---
@@ -701,12 +747,6 @@ export class Machine {
     );
   }
 
-  /** The target took no notice of a Sync, as a COPY it waits for data of was before it: its batch goes on. */
-  syncIgnored({ endsBlock }: Pick<Extract<Expected, { kind: "sync" }>, "endsBlock">): void {
-    this.#batchOpen = true;
-    if (endsBlock) this.#batchEndsBlock = true;
-  }
-
   #endBatch(): void {
     this.#batchOpen = false;
     this.#batchEndsBlock = false;
@@ -718,7 +758,11 @@ export class Machine {
   async #drained(owedMax = 0): Promise<void> {
     if (this.#batchOpen && this.expected.length > owedMax) this.#send({ type: "Flush" });
     this.flush();
-    while (this.expected.length > owedMax) await new Promise<void>((resolve) => this.#settled.push(resolve));
+    while (this.expected.length > owedMax) await this.#nextAnswer();
+  }
+
+  #nextAnswer(): Promise<void> {
+    return new Promise((resolve) => this.#settled.push(resolve));
   }
 
   /** Reads no more of the client until the target has answered most of what it owes. */
@@ -728,6 +772,8 @@ export class Machine {
 
   /** What waits for names is refused where their reading is cancelled, or meets a lock. */
   async #whenSettled(next: () => void | Promise<void>, simple = false): Promise<void> {
+    this.#fruitless += 1;
+    if (this.#fruitless > fruitlessMax) throw new GatewayError("internal", "a name of this session stays unsettled");
     try {
       await this.#settle();
     } catch (fault) {

@@ -143,11 +143,12 @@ export class Responses {
         return this.#pass(message);
       case "ParameterDescription":
         if (head.kind !== "describeStatement") throw unexpected(message);
+        head.parametersSeen = true;
         return this.#pass(message);
       case "NoData":
-        if (head.kind !== "describeStatement" && head.kind !== "describePortal") throw unexpected(message);
+        if (head.kind !== "describePortal" && !this.#isDescribed(head)) throw unexpected(message);
         this.#shift();
-        if (head.kind === "describeStatement" || head.answers) this.#pass(message);
+        if (head.kind !== "describePortal" || head.answers) this.#pass(message);
         return;
       case "CommandComplete":
       case "EmptyQueryResponse":
@@ -159,11 +160,12 @@ export class Responses {
         head.run.suspend();
         if (head.run.canonical) this.#canonicalBefore = true;
         head.run.limit?.endResult("");
+        this.#settle(head.change, false);
         this.#shift();
         return this.#pass(message);
       case "CopyInResponse":
-        if (head.kind !== "query" && head.kind !== "execute") throw unexpected(message);
-        this.#copyIn();
+        if ((head.kind !== "query" && head.kind !== "execute") || head.run.copiesIn === 0) throw unexpected(message);
+        this.#machine.copyBegan();
         return this.#pass(message);
       case "CopyOutResponse":
         if (head.kind !== "query" && head.kind !== "execute") throw unexpected(message);
@@ -200,6 +202,7 @@ export class Responses {
         head.run.describe(frame);
         break;
       case "describeStatement":
+        if (!this.#isDescribed(head)) throw unexpected({ type: "RowDescription" });
         decodeRowDescription(frame);
         this.#shift();
         break;
@@ -235,27 +238,12 @@ export class Responses {
     if (head.kind === "query") return this.#pass(message);
     head.run.finish();
     this.#shift();
-    this.#dropCopyEnd();
-    this.#machine.copyingIn = false;
     this.#pass(message);
   }
 
-  /** Until the client ends the copy, the target ignores Sync: those already sent are owed no answer. */
-  #copyIn(): void {
-    const { expected } = this.#machine;
-    const end = expected.findIndex((entry) => entry.kind === "copyEnd");
-    if (end < 0) this.#machine.copyingIn = true;
-    for (let index = end < 0 ? expected.length - 1 : end; index > 0; index--) {
-      const entry = expected[index];
-      if (entry?.kind !== "sync") continue;
-      expected.splice(index, 1);
-      if (expected[0]?.kind === "execute") this.#machine.syncIgnored(entry);
-    }
-  }
-
-  #dropCopyEnd(): void {
-    const { expected } = this.#machine;
-    while (expected[0]?.kind === "copyEnd") expected.shift();
+  /** The answer to Describe of a statement is two messages. */
+  #isDescribed(head: Expected): boolean {
+    return head.kind === "describeStatement" && head.parametersSeen;
   }
 
   #ready(first: Expected, status: "I" | "T" | "E", message: BackendMessage): void {
@@ -264,26 +252,25 @@ export class Responses {
     this.#skipping = false;
     const [head = first] = expected;
     this.#machine.transactionStatus = status;
-    this.#machine.copyingIn = false;
     this.#noticeCount = 0;
     if (status === "I") {
       this.#machine.portals.clear((portal) => portal.hold);
       this.#canonicalBefore = false;
     }
     if (head.kind === "query") {
+      if (!head.run.answered) throw unexpected(message);
       for (const change of head.changes.values()) this.#settle(change, false);
       head.run.finish();
       expected.shift();
     } else if (head.kind === "refused" && head.simple && head.answered) {
       expected.shift();
     } else {
-      this.#dropCopyEnd();
       if (expected[0]?.kind !== "sync") throw unexpected(message);
       expected.shift();
     }
-    this.#dropCopyEnd();
     this.#machine.answered();
     this.#pass(message);
+    if (head.kind === "query") this.#machine.copyEnded();
   }
 
   /** What the target skips after an error: everything up to the next Sync. */
@@ -295,7 +282,6 @@ export class Responses {
       if (entry.kind === "settings") this.#machine.settings.noteAnswered(undefined);
       expected.shift();
     }
-    this.#machine.copyingIn = false;
     if (expected.length === 0) {
       this.#skipping = true;
       this.#machine.skipBatch();
@@ -334,6 +320,7 @@ export class Responses {
     if (run && head.kind !== "execute") run.finish();
     if (head.kind === "execute") head.run.finish();
     this.#skipToSync();
+    if (head.kind === "execute") this.#machine.copyEnded();
   }
 
   /** The target ended the command because it was asked to: its client has what it may have. */

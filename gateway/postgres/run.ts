@@ -36,6 +36,10 @@ export class Run {
   #description: Description | undefined;
   #sqlstate: string | undefined;
   #finished = false;
+  /** A result or an error of it came. */
+  answered = false;
+  /** Its COPY FROM STDIN statements whose data the client has not ended. */
+  copiesIn: number;
   /** What policy says of how many rows its results may have, where it says something. */
   readonly limit: RowLimit | undefined;
 
@@ -48,6 +52,7 @@ export class Run {
     this.permit = permit;
     this.statements = statements;
     this.plain = plain;
+    this.copiesIn = plain ? 0 : statements.filter(({ copy }) => copy?.direction === "in").length;
     this.#options = options;
     this.#budget = new CaptureBudget(options.rowBytesMax);
     const { limit } = permit.decision.obligations ?? {};
@@ -154,6 +159,7 @@ export class Run {
 
   /** A statement of the command ended well. */
   complete(tag: string): AnalysedStatement | undefined {
+    this.answered = true;
     this.#startCapture().finish(tag);
     this.#capture = undefined;
     const ended = this.#current;
@@ -173,6 +179,7 @@ export class Run {
   }
 
   fail(fields: NoticeFields): void {
+    this.answered = true;
     this.#sqlstate = fields.C ?? "XX000";
     this.#startCapture().finish("", fields);
     this.#capture = undefined;

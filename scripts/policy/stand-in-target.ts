@@ -84,6 +84,9 @@ export class StandInTarget {
           this.#send({ type: "CloseComplete" });
           break;
         case "describeStatement":
+          this.#send({ type: "ParameterDescription", typeOids: [] });
+          this.#send({ type: "NoData" });
+          break;
         case "describePortal":
           this.#send({ type: "NoData" });
           break;
@@ -91,7 +94,6 @@ export class StandInTarget {
           this.#send({ type: "CommandComplete", tag: "" });
           break;
         case "sync":
-        case "copyEnd":
           this.#send({ type: "ReadyForQuery", status: this.#status });
           break;
         case "settings":
