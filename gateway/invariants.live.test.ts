@@ -476,6 +476,34 @@ describe("an error that a transaction put off to its end is withheld", () => {
   });
 });
 
+/** The events of a user's last session, as the API gives them. */
+async function lastRecorded(user: User): Promise<string> {
+  const api = async (path: string) => {
+    const headers = { Authorization: `Bearer ${tokens[user]}` };
+    const answer = await fetch(`${gateway.api}/v1/sessions${path}`, { headers });
+    expect(answer.status).toBe(200);
+    return answer.text();
+  };
+  const { sessions } = JSON.parse(await api(`?who=${user}@example.com&limit=1`)) as { sessions: { id: string }[] };
+  return api(`/${sessions[0]?.id}/events`);
+}
+
+test("what a command executes by name is recorded with it", async () => {
+  const { port } = gateway.endpoint;
+  const login = { port, user: "dora@example.com", password: tokens.dora ?? "", database: "demo" };
+  const client = await connectWire(login);
+  await client.exchange(parse("select id from orders where id = $1", "w"), sync);
+  expect(await client.exchange(query("execute w(1)"))).toContain("SELECT 1");
+  client.end();
+  const events = (await lastRecorded("dora"))
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line));
+  expect(events.find(({ text }) => text === "execute w(1)")).toMatchObject({
+    standsFor: ["select id from orders where id = $1"],
+  });
+});
+
 test("a key that a caller writes is in no event of the recording, whatever brings it there", async () => {
   const key = `ghp_${"Ab1".repeat(12)}`;
   const { port } = gateway.endpoint;
@@ -517,15 +545,7 @@ test("a key that a caller writes is in no event of the recording, whatever bring
     ],
   );
   client.end();
-  const api = async (path: string) => {
-    const answer = await fetch(`${gateway.api}/v1/sessions${path}`, {
-      headers: { Authorization: `Bearer ${tokens.dora}` },
-    });
-    expect(answer.status).toBe(200);
-    return answer.text();
-  };
-  const { sessions } = JSON.parse(await api("?who=dora@example.com&limit=1")) as { sessions: { id: string }[] };
-  const recorded = await api(`/${sessions[0]?.id}/events`);
+  const recorded = await lastRecorded("dora");
   expect(recorded.match(/<redacted>/g)?.length).toBeGreaterThan(12);
   expect(recorded).not.toContain(key);
   expect(recorded).not.toContain(Buffer.from(key).toString("hex"));

@@ -94,6 +94,10 @@ export const limits = {
   approvalsPendingMax: 1_000,
   approvalTtlMsMax: 24 * 3_600_000,
   approvalPollMs: 500,
+  /** Of what approvers see: a longer command is not held, as it could not be read whole. */
+  approvalTextLengthMax: 100_000,
+  /** Of each parameter among it; the rest is said to be left out. */
+  approvalParameterLengthMax: 1_000,
 
   // --- recording ---
   recordedTextBytesMax: 1_024 * 1_024,

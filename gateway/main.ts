@@ -14,7 +14,7 @@ import { observePolicies } from "./policy-reports.ts";
 import { Catalogs } from "./postgres/catalogs.ts";
 import { PostgresServer } from "./postgres/server.ts";
 import { readEvents, verifySession } from "./recording/reader.ts";
-import { redactSecrets } from "./recording/redaction.ts";
+import { redactSecrets, redactStatement } from "./recording/redaction.ts";
 import { SearchThread } from "./recording/search-thread.ts";
 import { readSigningKey } from "./recording/signing-key.ts";
 import { Recording } from "./recording/writer.ts";
@@ -67,7 +67,7 @@ async function main(): Promise<void> {
     store,
     log,
     gateway: config.name,
-    redact: redactSecrets,
+    redact: { statement: redactStatement, value: redactSecrets },
   };
   const hashKey = config.masking.hash_key
     ? Buffer.from(readSecret(config.masking.hash_key, "masking.hash_key"))

@@ -33,3 +33,6 @@ export const quietHold: Hold = {
   signal: new AbortController().signal,
   stillMeans: async () => "same",
 };
+
+/** Recorded as it is: for texts that hold no secret, or go nowhere. */
+export const asItIs = { statement: (text: string) => text, value: (text: string) => text };

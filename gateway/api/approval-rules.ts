@@ -4,14 +4,7 @@
  */
 import type { ErrorCode } from "../errors.ts";
 import type { IdentityInput, IdentityKind } from "../policy/input.ts";
-
-/** A person, as far as rules compare people. */
-export interface Person {
-  readonly issuer: string;
-  readonly subject: string;
-  /** Empty where it is not known. */
-  readonly email: string;
-}
+import { type Person, samePerson } from "../store/same-person.ts";
 
 export interface Decider extends Person {
   readonly groups: readonly string[];
@@ -31,16 +24,6 @@ export interface HeldCommand {
 export type MayDecide =
   | { readonly allowed: true }
   | { readonly allowed: false; readonly code: ErrorCode; readonly message: string };
-
-/** Compared as people write addresses: case and Unicode form do not make another person. */
-const canonicalEmail = (email: string) => email.trim().normalize("NFKC").toLowerCase();
-
-/** One person by subject or by e-mail: two identities that share either could be the same hands. */
-export function samePerson(a: Person, b: Person): boolean {
-  if (a.issuer === b.issuer && a.subject === b.subject) return true;
-  const email = canonicalEmail(a.email);
-  return email !== "" && email === canonicalEmail(b.email);
-}
 
 const refuse = (code: ErrorCode, message: string): MayDecide => ({ allowed: false, code, message });
 

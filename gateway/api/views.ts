@@ -1,7 +1,8 @@
 /** What the API reads from the store, and how it shows it: times as RFC 3339, nothing that a caller needs not. */
 import type { Verdict } from "../policy/decision.ts";
 import type { SessionFilter } from "../store/queries.ts";
-import type { HeldCommand, Person } from "./approval-rules.ts";
+import type { Person } from "../store/same-person.ts";
+import type { HeldCommand } from "./approval-rules.ts";
 
 export interface ApprovalRecord extends Person {
   readonly id: string;

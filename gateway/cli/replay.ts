@@ -21,7 +21,12 @@ const openedSchema = z.looseObject({
   identity: z.looseObject({ subject: z.string(), email: z.string(), kind: z.string() }),
   target: z.looseObject({ name: z.string() }),
 });
-const intentSchema = z.looseObject({ text: z.string(), verdict: z.string(), rules: z.array(rule) });
+const intentSchema = z.looseObject({
+  text: z.string(),
+  standsFor: z.array(z.string()).default([]),
+  verdict: z.string(),
+  rules: z.array(rule),
+});
 const rowsSchema = z.looseObject({
   columns: z.array(z.looseObject({ name: z.string(), mask: z.string().optional() })).optional(),
   rows: z.array(z.array(z.string().nullable())),
@@ -99,10 +104,11 @@ export function renderEvent(terminal: Terminal, event: z.infer<typeof eventSchem
       return `${paint(terminal, "bold", `${who} (${escapeControls(identity.kind)}) on ${escapeControls(target.name)}`)}  ${paint(terminal, "dim", `session ${escapeControls(session)}, ${clock(event.at)}`)}\n`;
     }
     case "intent": {
-      const { text, verdict, rules } = intentSchema.parse(event);
+      const { text, standsFor, verdict, rules } = intentSchema.parse(event);
       const why = rules.map((one) => ruleLine(terminal, one)).join("");
+      const bodies = standsFor.map((one) => `  ${paint(terminal, "dim", "which is")} ${linesOf(one)}\n`).join("");
       const word = paint(terminal, verdictColour(verdict), `[${escapeControls(verdict)}]`);
-      return `\n${paint(terminal, "dim", clock(event.at))} ${paint(terminal, "cyan", ">")} ${linesOf(text)}  ${word}\n${why}`;
+      return `\n${paint(terminal, "dim", clock(event.at))} ${paint(terminal, "cyan", ">")} ${linesOf(text)}  ${word}\n${bodies}${why}`;
     }
     case "approval": {
       const { id, state, by } = approvalSchema.parse(event).approval;

@@ -52,6 +52,7 @@ interface Resolved extends Pick<AnalysedCommand, "statements" | "plain"> {
   readonly analysis: CommandAnalysis;
   /** The texts of those names; "" where it has none. */
   readonly standsFor: string;
+  readonly bodies: readonly string[];
   /** One of the names stands for more than a query: what that would do to the session nobody would account for. */
   readonly unaccountable: boolean;
 }
@@ -293,7 +294,7 @@ export class Machine {
     const { plain } = analysed;
     if (plain || !analysed.statements.some((statement) => statement.execute || statement.fetch)) {
       const { command: analysis, statements } = analysed;
-      return { analysis, statements, plain, standsFor: "", unaccountable: false };
+      return { analysis, statements, plain, standsFor: "", bodies: [], unaccountable: false };
     }
     const made: MadeHere = { prepared: new Map(), cursors: new Map() };
     const statements: AnalysedStatement[] = [];
@@ -332,10 +333,11 @@ export class Machine {
         changesSession: statement.changesSession || stands?.changesSession === true,
       });
     }
-    const rest = { statements, plain, standsFor: JSON.stringify(bodies), unaccountable };
+    const known = bodies.filter((body) => body !== null);
+    const rest = { statements, plain, standsFor: JSON.stringify(bodies), bodies: known, unaccountable };
     const key = `${text}\u0000${rest.standsFor}`;
-    const known = this.#combined.get(key);
-    if (known?.context === this.#analyser.context) return { analysis: known.analysis, ...rest };
+    const combined = this.#combined.get(key);
+    if (combined?.context === this.#analyser.context) return { analysis: combined.analysis, ...rest };
     const analysis: CommandAnalysis = Object.freeze({
       kind: "sql",
       fingerprint: fingerprints.length === 1 ? analysed.command.fingerprint : combine(fingerprints),
@@ -650,7 +652,10 @@ export class Machine {
   ): Ruling | Promise<Ruling> {
     let controller: AbortController | undefined;
     const ruling = this.session.authorise(
-      { text, analysis: resolved.analysis, labels: this.#analyser.labels, params, via },
+      {
+        ...{ text, analysis: resolved.analysis, labels: this.#analyser.labels, params, via },
+        ...(resolved.bodies.length > 0 && { standsFor: resolved.bodies }),
+      },
       {
         notify: (notice) => this.#ports.notice(holdFields(notice)),
         // Few commands are held: who is not needs none.

@@ -16,7 +16,8 @@ const values = fc.array(fc.option(text, { nil: null }), { maxLength: 4 });
 const intent = fc
   .tuple(
     fc.record({ at: count, judgedAt: count, command: count }),
-    fc.record({ text, params: values, digest, analysis: fc.option(count, { nil: null }), novel: fc.boolean() }),
+    fc.tuple(fc.record({ text }), fc.record({ standsFor: fc.array(text, { minLength: 1, maxLength: 2 }) }, optional)),
+    fc.record({ params: values, digest, analysis: fc.option(count, { nil: null }), novel: fc.boolean() }),
     fc.record({
       verdict: fc.constantFrom("allow", "deny", "mask", "approve"),
       rules,
@@ -26,9 +27,21 @@ const intent = fc
     fc.record({ approval: fc.record({ from: fc.array(text), count, ttl: fc.constant("15m") }) }, optional),
     fc.record({ revision: digest, forwarded: fc.boolean() }),
   )
-  .map(([when, said, decided, approval, rest]) => {
+  .map(([when, [own, others], said, decided, approval, rest]) => {
     const { at, judgedAt, command } = when;
-    return { type: "intent", at, judgedAt, command, via: "query", ...said, ...decided, ...approval, ...rest };
+    return {
+      type: "intent",
+      at,
+      judgedAt,
+      command,
+      via: "query",
+      ...own,
+      ...others,
+      ...said,
+      ...decided,
+      ...approval,
+      ...rest,
+    };
   });
 const column = fc.record({ name: text, table: count, attnum: count, type: count, format: fc.constantFrom(0, 1) });
 const rows = fc

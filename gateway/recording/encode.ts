@@ -48,10 +48,10 @@ function quoted(text: string): string {
 }
 
 function encodeIntent(event: Intent): string {
-  const { approval, obligations, params } = event;
+  const { approval, obligations, params, standsFor } = event;
   return (
     `{"type":"intent","at":${event.at},"judgedAt":${event.judgedAt},"command":${event.command},"via":${plain(event.via)}` +
-    `,"text":${quoted(event.text)},"params":${params.length === 0 ? "[]" : JSON.stringify(params)}` +
+    `,"text":${quoted(event.text)}${standsFor ? `,"standsFor":${JSON.stringify(standsFor)}` : ""},"params":${params.length === 0 ? "[]" : JSON.stringify(params)}` +
     `,"digest":${plain(event.digest)},"analysis":${event.analysis},"novel":${event.novel}` +
     `,"verdict":${plain(event.verdict)},"rules":${kept(event.rules)},"masks":${kept(event.masks)}` +
     `,"diagnostics":${plain(event.diagnostics)}${approval ? `,"approval":${kept(approval)}` : ""}` +

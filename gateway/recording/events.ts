@@ -56,6 +56,8 @@ export interface Intent {
   readonly via: string;
   /** The statement with secrets redacted, cut at `recordedTextBytesMax`. */
   readonly text: string;
+  /** What its EXECUTE and FETCH stand for, as `text`; left out where it has none. */
+  readonly standsFor?: readonly string[] | undefined;
   readonly params: readonly (string | null)[];
   /** Digest of the complete, unredacted text and parameters. */
   readonly digest: string;

@@ -3,7 +3,7 @@ import { limits } from "../limits.ts";
 import { extend, genesis } from "./chain.ts";
 import { encodeEvent } from "./encode.ts";
 import type { RecordedEvent } from "./events.ts";
-import { redactSecrets } from "./redaction.ts";
+import { redactSecrets, redactStatement } from "./redaction.ts";
 
 const hidden = "hunter2hunter2";
 const hexOf = (text: string) => Buffer.from(text, "latin1").toString("hex");
@@ -41,6 +41,8 @@ for (const text of [
     expect(result).not.toContain(hidden);
     expect(result.toLowerCase()).not.toContain(hexOf(hidden));
     expect(result).toContain("<redacted>");
+    expect(redactStatement(text)).not.toContain(hidden);
+    expect(redactStatement(text).toLowerCase()).not.toContain(hexOf(hidden));
   });
 }
 test("leaves ordinary statements as they are", () => {

@@ -18,13 +18,55 @@ const tokens: readonly RegExp[] = [
   /\b(?:ya29\.[\w-]{16,}|gl[a-z]{2,4}-[\w-]{16,}|hf_\w{20,}|npm_\w{20,}|dop_v1_\w{20,}|SG\.[\w-]{16,}\.[\w-]{16,})/g,
 ];
 
+/** What of a statement can hold a secret, and what can hide one from SQL: each is looked at by itself. */
+const lexemes =
+  /--[^\n\r]*|\/\*[\s\S]*?(?:\*\/|$)|(\$(?:[\p{L}_][\p{L}\p{N}_]*)?\$)[\s\S]*?(?:\1|$)|\bE'(?:\\[\s\S]|''|[^'\\])*(?:'|$)|'(?:''|[^'])*(?:'|$)|"(?:""|[^"])*(?:"|$)/giu;
+const namesSecret = /\b(?:\w{0,32}password|passwd|pwd|\w{0,32}secret\w{0,32})\s{0,32}=\s{0,32}(?:E|U&)?$/i;
+const words = /\w[\w.-]{15,}/g;
+
+/**
+ * A statement with no secret in it, and all its SQL: who approves it must see what runs. A secret may end where its
+ * literal, comment or word does, never later.
+ */
+export function redactStatement(statement: string): string {
+  const text = redactBinaries(statement);
+  if (!suspicious.test(text)) return text;
+  const isRoleDdl = /passw/i.test(text) && ddl.test(text) && /\b(?:create|alter)\b/i.test(text);
+  let shown = "";
+  let end = 0;
+  /** SQL since the last literal, comments left out. */
+  let lead = "";
+  const plain = (until: number) => text.slice(end, until).replace(words, (word) => redactSecrets(word));
+  for (const match of text.matchAll(lexemes)) {
+    const [lexeme] = match;
+    const before = plain(match.index);
+    const isText = /^(?:E?'|\$)/i.test(lexeme);
+    lead += before;
+    shown += before;
+    if (isText && (isRoleDdl || namesSecret.test(lead))) shown += `'${redacted}'`;
+    else shown += redactedInside(lexeme);
+    if (!/^(?:--|\/\*)/.test(lexeme)) lead = "";
+    end = match.index + lexeme.length;
+  }
+  return shown + plain(text.length);
+}
+
+/** Its quotes or comment marks stay. */
+function redactedInside(lexeme: string): string {
+  const [, open = "", inside = "", close = ""] =
+    /^(--|\/\*|\$[^$]*\$|E'|'|")([\s\S]*?)(\*\/|\$[^$]*\$|'|")?$/i.exec(lexeme) ?? [];
+  return lexeme.startsWith("--") ? `--${redactSecrets(lexeme.slice(2))}` : `${open}${redactSecrets(inside)}${close}`;
+}
+
 /** As recordings spell a value that a driver sends in its binary form, and PostgreSQL a bytea; long enough for a secret. */
-const binary = /\\x((?:[0-9a-f]{2}){8,})/gi;
+const binaries = /\\x((?:[0-9a-f]{2}){8,})/gi;
 
 export function redactSecrets(text: string): string {
-  return redactText(
-    text.replace(binary, (whole, hex: string) => (hasSecret(Buffer.from(hex, "hex")) ? redacted : whole)),
-  );
+  return redactText(redactBinaries(text));
+}
+
+function redactBinaries(text: string): string {
+  return text.replace(binaries, (whole, hex: string) => (hasSecret(Buffer.from(hex, "hex")) ? redacted : whole));
 }
 
 function redactText(text: string): string {

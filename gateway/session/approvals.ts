@@ -17,6 +17,7 @@ export interface HeldCommand {
   readonly command: number;
   readonly identity: IdentityInput;
   readonly target: string;
+  /** As approvers see it, whole. */
   readonly text: string;
   readonly digest: string;
   readonly fingerprint: string;
@@ -32,7 +33,7 @@ export interface HoldNotice {
 }
 
 export type HoldOutcome =
-  | { readonly kind: "approved"; readonly approval: ApprovalRecorded }
+  | { readonly kind: "approved"; readonly approval: ApprovalRecorded; readonly expiresAtMs: number }
   | { readonly kind: "refused"; readonly approval: ApprovalRecorded };
 
 const pollMs = limits.approvalPollMs;
@@ -115,7 +116,7 @@ export class Approvals {
             at: now,
           });
           if (!used) return { kind: "refused", approval: { id, state: "expired", by: deciders(row) } };
-          return { kind: "approved", approval: { id, state: "approved", by: deciders(row) } };
+          return { kind: "approved", approval: { id, state: "approved", by: deciders(row) }, expiresAtMs: expires };
         }
         if (row.state === "denied") return { kind: "refused", approval: { id, state: "denied", by: deciders(row) } };
         if (row.state !== "pending" || now >= expires) return await this.#end(id, "expired");

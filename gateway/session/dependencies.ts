@@ -66,5 +66,9 @@ export interface SessionDependencies {
   readonly log: Logger;
   /** The name of this gateway, recorded with each session. */
   readonly gateway: string;
-  readonly redact: (text: string) => string;
+  readonly redact: {
+    /** All its SQL stays: people approve it by what they see. */
+    readonly statement: (text: string) => string;
+    readonly value: (text: string) => string;
+  };
 }

@@ -3,10 +3,11 @@ import { describe, expect, test } from "bun:test";
 import { loweredLimits } from "../../scripts/lowered-limits.ts";
 import { emptyStore, quietHold, recordingInto } from "../../scripts/session-stand-ins.ts";
 import { GatewayError } from "../errors.ts";
+import { limits } from "../limits.ts";
 import { createLogger } from "../log.ts";
 import type { Decision } from "../policy/decision.ts";
 import type { RecordedEvent } from "../recording/events.ts";
-import { redactSecrets } from "../recording/redaction.ts";
+import { redactSecrets, redactStatement } from "../recording/redaction.ts";
 import { Approvals } from "./approvals.ts";
 import type { PolicyRevision } from "./dependencies.ts";
 import { Novelty } from "./novelty.ts";
@@ -43,7 +44,7 @@ async function open(policy: Partial<PolicyRevision> = {}, expiresAtMs = Date.now
       store: emptyStore,
       log: createLogger({ write: () => undefined }),
       gateway: "g",
-      redact: redactSecrets,
+      redact: { statement: redactStatement, value: redactSecrets },
     },
     { approvals: new Approvals(approvals), novelty: new Novelty(emptyStore), rates: new Rates() },
     {
@@ -128,6 +129,61 @@ test("of a held command whose names changed the recording says so", async () => 
   const hold = { ...quietHold, stillMeans: async () => "other" as const };
   expect(await (await session).authorise(request, hold)).toMatchObject({ kind: "denied" });
   expect(events.at(-1)).toMatchObject({ type: "outcome", refused: { id: "sallyport.names_changed" } });
+});
+
+describe("what approvers see", () => {
+  const judge = () => ({ decision: approve("dba") });
+  async function held(change: Partial<Parameters<Session["authorise"]>[0]>) {
+    const shown: string[] = [];
+    const store = {
+      ...approved,
+      createApproval: async ({ text }: { text: string }) => void shown.push(text),
+    };
+    const { session } = await open({ forSession: () => ({ judge }) }, undefined, store);
+    const ruling = await (await session).authorise({ ...request, ...change }, quietHold);
+    return { ruling, shown };
+  }
+
+  test("is the whole command: what it stands for, and each parameter on a line of its own", async () => {
+    const { shown } = await held({
+      ...{ text: "execute w", standsFor: ["update t set a = $1"] },
+      params: ["1\n-- $2 = 2", null, "x".repeat(limits.approvalParameterLengthMax + 1)],
+    });
+    const x = "x".repeat(limits.approvalParameterLengthMax);
+    expect(shown[0]?.split("\n")).toEqual([
+      ...["execute w", "", "-- which stands for:", "update t set a = $1", ""],
+      ...['-- $1 = "1\\n-- $2 = 2"', "-- $2 = NULL", `-- $3 = "${x}" … (the first 1000 of 1001 characters)`],
+    ]);
+  });
+
+  test("is all SQL, however it would look like a secret", async () => {
+    const text = "update t set a = 1 where id = 1 /*-----BEGIN PRIVATE KEY-----*/ or/*pwd=*/true or/*://a:*/b/*@*/";
+    const { shown } = await held({ text });
+    for (const part of ["where id = 1", "*/ or/*", "*/true or/*", "*/b/*"]) expect(shown[0]).toContain(part);
+  });
+
+  test("is not more than anybody can read: a longer command is denied", async () => {
+    const text = `select 1 --${" ".repeat(limits.approvalTextLengthMax)}`;
+    const { shown, ruling } = await held({ text });
+    expect(shown).toEqual([]);
+    expect(ruling).toMatchObject({ kind: "denied", denial: { message: expect.stringContaining("too long") } });
+  });
+});
+
+test("an approval that expires before its command can run is of no use", async () => {
+  const judge = () => ({ decision: { ...approve("dba"), approval: { from: ["dba"], count: 1, ttl: "1s" } } });
+  const { session, events } = await open({ forSession: () => ({ judge }) }, undefined, approved);
+  const hold = { ...quietHold, stillMeans: () => Bun.sleep(1_100).then(() => "same" as const) };
+  expect(await (await session).authorise(request, hold)).toMatchObject({ kind: "denied" });
+  expect(events.at(-1)).toMatchObject({ type: "outcome", status: "denied", refused: { id: "sallyport.approval" } });
+});
+
+test("one held command too many is denied, and the session goes on", async () => {
+  using _ = loweredLimits({ approvalsPendingMax: 0 });
+  const judge = () => ({ decision: approve("dba") });
+  const { session } = await open({ forSession: () => ({ judge }) }, undefined, approved);
+  const ruling = await (await session).authorise(request, quietHold);
+  expect(ruling).toMatchObject({ kind: "denied", denial: { message: "too many commands of yours wait for approval" } });
 });
 
 test("a permit is what the pipeline made, and nothing that looks like one", async () => {

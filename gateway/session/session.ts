@@ -85,6 +85,8 @@ export type Ruling =
 
 export interface CommandRequest {
   readonly text: string;
+  /** The statements that it executes or fetches by name. */
+  readonly standsFor?: readonly string[];
   readonly analysis: CommandAnalysis;
   /** The policy's labels of the target that the analysis was made with. */
   readonly labels: Labels;
@@ -292,42 +294,50 @@ export class Session {
   async #hold(request: CommandRequest, hold: Hold, judged: Judged): Promise<Ruling> {
     const { command, startedAtMs, digest, decision, policy } = judged;
     if (decision.approval === undefined) throw new GatewayError("policy.decision_invalid", "approve without its terms");
+    const text = this.#shownToApprovers(request);
+    if (text.length > limits.approvalTextLengthMax) {
+      return this.#undecided(
+        judged,
+        "this command needs approval and is too long to be shown to who would approve it",
+        `Send at most ${limits.approvalTextLengthMax} characters, what EXECUTE and FETCH stand for included.`,
+      );
+    }
     await this.committed();
-    const outcome = await this.#approvals.hold(
-      {
-        session: this.id,
-        command,
-        identity: this.identity,
-        target: this.target.name,
-        text: this.#dependencies.redact(request.text).slice(0, limits.recordedTextBytesMax),
-        digest,
-        fingerprint: request.analysis.fingerprint,
-        revision: policy.revision.digest,
-        requirement: decision.approval,
-      },
-      (notice) => hold.notify(notice),
-      hold.signal,
-    );
+    const outcome = await this.#approvals
+      .hold(
+        {
+          session: this.id,
+          command,
+          identity: this.identity,
+          target: this.target.name,
+          text,
+          digest,
+          fingerprint: request.analysis.fingerprint,
+          revision: policy.revision.digest,
+          requirement: decision.approval,
+        },
+        (notice) => hold.notify(notice),
+        hold.signal,
+      )
+      .catch((fault) => {
+        if (fault instanceof GatewayError && fault.code === "approval.too_many") return fault;
+        throw fault;
+      });
+    if (outcome instanceof GatewayError) return this.#undecided(judged, outcome.message, outcome.hint);
     this.record({ type: "approval", at: Date.now(), command, approval: outcome.approval });
     const { state, id, by } = outcome.approval;
     if (state === "cancelled") return this.#cancelled(judged);
     if (outcome.kind === "refused") {
-      this.#outcome(command, "denied", startedAtMs);
       const who = by.at(-1);
-      const denial: Denial = {
-        code: "denied",
-        message:
-          state === "expired"
-            ? `approval ${id} expired before it was decided`
-            : `approval ${id} was denied${who ? ` by ${who.email || who.subject}` : ""}`,
-        detail: rulesDetail(decision.rules),
-        hint: `Run it again to ask once more; members of ${decision.approval.from.join(", ")} may approve.`,
-        rules: decision.rules,
-      };
-      return { kind: "denied", denial };
+      const denied = `approval ${id} was denied${who ? ` by ${who.email || who.subject}` : ""}`;
+      return this.#undecided(judged, state === "expired" ? `approval ${id} expired before it was decided` : denied);
     }
     const meaning = this.#isOutdated(request) ? "same" : await hold.stillMeans();
     if (meaning === "cancelled") return this.#cancelled(judged);
+    // What its caller had sent before may have kept the target for longer than people gave.
+    if (Date.now() >= outcome.expiresAtMs) {
+      return this.#undecided(judged, `approval ${id} expired before the command could run`);
+    }
     // While people were deciding time went by, which policy may look at, and its revision may have changed: what it
     // says now counts. The approval is the one that was asked for only where that still asks for the same.
     const isSamePolicy = this.policy === policy;
@@ -345,6 +355,26 @@ export class Session {
     if (again.verdict === "deny") return { kind: "denied", denial };
     const message = "what policy asks for changed while this command was held";
     return { kind: "denied", denial: { ...denial, message, hint: runAgain } };
+  }
+
+  /** Nobody said yes to it in time. */
+  #undecided({ command, startedAtMs, decision }: Judged, message: string, otherHint?: string): Ruling {
+    this.#outcome(command, "denied", startedAtMs, { refused: { id: "sallyport.approval", message } });
+    const { rules, approval } = decision;
+    const hint = otherHint ?? `Run it again to ask once more; members of ${approval?.from.join(", ")} may approve.`;
+    return { kind: "denied", denial: { code: "denied", message, detail: rulesDetail(rules), hint, rules } };
+  }
+
+  /** The whole command, but for secrets; parameters and what it stands for as SQL comments below it. */
+  #shownToApprovers({ text, standsFor = [], params }: CommandRequest): string {
+    const { redact } = this.#dependencies;
+    const lines = [redact.statement(text)];
+    for (const one of standsFor) lines.push("", "-- which stands for:", redact.statement(one));
+    params.forEach((value, index) => {
+      const shown = value === null ? "NULL" : shortened(redactedStart(value, redact.value), value.length);
+      lines.push(...(index === 0 ? [""] : []), `-- $${index + 1} = ${shown}`);
+    });
+    return lines.join("\n");
   }
 
   #cancelled({ command, startedAtMs, decision: { rules } }: Judged): Ruling {
@@ -411,6 +441,7 @@ export class Session {
       this.record({ type: "analysis", id: analysis, analysis: request.analysis });
     }
     const { redact } = this.#dependencies;
+    const { standsFor } = request;
     const { decision } = judged;
     const { approval } = decision;
     this.record({
@@ -420,7 +451,8 @@ export class Session {
       command: judged.command,
       via: request.via,
       text: this.#recordedText(request.text),
-      params: request.params.map((value) => value && redactedStart(value, redact)),
+      standsFor: standsFor?.map((one) => redact.statement(one).slice(0, limits.recordedTextBytesMax)),
+      params: request.params.map((value) => value && redactedStart(value, redact.value)),
       digest: judged.digest,
       analysis,
       novel: judged.novel,
@@ -438,7 +470,7 @@ export class Session {
   /** A prepared statement brings the same text again and again. */
   #recordedText(text: string): string {
     if (text !== this.#lastText?.text) {
-      const recorded = this.#dependencies.redact(text).slice(0, limits.recordedTextBytesMax);
+      const recorded = this.#dependencies.redact.statement(text).slice(0, limits.recordedTextBytesMax);
       this.#lastText = { text, recorded };
     }
     return this.#lastText.recorded;
@@ -512,6 +544,13 @@ function baseInput(
   context: SessionContext,
 ): Omit<SessionInput, "now"> {
   return { identity, target, session: { id, client, context } };
+}
+
+/** One line, with a mark where there is more. @param length of the whole */
+function shortened(value: string, length: number): string {
+  const max = limits.approvalParameterLengthMax;
+  const shown = JSON.stringify(value.slice(0, max));
+  return length > max ? `${shown} … (the first ${max} of ${length} characters)` : shown;
 }
 
 /** What is kept of a parameter. Redacted before the cut, so that no secret is cut to what no pattern knows. */

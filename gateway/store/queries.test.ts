@@ -88,6 +88,16 @@ test("nobody approves their own, and not after it expired or was denied", async 
   expect((await store.getApproval(db, "a3"))?.decisions[0]?.reason).toBe("no");
 });
 
+test("two subjects with one e-mail are one person, whatever was read before", async () => {
+  await store.createApproval(db, approval("a4", { count: 2 }));
+  const decide = (subject: string, email: string) =>
+    store.decideApproval(db, { id: "a4", decision: "approve", by: { ...by(subject), email }, at: 1_500 });
+  expect(await code(decide("ann-2", "ANN@example.com"))).toBe("approval.forbidden");
+  await decide("dan", "dan@example.com");
+  expect(await code(decide("dan-2", "Dan@example.com"))).toBe("approval.not_pending");
+  expect((await store.getApproval(db, "a4"))?.state).toBe("pending");
+});
+
 test("a fingerprint is seen once it was recorded, for its identity and target", async () => {
   expect(await store.fingerprintSeen(db, "i", "t", "f")).toBe(false);
   await store.recordFingerprint(db, "i", "t", "f");

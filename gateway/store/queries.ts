@@ -2,6 +2,7 @@
 import { and, asc, desc, eq, gt, gte, like, lt, lte, notInArray, or } from "drizzle-orm";
 import { GatewayError } from "../errors.ts";
 import type { Database } from "./database.ts";
+import { samePerson } from "./same-person.ts";
 import { approvalDecisions, approvals, chunks, fingerprints, labelBindings, seals, sessions } from "./schema.ts";
 
 export interface NewApproval {
@@ -88,23 +89,19 @@ export const storeQueries = {
         throw new GatewayError("approval.not_pending", `approval ${decide.id} is no longer pending`);
       }
       const { issuer, subject, email } = decide.by;
-      if (issuer === row.issuer && subject === row.subject) {
-        throw new GatewayError("approval.forbidden", "nobody approves their own command");
-      }
-      const added = await tx
-        .insert(approvalDecisions)
-        .values({
-          approval: row.id,
-          issuer,
-          subject,
-          email,
-          decision: decide.decision,
-          reason: decide.reason ?? null,
-          at: decide.at,
-        })
-        .onConflictDoNothing();
-      if (added.rowsAffected === 0)
+      if (samePerson(decide.by, row)) throw new GatewayError("approval.forbidden", "nobody approves their own command");
+      // Two at once have both been let through by what was read before.
+      if ((await decisionsOf(tx, row.id)).some((decided) => samePerson(decide.by, decided)))
         throw new GatewayError("approval.not_pending", "you have already decided this approval");
+      await tx.insert(approvalDecisions).values({
+        approval: row.id,
+        issuer,
+        subject,
+        email,
+        decision: decide.decision,
+        reason: decide.reason ?? null,
+        at: decide.at,
+      });
       const decisions = await decisionsOf(tx, row.id);
       const approved = decisions.filter((decision) => decision.decision === "approve").length >= row.count;
       const state = decide.decision === "deny" ? "denied" : approved ? "approved" : "pending";

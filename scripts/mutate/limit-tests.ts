@@ -124,6 +124,14 @@ export const limitTests: Readonly<Record<keyof typeof limits, NamedTest>> = {
     "one held command too many of an identity is refused, another's is held, and one that ended makes room",
   ),
   approvalsPendingMax: test("session/approvals.test.ts", "one held command too many of all is refused, whoever asks"),
+  approvalTextLengthMax: test(
+    "session/session.test.ts",
+    "is not more than anybody can read: a longer command is denied",
+  ),
+  approvalParameterLengthMax: test(
+    "session/session.test.ts",
+    "is the whole command: what it stands for, and each parameter on a line of its own",
+  ),
   approvalTtlMsMax: test(
     "session/approvals.test.ts",
     "an approval lives no longer than the limit, whatever policy says",

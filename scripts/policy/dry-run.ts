@@ -13,7 +13,7 @@ import type { PolicyRevision, SessionDependencies, SessionStore } from "../../ga
 import { Novelty } from "../../gateway/session/novelty.ts";
 import { Rates } from "../../gateway/session/rates.ts";
 import { Session } from "../../gateway/session/session.ts";
-import { recordingInto } from "../session-stand-ins.ts";
+import { asItIs, recordingInto } from "../session-stand-ins.ts";
 import type { SqlCatalog } from "./catalog/from-sql.ts";
 import { DryAnalyser } from "./dry-analyser.ts";
 import { inputOf } from "./recorded-input.ts";
@@ -145,7 +145,7 @@ export async function openDryRun(options: DryRunOptions): Promise<DryRun> {
     store,
     log: noLog,
     gateway: "dry-run",
-    redact: (text) => text,
+    redact: asItIs,
   };
   const context: SessionContext = { reason: "", prompt: "", ticket: "", trace: "", ...options.context };
   // Novelty is asked of the store each time: a fixture may say what it is.

@@ -1,4 +1,5 @@
 /** The PostgreSQL server of the gateway in a test's own process, before a real target; what is given stands in for the rest. */
+
 import { parseConfig } from "../../gateway/config.ts";
 import { createVerifier } from "../../gateway/identity/verifier.ts";
 import { createLogger } from "../../gateway/log.ts";
@@ -8,6 +9,7 @@ import { Approvals } from "../../gateway/session/approvals.ts";
 import type { PolicyRevision, RecordingSource, SessionStore } from "../../gateway/session/dependencies.ts";
 import { Novelty } from "../../gateway/session/novelty.ts";
 import { Rates } from "../../gateway/session/rates.ts";
+import { asItIs } from "../session-stand-ins.ts";
 import type { RunningPostgres } from "./server.ts";
 
 export async function startServerUnderTest(options: {
@@ -51,7 +53,7 @@ export async function startServerUnderTest(options: {
       store,
       log: createLogger({ level: "error" }),
       gateway: "test",
-      redact: (text) => text,
+      redact: asItIs,
     },
     shared: { approvals: new Approvals(store), novelty: new Novelty(store), rates: new Rates() },
     analysers: { forSession: () => analyser },

@@ -11,7 +11,7 @@ import type { SessionDependencies, SessionStore } from "../../../gateway/session
 import { Novelty } from "../../../gateway/session/novelty.ts";
 import { Rates } from "../../../gateway/session/rates.ts";
 import { Session } from "../../../gateway/session/session.ts";
-import { quietHold } from "../../session-stand-ins.ts";
+import { asItIs, quietHold } from "../../session-stand-ins.ts";
 import { DryAnalyser } from "../dry-analyser.ts";
 import { catalogOf, identityOf, identitySchema } from "../subject.ts";
 
@@ -104,7 +104,7 @@ export async function generateStore(options: GeneratedStore): Promise<number> {
     store,
     log: noLog,
     gateway: "generated",
-    redact: (text) => text,
+    redact: asItIs,
   };
   const shared = { approvals: new Approvals(store), novelty: new Novelty(store), rates: new Rates() };
   // Each identity has a few kinds of command of its own, which it runs most of the time, and now and then another.
