@@ -11,6 +11,7 @@ import { type DemoTarget, startDemoTarget } from "../scripts/demo/demo-target.ts
 import { recordedInputs } from "../scripts/policy/recorded-input.ts";
 import type { RunningPostgres } from "../scripts/postgres/server.ts";
 import { bind, connectWire, execute, parse, query, sync } from "../scripts/postgres/wire-client.ts";
+import { limits } from "./limits.ts";
 import { loadBundle } from "./policy/bundle.ts";
 import { Policy } from "./policy/policy.ts";
 import { encodeFrontendMessage } from "./postgres/frontend-encoder.ts";
@@ -447,6 +448,41 @@ describe("a name is judged as what the target takes it for", () => {
     expect(rows).toEqual([expect.stringMatching(/^.\*+@/)]);
     client.end();
   });
+});
+
+describe("what a transaction did to names and is not committed", () => {
+  const wire = (user: User) => {
+    const { port } = gateway.endpoint;
+    return connectWire({ port, database: "demo", user: `${user}@example.com`, password: tokens[user] ?? "" });
+  };
+  const rename = (from: string, to: string) => query(`alter table customers rename column ${from} to ${to}`);
+
+  test("does not make a label forget its column", async () => {
+    const [dora, ann] = [await wire("dora"), await wire("ann")];
+    await dora.exchange(rename("ssn", "ssn_old"));
+    await dora.exchange(query("begin"), query("alter table customers drop column ssn_old"));
+    await dora.exchange(query("select id from customers where id = 1"));
+    await dora.exchange(query("rollback"));
+    expect(await ann.exchange(query("select upper(ssn_old) from customers where id = 1"))).toContain("ERROR 42501");
+    await dora.exchange(rename("ssn_old", "ssn"));
+    dora.end();
+    ann.end();
+  });
+
+  test("is not taken from what another session read meanwhile", async () => {
+    const [dora, ann] = [await wire("dora"), await wire("ann")];
+    await dora.exchange(query("begin"), rename("ssn", "other"), rename("name", "ssn"), rename("other", "name"));
+    const swapped = query("select upper(name) from customers where id = 1");
+    expect(await dora.exchange(swapped)).toContain("ERROR 42501");
+    await dora.exchange(query("rollback"), query("begin"), rename("ssn", "other"), rename("name", "ssn"));
+    await dora.exchange(rename("other", "name"), query("select id from customers where id = 1"));
+    await Bun.sleep(limits.catalogRefreshMs + 200);
+    await ann.exchange(query("select 1"));
+    expect(await dora.exchange(swapped)).toContain("ERROR 42501");
+    await dora.exchange(query("rollback"));
+    dora.end();
+    ann.end();
+  }, 20_000);
 });
 
 // --- invariants 2 and 3 ---

@@ -149,6 +149,8 @@ class CatalogAnalyser implements SessionAnalyser {
     const usable =
       mine !== undefined &&
       !this.#ownChange &&
+      // Nobody else sees what this transaction has changed.
+      !(inTransaction && this.#undoable) &&
       loaded &&
       loaded.epoch === epoch &&
       loaded.policy === policy &&
@@ -199,7 +201,8 @@ class CatalogAnalyser implements SessionAnalyser {
     const changed =
       rows.length !== previous.size ||
       rows.some((row) => previous.get(row.name)?.oid !== row.oid || previous.get(row.name)?.attnum !== row.attnum);
-    if (changed) await store.saveLabelBindings(target, database, rows);
+    // What is never committed must not make a label forget its column.
+    if (changed && !inTransaction) await store.saveLabelBindings(target, database, rows);
     const context: NameContext = { catalog, labels, searchPath: [] };
     if (!isOwn) shared.loaded = { epoch, at: Date.now(), policy, context };
     return context;
