@@ -233,6 +233,17 @@ describe("what cannot be accounted for is incomplete", () => {
   });
 });
 
+test("what an older server would take for a name is not taken for syntax", () => {
+  // The catalog of these tests has no such function, as PostgreSQL 15 has none.
+  expect(run("select system_user").command.complete).toBe(false);
+});
+
+test("which values a named constraint is about is told of every column", () => {
+  const command = "insert into people (id) values (1) on conflict on constraint people_ssn_key do update set name = 'x'";
+  const columns = run(command).command.statements[0]?.columns ?? [];
+  expect(columns.filter(({ use }) => use === "predicate").map(({ column }) => column)).toContain("ssn");
+});
+
 describe("what is understood is complete", () => {
   test.each([
     "",
@@ -263,6 +274,22 @@ describe("statements", () => {
     ["update people set name = 'x' where true", "UPDATE", "write", false],
     ["insert into orders select * from orders", "INSERT", "write", false],
     ["truncate people", "TRUNCATE", "write", false],
+    ["delete from people where id = 1 or true", "DELETE", "write", false],
+    ["delete from people where id = 1 and true", "DELETE", "write", true],
+    ["delete from people where not (id = 1)", "DELETE", "write", true],
+    ["delete from people using (values (1)) v (x) where v.x = 1", "DELETE", "write", false],
+    ["delete from people using (values (1)) v (x) where people.id = v.x", "DELETE", "write", true],
+    ["update people p set name = 'x' from (values (1)) v (x) where x = 1", "UPDATE", "write", false],
+    ["update people p set name = 'x' from (values (1)) v (x) where x = p.id", "UPDATE", "write", true],
+    ["update people set name = 'x' where exists (select from orders o where o.id = 1)", "UPDATE", "write", false],
+    ["update people set name = 'x' where exists (select from people where people.id = 1)", "UPDATE", "write", false],
+    ["update people p set name = 'x' where exists (select from orders o where o.id = p.id)", "UPDATE", "write", true],
+    ["update people set name = 'x' where id in (select id from orders)", "UPDATE", "write", true],
+    ["update people set name = 'x' where ctid = '(0,1)'", "UPDATE", "write", true],
+    ["merge into people using (select 1) s on true when matched then delete", "MERGE", "write", false],
+    ["merge into people p using orders o on o.id = p.id when matched then delete", "MERGE", "write", true],
+    ["merge into people p using orders o on true when matched and p.id = 1 then delete", "MERGE", "write", true],
+    ["merge into people p using orders o on true when not matched then do nothing", "MERGE", "write", true],
     ["select 1", "SELECT", "read", true],
     ["select * from people", "SELECT", "read", false],
     ["grant select on people to x", "GRANT", "dcl", true],

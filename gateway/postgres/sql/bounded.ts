@@ -1,11 +1,61 @@
 /** Whether a statement is narrowed by conditions on columns, or touches all there is. */
-import { type Body, bodyOf, contains, type Node, node, nodes } from "./ast.ts";
+import { type Body, bodyOf, contains, isBody, type Node, node, nodes, strings, text } from "./ast.ts";
+import type { Item } from "./scope.ts";
 
 const columnReferences = new Set(["ColumnRef"]);
 
 /** Whether a WHERE narrows by a column. */
 export function narrows(where: unknown): boolean {
   return where !== undefined && contains(where, columnReferences);
+}
+
+/**
+ * Whether a write's condition narrows the rows of its own table: by one of what AND joins, by each of what OR does. A
+ * condition on other tables alone, or on constants, touches every row where it holds.
+ */
+export function narrowsTo(where: unknown, target: Item): boolean {
+  const condition = node(where);
+  if (condition === undefined) return false;
+  const { kind, body } = condition;
+  if (kind === "BoolExpr" && body.boolop === "AND_EXPR")
+    return nodes(body.args).some((one) => narrowsTo(wrapped(one), target));
+  if (kind === "BoolExpr" && body.boolop === "OR_EXPR")
+    return nodes(body.args).every((one) => narrowsTo(wrapped(one), target));
+  return mentions(wrapped(condition), target, false);
+}
+
+const wrapped = ({ kind, body }: Node) => ({ [kind]: body });
+const rowPlaces = new Set(["ctid", "xmin", "xmax", "cmin", "cmax"]);
+
+/** @param inner of a subquery, where a name without its table could be the subquery's own */
+function mentions(value: unknown, target: Item, inner: boolean): boolean {
+  if (Array.isArray(value)) return value.some((one) => mentions(one, target, inner));
+  if (!isBody(value)) return false;
+  const column = bodyOf(value.ColumnRef);
+  if (column) return isOf(strings(column.fields), target, inner);
+  const sublink = bodyOf(value.SubLink);
+  if (sublink) {
+    if (mentions(sublink.testexpr, target, inner)) return true;
+    return !namesTable(sublink.subselect, target.alias) && mentions(sublink.subselect, target, true);
+  }
+  return Object.values(value).some((one) => mentions(one, target, inner));
+}
+
+function isOf(names: readonly string[], { alias, columns, open }: Item, inner: boolean): boolean {
+  const name = names.at(-1) ?? "";
+  if (names.length > 1) return names.at(-2) === alias;
+  if (inner) return false;
+  return open !== null || name === alias || rowPlaces.has(name) || columns.some((column) => column.name === name);
+}
+
+/** Whether something in it goes by this name, so that the name is not the table outside. */
+function namesTable(value: unknown, alias: string): boolean {
+  if (Array.isArray(value)) return value.some((one) => namesTable(one, alias));
+  if (!isBody(value)) return false;
+  if (bodyOf(value.alias)?.aliasname === alias) return true;
+  const table = bodyOf(value.RangeVar);
+  if (table && table.alias === undefined && text(table.relname) === alias) return true;
+  return Object.values(value).some((one) => namesTable(one, alias));
 }
 
 /** Whether every relation a SELECT reads is narrowed by a WHERE. */

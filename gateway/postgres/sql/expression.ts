@@ -254,8 +254,9 @@ export function useFunction(
   }
   if (found.length > 0) return;
   findings.calls(names.join("."));
-  // What SQL's own syntax stands for need not have that name in an older server: EXTRACT.
-  if (sqlSyntax) return;
+  // What SQL's own syntax stands for need not have that name in an older server. Any other has no such syntax there
+  // (SYSTEM_USER), and takes the word for a name.
+  if (sqlSyntax && names.at(-1) === "extract") return;
   findings.unknownName("function", names.join("."), location);
 }
 

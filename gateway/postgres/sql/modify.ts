@@ -1,6 +1,6 @@
 /** INSERT, UPDATE, DELETE and MERGE: what they assign, read and return. */
 import { type Body, bodyOf, type Node, node, nodes, strings, text } from "./ast.ts";
-import { bounded, narrows } from "./bounded.ts";
+import { bounded, narrowsTo } from "./bounded.ts";
 import { expression, useFunction } from "./expression.ts";
 import type { Findings } from "./findings.ts";
 import { fromClause, fromItem, tableItem, withClause } from "./from.ts";
@@ -20,13 +20,13 @@ export function modify(statement: Node, parent: Scope | null, findings: Findings
       scope.ranges.push(rangeOf(target));
       fromClause(body.fromClause, scope, findings);
       // As PostgreSQL does: of several names that do not exist the same is told.
-      where(body.whereClause, scope, findings);
+      where(body.whereClause, target, scope, findings);
       assignments(body.targetList, target, scope, findings);
       break;
     case "DeleteStmt":
       scope.ranges.push(rangeOf(target));
       fromClause(body.usingClause, scope, findings);
-      where(body.whereClause, scope, findings);
+      where(body.whereClause, target, scope, findings);
       break;
     case "MergeStmt":
       merge(body, target, scope, findings);
@@ -43,12 +43,12 @@ export function notSystem({ relation }: Item, findings: Findings): void {
     findings.incomplete.add(`a write to ${relation.schema}.${relation.name} changes more than rows`);
 }
 
-function where(clause: unknown, scope: Scope, findings: Findings): void {
+function where(clause: unknown, target: Item, scope: Scope, findings: Findings): void {
   const condition = node(clause);
   if (condition?.kind === "CurrentOfExpr")
     findings.incomplete.add("WHERE CURRENT OF depends on the position of a cursor");
   expression(condition, scope, "predicate", findings);
-  if (!narrows(clause)) findings.bounded = false;
+  if (!narrowsTo(clause, target)) findings.bounded = false;
 }
 
 function insert(body: Body, target: Item, scope: Scope, findings: Findings): void {
@@ -73,6 +73,8 @@ function insert(body: Body, target: Item, scope: Scope, findings: Findings): voi
     expression(node(element.expr), scope, "predicate", findings);
   }
   expression(node(infer?.whereClause), scope, "predicate", findings);
+  // Its columns are not known by its name: that a row has such values is told of any of them.
+  if (infer?.conname !== undefined) for (const column of target.columns) findings.use(column, "predicate");
   // The row that could not be inserted: its values are the statement's own, and were counted as they came.
   const proposed = target.columns.map((column) => computed(column.name, []));
   const excluded: Item = { alias: "excluded", schema: null, relation: null, columns: proposed, open: target.open };
@@ -116,8 +118,10 @@ function merge(body: Body, target: Item, scope: Scope, findings: Findings): void
       written(nodes(when.targetList), target, scope, findings);
       for (const value of nodes(when.values)) expression(value, scope, "derived", findings);
     } else assignments(when.targetList, target, scope, findings);
-    // What does not match touches every row there is.
+    // What does not match touches every row there is; so does what matches by a condition on other tables alone.
+    const isNarrowed = narrowsTo(body.joinCondition, target) || narrowsTo(when.condition, target);
     if (when.matchKind === "MERGE_WHEN_NOT_MATCHED_BY_SOURCE") findings.bounded = false;
+    if (when.matchKind === "MERGE_WHEN_MATCHED" && !isNarrowed) findings.bounded = false;
   }
 }
 
