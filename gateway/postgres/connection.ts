@@ -97,9 +97,7 @@ export class Connection {
       this.#targetFull = false;
       this.#readOn();
     });
-    this.#upstream.onClose((error) =>
-      this.end("upstream", error ?? new GatewayError("upstream.unreachable", "the target closed the connection")),
-    );
+    this.#upstream.onClose((error) => this.end("upstream", asClosed(error)));
     this.#socket.on("close", () => {
       this.#told.resolve();
       this.end("client");
@@ -152,7 +150,7 @@ export class Connection {
         this.#watchStall(frame === undefined && this.#clientReader.bufferedBytes > 0);
         if (frame === undefined) break;
         const message = decodeFrontendMessage(frame);
-        if (message.type === "Terminate") return this.end("client");
+        if (message.type === "Terminate") return this.#terminate();
         const waiting = this.#machine.handle(message);
         if (waiting === undefined) continue;
         this.#busy = true;
@@ -171,6 +169,13 @@ export class Connection {
     } catch (fault) {
       this.end("fault", fault);
     }
+  }
+
+  /** What was sent before it goes to the target first, which runs it before it sees that the client left. */
+  #terminate(): void {
+    if (this.#forwarding === undefined) return this.end("client");
+    this.#busy = true;
+    void this.#forwarding.then(() => this.#terminate());
   }
 
   /** A client may not sit inside an unfinished message; one that is held, or not read, is not it. */
@@ -276,6 +281,11 @@ export class Connection {
     }, 2_000).unref();
     this.#onEnd(reason, error);
   }
+}
+
+function asClosed(error: Error | undefined): GatewayError {
+  if (error instanceof GatewayError) return error;
+  return new GatewayError("upstream.unreachable", "the target closed the connection", { cause: error });
 }
 
 /** What the target sent malformed is the target's fault, not the client's. */

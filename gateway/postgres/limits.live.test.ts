@@ -276,6 +276,24 @@ test.each([
   ours.end();
 });
 
+test("what was sent before the client took its leave runs, however long its record takes", async () => {
+  const ours = await open();
+  await ours.exchange(query("create table if not exists left_behind (n int)"));
+  const opening = Promise.withResolvers<void>();
+  gate = opening.promise;
+  ours.send(query("insert into left_behind values (1)"), { type: "Terminate" });
+  await Bun.sleep(50);
+  gate = undefined;
+  opening.resolve();
+  const other = await open();
+  for (let tries = 0; ; tries++) {
+    if ((await other.exchange(query("select from left_behind"))).includes("SELECT 1")) break;
+    if (tries === 100) throw new Error("it did not run");
+    await Bun.sleep(10);
+  }
+  other.end();
+});
+
 test("messages past those that may be in flight wait, and all are answered", async () => {
   using _ = loweredLimits({ messagesInFlightMax: 5 });
   const ours = await open();

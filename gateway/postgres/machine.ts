@@ -136,7 +136,8 @@ export class Machine {
 
   /** The client wants its running command cancelled. Resolves once nothing that it sends from then on can be hit. */
   async cancel(): Promise<void> {
-    if (this.#hold) this.#hold.abort();
+    // What was sent before a held command may still run: as on the target, that is what a cancel is for.
+    if (this.#hold && this.expected.length === 0) this.#hold.abort();
     else await this.#cancelRunning();
   }
 
@@ -669,7 +670,8 @@ export class Machine {
     if (!(ruling instanceof Promise)) return ruling;
     controller ??= new AbortController();
     this.#hold = controller;
-    // What was judged before goes out now: the wait may be long.
+    // What was judged before goes out now, and is answered: the wait may be long.
+    if (this.#batchOpen && this.expected.length > 0) this.#send({ type: "Flush" });
     this.flush();
     return ruling.finally(() => {
       this.#hold = undefined;

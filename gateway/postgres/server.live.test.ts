@@ -9,6 +9,7 @@ import { hasPsql } from "../../scripts/postgres/installed.ts";
 import { runPsql } from "../../scripts/postgres/psql.ts";
 import { type RunningPostgres, startPostgres } from "../../scripts/postgres/server.ts";
 import { startServerUnderTest } from "../../scripts/postgres/server-under-test.ts";
+import { connectWire, query } from "../../scripts/postgres/wire-client.ts";
 import type { Decision } from "../policy/decision.ts";
 import type { CommandAnalysis } from "../policy/input.ts";
 import type { RecordedEvent } from "../recording/events.ts";
@@ -215,6 +216,20 @@ test("a held command runs once it is approved, and can be cancelled while it wai
   expect(await cancelled.catch((error: { code: string }) => error.code)).toBe("57014");
   expect((await sql.unsafe("select 1 as one"))[0]?.one).toBe(1);
   await sql.end();
+});
+
+test("a cancel is for what runs before a held command, and only then for that", async () => {
+  const wire = await connectWire({ port, user: "ann@example.com", password: token, database: "app" });
+  wire.send(query("select pg_sleep(20)"), query("select 'held' as behind"));
+  const pending = () => [...approvals.values()].filter((row) => row.state === "pending");
+  while (pending().length === 0) await Bun.sleep(10);
+  await wire.cancel();
+  expect(await wire.until("ReadyForQuery")).toContain("ERROR 57014");
+  expect(pending()).toHaveLength(1);
+  await wire.cancel();
+  expect(await wire.until("ReadyForQuery")).toContain("ERROR 57014");
+  expect(pending()).toEqual([]);
+  wire.end();
 });
 
 test("a running query is cancelled at the target", async () => {

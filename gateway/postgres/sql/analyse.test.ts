@@ -238,8 +238,20 @@ test("what an older server would take for a name is not taken for syntax", () =>
   expect(run("select system_user").command.complete).toBe(false);
 });
 
+test("a long name that another encoding cuts elsewhere is not understood", () => {
+  const name = "a".repeat(62);
+  const latin = { ...context, catalog: new Catalog({ ...snapshot, encoding: "LATIN1" }) };
+  const of = (text: string) => analyse(text, latin).command.complete;
+  expect(of(`select 1 as "${name}é"`)).toBe(false);
+  expect(of(`select 1 as ${name}é`)).toBe(false);
+  expect(of(`select 1 as U&"${name}\\00e9"`)).toBe(false);
+  expect(of(`select 1 as "${name}", 'é' as "é"`)).toBe(true);
+  expect(run(`select 1 as "${name}é"`).command.complete).toBe(true);
+});
+
 test("which values a named constraint is about is told of every column", () => {
-  const command = "insert into people (id) values (1) on conflict on constraint people_ssn_key do update set name = 'x'";
+  const command =
+    "insert into people (id) values (1) on conflict on constraint people_ssn_key do update set name = 'x'";
   const columns = run(command).command.statements[0]?.columns ?? [];
   expect(columns.filter(({ use }) => use === "predicate").map(({ column }) => column)).toContain("ssn");
 });

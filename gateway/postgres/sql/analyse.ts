@@ -21,6 +21,9 @@ export function analyse(sql: string, context: NameContext): AnalysedCommand {
   const inputs: StatementInput[] = [];
   const incomplete = new Set<string>();
   const unknown = new Map<string, UnknownName>();
+  if (context.catalog.snapshot.encoding !== undefined && hasNameCutOtherwise(sql)) {
+    incomplete.add("a long name with letters beyond ASCII, which this database cuts at another place");
+  }
   let namesMayDiffer = false;
   for (const one of parsed.statements) {
     const { input, statement, findings } = analyseStatement(one, sql, context);
@@ -81,6 +84,15 @@ function analyseStatement(one: ParsedStatement, sql: string, context: NameContex
     changesSession: findings.changesSession || kind.statement?.changesSession === true,
   };
   return { input, statement, findings };
+}
+
+/** PostgreSQL cuts a name to 63 bytes of the database's encoding, the parser here to 63 of UTF-8; escapes are longer than what they stand for. */
+function hasNameCutOtherwise(sql: string): boolean {
+  const long = (sql.match(/(?:U&)?"(?:[^"]|"")*"|[\p{L}_][\p{L}\p{M}\p{N}_$]*/giu) ?? []).filter(
+    (name) => Buffer.byteLength(name) >= 60,
+  );
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are the rest of ASCII
+  return long.some((name) => /^U&/i.test(name) || /[^\x00-\x7f]/.test(name));
 }
 
 /** 1-based, in characters, as ErrorResponse's P field. */

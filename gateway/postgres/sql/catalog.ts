@@ -36,6 +36,8 @@ export interface CatalogSnapshot {
   /** schema.function */
   readonly functions: readonly string[];
   readonly operators: readonly CatalogOperator[];
+  /** Of the database, as PostgreSQL names it; UTF8 where it is left out. */
+  readonly encoding?: string;
   /** current_schemas(true) of the session that took the snapshot; the text of views is spelled for it. */
   readonly searchPath: readonly string[];
   /** Differs whenever the snapshot would. */

@@ -44,6 +44,7 @@ where o.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid
     and d.objid ${equal} o.oid and d.deptype ${equal} 'e'::pg_catalog."char")`;
 
 const pathSql = "select pg_catalog.json_build_array(pg_catalog.current_schemas(true), current_user)";
+const encodingSql = "select pg_catalog.getdatabaseencoding()";
 const schemasSql = "select nspname from pg_catalog.pg_namespace";
 
 /** Row versions of everything that is read above and can change; PostgreSQL's own objects are below 16384. */
@@ -82,6 +83,7 @@ export async function loadCatalog(run: CatalogQuery, previous?: Catalog): Promis
   const functionRows = await run(functionsSql);
   const operatorRows = await run(operatorsSql);
   const schemaRows = await run(schemasSql);
+  const encoding = textOf((await run(encodingSql))[0]?.[0]);
   return new Catalog({
     relations: relationRows.map(relationOf),
     schemas: schemaRows.map(([name]) => textOf(name)),
@@ -91,6 +93,7 @@ export async function loadCatalog(run: CatalogQuery, previous?: Catalog): Promis
       name: textOf(name),
       function: `${textOf(functionSchema)}.${textOf(functionName)}`,
     })),
+    ...(encoding !== "UTF8" && { encoding }),
     searchPath,
     // Read first: what changed while the rest was read shows next time.
     signature,
