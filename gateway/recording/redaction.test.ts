@@ -45,6 +45,16 @@ for (const text of [
     expect(redactStatement(text).toLowerCase()).not.toContain(hexOf(hidden));
   });
 }
+for (const text of [
+  `select 1, pwd = /* c */ '${hidden}'`,
+  `select 1 where secret_key = E'${hidden}'`,
+  `select 1 where password = 'a'\n  '${hidden}'`,
+  `alter role a password 'x'\n -- c\n '${hidden}'`,
+]) {
+  test(`takes the secret out of the statement ${text}`, () => {
+    expect(redactStatement(text)).not.toContain(hidden);
+  });
+}
 test("leaves ordinary statements as they are", () => {
   for (const text of [
     "select 1",
@@ -78,10 +88,29 @@ test("the chain depends on the session, each line and their order", () => {
 });
 
 test("hostile text of a megabyte is redacted in bounded work", () => {
-  for (const piece of ["://a:", "secret", "x_", "bearer ", "password ", "eyJ", "'", "glpat-", "SG.a-", "ya29."]) {
+  for (const piece of [
+    "/*",
+    "$a",
+    "$a$",
+    "-- ",
+    '"',
+    "E'",
+    "a ",
+    "://a:",
+    "secret",
+    "x_",
+    "bearer ",
+    "password ",
+    "eyJ",
+    "'",
+    "glpat-",
+    "SG.a-",
+    "ya29.",
+  ]) {
     const text = `passwd ${piece.repeat(Math.ceil(1_000_000 / piece.length))}`;
     const start = performance.now();
     redactSecrets(text);
+    redactStatement(text);
     // Quadratic work would take minutes; the bound is far from any machine's noise.
     expect(performance.now() - start).toBeLessThan(20_000);
   }

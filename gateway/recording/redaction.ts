@@ -3,6 +3,8 @@
  * DDL, options and connection strings, and strings shaped like well-known tokens. Role DDL that mentions PASSWORD loses
  * every literal, so no quoting can slip through. A binary value (\x and hex) that has one is taken out whole.
  */
+import { lexemes } from "./sql-lexemes.ts";
+
 const redacted = "<redacted>";
 const suspicious =
   /passw|pwd|secret|:\/\/|eyJ|AKIA|ASIA|gh[a-z]_|github_pat_|xox[a-z]-|sk-|AIza|ya29\.|gl[a-z]{2,4}-|hf_|npm_|dop_v1_|SG\.|PRIVATE KEY|bearer/i;
@@ -18,9 +20,6 @@ const tokens: readonly RegExp[] = [
   /\b(?:ya29\.[\w-]{16,}|gl[a-z]{2,4}-[\w-]{16,}|hf_\w{20,}|npm_\w{20,}|dop_v1_\w{20,}|SG\.[\w-]{16,}\.[\w-]{16,})/g,
 ];
 
-/** What of a statement can hold a secret, and what can hide one from SQL: each is looked at by itself. */
-const lexemes =
-  /--[^\n\r]*|\/\*[\s\S]*?(?:\*\/|$)|(\$(?:[\p{L}_][\p{L}\p{N}_]*)?\$)[\s\S]*?(?:\1|$)|\bE'(?:\\[\s\S]|''|[^'\\])*(?:'|$)|'(?:''|[^'])*(?:'|$)|"(?:""|[^"])*(?:"|$)/giu;
 const namesSecret = /\b(?:\w{0,32}password|passwd|pwd|\w{0,32}secret\w{0,32})\s{0,32}=\s{0,32}(?:E|U&)?$/i;
 const words = /\w[\w.-]{15,}/g;
 
@@ -36,26 +35,25 @@ export function redactStatement(statement: string): string {
   let end = 0;
   /** SQL since the last literal, comments left out. */
   let lead = "";
+  let wasTakenOut = false;
   const plain = (until: number) => text.slice(end, until).replace(words, (word) => redactSecrets(word));
-  for (const match of text.matchAll(lexemes)) {
-    const [lexeme] = match;
-    const before = plain(match.index);
-    const isText = /^(?:E?'|\$)/i.test(lexeme);
-    lead += before;
+  for (const { kind, start, inside, stop } of lexemes(text)) {
+    const before = plain(start);
     shown += before;
-    if (isText && (isRoleDdl || namesSecret.test(lead))) shown += `'${redacted}'`;
-    else shown += redactedInside(lexeme);
-    if (!/^(?:--|\/\*)/.test(lexeme)) lead = "";
-    end = match.index + lexeme.length;
+    lead += before;
+    // A literal may go on in the next line.
+    const goesOn: boolean = wasTakenOut && /^\s*$/.test(lead);
+    const isSecret: boolean = kind === "literal" && (isRoleDdl || goesOn || namesSecret.test(lead));
+    const content = text.slice(inside[0], inside[1]);
+    shown +=
+      text.slice(start, inside[0]) + (isSecret ? redacted : redactSecrets(content)) + text.slice(inside[1], stop);
+    if (kind !== "comment") {
+      lead = "";
+      wasTakenOut = isSecret;
+    }
+    end = stop;
   }
   return shown + plain(text.length);
-}
-
-/** Its quotes or comment marks stay. */
-function redactedInside(lexeme: string): string {
-  const [, open = "", inside = "", close = ""] =
-    /^(--|\/\*|\$[^$]*\$|E'|'|")([\s\S]*?)(\*\/|\$[^$]*\$|'|")?$/i.exec(lexeme) ?? [];
-  return lexeme.startsWith("--") ? `--${redactSecrets(lexeme.slice(2))}` : `${open}${redactSecrets(inside)}${close}`;
 }
 
 /** As recordings spell a value that a driver sends in its binary form, and PostgreSQL a bytea; long enough for a secret. */

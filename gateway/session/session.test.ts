@@ -162,6 +162,22 @@ describe("what approvers see", () => {
     for (const part of ["where id = 1", "*/ or/*", "*/true or/*", "*/b/*"]) expect(shown[0]).toContain(part);
   });
 
+  const key = "-----BEGIN PRIVATE KEY-----";
+  test.each([
+    `select 1 /* /* */ ' */ or id > 0 -- ' ${key}`,
+    `select 1 as a$b$, 2 where c > 0 /* $b$ ${key} */`,
+    `select 1 as nameE, ty'\\' or id > 0 -- '${key}`,
+    `select $€$ ' ${key} $€$ where id > 0 -- '`,
+    `select '${key}' where id > 0`,
+    `select "${key}" where id > 0`,
+    `select E'\\'${key}' where id > 0`,
+    `select $t$ ${key} $t$ where id > 0`,
+  ])("has what is no literal, name or comment: %s", async (text) => {
+    const { shown } = await held({ text });
+    expect(shown[0]).toMatch(/ > 0/);
+    expect(shown[0]).not.toContain("PRIVATE");
+  });
+
   test("is not more than anybody can read: a longer command is denied", async () => {
     const text = `select 1 --${" ".repeat(limits.approvalTextLengthMax)}`;
     const { shown, ruling } = await held({ text });

@@ -1,7 +1,8 @@
 /** The text of the statement inside PREPARE … AS and DECLARE … FOR, proved by parsing it again. */
+import { endOfComment } from "../../recording/sql-lexemes.ts";
 import type { Node } from "./ast.ts";
 import { spelling } from "./fingerprint.ts";
-import { endOfComment, parseSql } from "./parse.ts";
+import { parseSql } from "./parse.ts";
 
 const tokens =
   /\s+|--[^\n\r]*|\/\*|"(?:[^"]|"")*"|'(?:[^']|'')*'|[A-Za-z_\u0080-\uffff][A-Za-z0-9_$\u0080-\uffff]*|[\s\S]/y;

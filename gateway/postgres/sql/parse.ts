@@ -4,6 +4,7 @@
  */
 import { hasSqlDetails, loadModule, parseSync } from "libpg-query";
 import { limits } from "../../limits.ts";
+import { endOfComment } from "../../recording/sql-lexemes.ts";
 import { type Body, bodyOf, list, type Node, node } from "./ast.ts";
 
 await loadModule();
@@ -81,18 +82,6 @@ function hasCostlyComments(sql: string): boolean {
     }
   }
   return false;
-}
-
-/** Comments nest in PostgreSQL. */
-export function endOfComment(sql: string, from: number): number {
-  const marks = /\/\*|\*\//g;
-  marks.lastIndex = from;
-  let open = 1;
-  for (let mark = marks.exec(sql); mark !== null; mark = marks.exec(sql)) {
-    open += mark[0] === "/*" ? 1 : -1;
-    if (open === 0) return marks.lastIndex;
-  }
-  return sql.length;
 }
 
 export function parseSql(sql: string): Parsed {

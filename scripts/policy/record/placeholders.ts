@@ -3,6 +3,8 @@
  * keywords and the number of parts stay, so that the text parses as it did.
  */
 
+import { endOfComment } from "../../../gateway/recording/sql-lexemes.ts";
+
 // PostgreSQL's lexical rules with standard_conforming_strings on. Order matters: the longer form first.
 const token =
   /(?<line>--[^\n\r]*)|(?<block>\/\*)|(?<string>(?:\b[eE]'(?:[^'\\]|\\[\s\S]|'')*'?)|(?:\b[bBxXnN]'[^']*'?)|(?:\b[uU]&'(?:[^']|'')*'?)|(?:'(?:[^']|'')*'?))|(?<name>"(?:[^"]|"")*"?)|(?<dollar>\$(?:[A-Za-z_\u0080-\uffff][A-Za-z0-9_\u0080-\uffff]*)?\$)|(?<word>[A-Za-z_\u0080-\uffff][A-Za-z0-9_$\u0080-\uffff]*)|(?<parameter>\$[0-9]+)|(?<number>(?:0[xX][0-9A-Fa-f_]+|0[oO][0-7_]+|0[bB][01_]+|(?:[0-9][0-9_]*)?\.?[0-9][0-9_]*(?:[eE][+-]?[0-9]+)?))/gu;
@@ -68,16 +70,4 @@ function newString(token: string): string {
 function newNumber(token: string, { smallIntegers }: Kept): string {
   if (smallIntegers && /^\d{1,2}$/.test(token)) return token;
   return /^\d+$/.test(token) ? "1" : /[.eE]/.test(token) ? "1.5" : "1";
-}
-
-/** Comments nest. */
-function endOfComment(text: string, from: number): number {
-  const marks = /\/\*|\*\//g;
-  marks.lastIndex = from;
-  let open = 1;
-  for (let mark = marks.exec(text); mark !== null; mark = marks.exec(text)) {
-    open += mark[0] === "/*" ? 1 : -1;
-    if (open === 0) return marks.lastIndex;
-  }
-  return text.length;
 }
