@@ -451,7 +451,7 @@ export class Session {
       command: judged.command,
       via: request.via,
       text: this.#recordedText(request.text),
-      standsFor: standsFor?.map((one) => redact.statement(one).slice(0, limits.recordedTextBytesMax)),
+      standsFor: standsFor?.map((one) => redactedStart(one, redact.statement, limits.recordedTextBytesMax)),
       params: request.params.map((value) => value && redactedStart(value, redact.value)),
       digest: judged.digest,
       analysis,
@@ -470,7 +470,7 @@ export class Session {
   /** A prepared statement brings the same text again and again. */
   #recordedText(text: string): string {
     if (text !== this.#lastText?.text) {
-      const recorded = this.#dependencies.redact.statement(text).slice(0, limits.recordedTextBytesMax);
+      const recorded = redactedStart(text, this.#dependencies.redact.statement, limits.recordedTextBytesMax);
       this.#lastText = { text, recorded };
     }
     return this.#lastText.recorded;
@@ -553,9 +553,12 @@ function shortened(value: string, length: number): string {
   return length > max ? `${shown} … (the first ${max} of ${length} characters)` : shown;
 }
 
-/** What is kept of a parameter. Redacted before the cut, so that no secret is cut to what no pattern knows. */
-function redactedStart(value: string, redact: (text: string) => string): string {
-  const max = limits.recordedParameterBytesMax;
+/** What is kept of a text or parameter. Redacted before the cut, so that no secret is cut to what no pattern knows. */
+function redactedStart(
+  value: string,
+  redact: (text: string) => string,
+  max = limits.recordedParameterBytesMax,
+): string {
   return redact(value.slice(0, max + limits.tokenBytesMax)).slice(0, max);
 }
 
