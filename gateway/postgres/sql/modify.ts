@@ -48,7 +48,8 @@ function where(clause: unknown, target: Item, scope: Scope, findings: Findings):
   if (condition?.kind === "CurrentOfExpr")
     findings.incomplete.add("WHERE CURRENT OF depends on the position of a cursor");
   expression(condition, scope, "predicate", findings);
-  if (!narrowsTo(clause, target)) findings.bounded = false;
+  // A name that is not known may be the table's: nothing runs with it, and the error is for PostgreSQL to tell.
+  if (!narrowsTo(clause, target) && (clause === undefined || findings.unknown.size === 0)) findings.bounded = false;
 }
 
 function insert(body: Body, target: Item, scope: Scope, findings: Findings): void {
