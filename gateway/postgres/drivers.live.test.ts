@@ -18,6 +18,7 @@ import {
   sync,
   type WireClientOptions,
 } from "../../scripts/postgres/wire-client.ts";
+import { limits } from "../limits.ts";
 import { encodeCancelRequest } from "./frontend-encoder.ts";
 import type { FrontendMessage } from "./messages.ts";
 import { MessageWriter } from "./writer.ts";
@@ -120,6 +121,17 @@ describe("a cancel while names are read, or a timeout for the lock they need", (
       ours.end();
     });
   }
+});
+
+test("what must come first in its batch does, though names were read before it", async () => {
+  const ours = await open();
+  await ours.exchange(parse("select 1", "s"), sync);
+  await Bun.sleep(limits.catalogRefreshMs + 100);
+  const close: FrontendMessage = { type: "Close", kind: "statement", name: "s" };
+  expect(await ours.exchange(close, parse("vacuum pg_catalog.pg_inherits"), bind(), execute(), sync)).toContain(
+    "VACUUM",
+  );
+  ours.end();
 });
 
 describe("COPY FROM STDIN", () => {

@@ -104,6 +104,8 @@ export class Machine {
   #batch = 0;
   /** Extended messages went out since the last Sync. */
   #batchOpen = false;
+  /** One of them was a Bind or an Execute: a Sync of the gateway's own would take it back, or commit it. */
+  #batchHolds = false;
   #skipToSync = false;
   /** The target takes data of the command at the head, until the client or an error ends that. */
   #copyingIn = false;
@@ -501,6 +503,7 @@ export class Machine {
         hold: false,
       };
       const proposal = this.portals.propose(message.portal, this.#batch, portal);
+      this.#batchHolds = true;
       this.expected.push({ kind: "bind", change: { registry: "portals", name: message.portal, proposal } });
       this.#send(bind);
       this.#askColumns(message.portal, run);
@@ -520,6 +523,7 @@ export class Machine {
       this.#obligeInBatch(portal.run.permit.decision.obligations);
       this.expected.push({ kind: "execute", run: portal.run, change: this.#takeEffects(portal.run).get(0) });
       this.#batchExecutes += 1;
+      this.#batchHolds = true;
       portal.started = true;
       this.#send(message);
     };
@@ -756,6 +760,7 @@ export class Machine {
 
   #endBatch(): void {
     this.#batchOpen = false;
+    this.#batchHolds = false;
     this.#batchEndsBlock = false;
     if (this.#readInBatch) this.#analyser.invalidate();
     this.#readInBatch = false;
@@ -812,7 +817,8 @@ export class Machine {
   internalQuery(
     sql: string,
     failure = "the target's catalog could not be read",
-    inBatch = this.#batchOpen,
+    // An Execute before its own changes what the client's may do: LOCK and VACUUM ask whether they are the first.
+    inBatch = this.#batchHolds,
   ): Promise<(string | null)[][]> {
     return new Promise((resolve, reject) => {
       this.expected.push({
@@ -827,7 +833,6 @@ export class Machine {
           else reject(new GatewayError("upstream.protocol", `${failure}: ${error.M}`));
         },
       });
-      // A Sync would commit what the client's batch has done so far.
       this.#send({ type: inBatch ? "Flush" : "Sync" });
       this.flush();
     });

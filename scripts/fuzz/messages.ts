@@ -51,6 +51,7 @@ const plain = [
   ],
   ...["begin isolation level repeatable read", "set transaction read only", "commit and chain", "end"],
   ...["prepare q as select id from t where id < 5 order by 1", "execute q", "deallocate q", "deallocate all"],
+  ...["execute s1", "execute s2", "fetch 1 from p1", "fetch all from p2", "close p1", "deallocate s1"],
   ...["prepare r (int) as select a from t where id = $1", "execute r (3)", "execute r (1 / 0)", "deallocate r"],
   ...[
     "declare c cursor for select id from t order by id",
@@ -114,8 +115,9 @@ const text = Buffer.from.bind(Buffer);
 /** One exchange: what is sent before the answers are read. Each ends so that as many ReadyForQuery are owed as it counts. */
 export type Exchange = readonly FrontendMessage[];
 
-const names = ["", "", "s1", "s2"];
-const portals = ["", "", "p1", "p2"];
+// PREPARE's and DECLARE's are among them: the wire and SQL share their names.
+const names = ["", "", "s1", "s2", "q"];
+const portals = ["", "", "p1", "p2", "c", "d"];
 
 function parsed(random: Random, statement: string): FrontendMessage {
   const sql = random() < 0.5 ? pick(random, parameterised)[0] : pick(random, plain);
