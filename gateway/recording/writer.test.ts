@@ -173,8 +173,11 @@ test("a killed gateway leaves a store that opens, verifies and has every event t
         require("node:fs").writeSync(1, n + "\\n");
       }`;
     const child = Bun.spawn([process.execPath, "-e", program], { stdout: "pipe", stderr: "inherit" });
-    const output = new Response(child.stdout).text();
-    await Bun.sleep(400 + round * 150);
+    const [seen, kept] = child.stdout.tee();
+    const output = new Response(kept).text();
+    // However long it takes to start: what is killed is one that writes.
+    await seen.getReader().read();
+    await Bun.sleep(round * 150);
     child.kill("SIGKILL");
     await child.exited;
     const acknowledged = Number((await output).trim().split("\n").at(-1));
