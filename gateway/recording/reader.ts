@@ -2,7 +2,8 @@
 
 import { extend, genesis } from "./chain.ts";
 import type { RecordedEvent } from "./events.ts";
-import { listingProblem, sealProblem } from "./seal.ts";
+import { listingProblem, sealProblem, summaryProblem } from "./seal.ts";
+import { SessionSummary } from "./summary.ts";
 import type { StoreCalls } from "./writer.ts";
 
 type ReadCalls = Pick<StoreCalls, "chunkPage">;
@@ -56,6 +57,8 @@ export async function verifySession(store: VerifyCalls, session: string, publicK
   let head = genesis(session);
   let events = 0;
   let first: RecordedEvent | undefined;
+  let last = "";
+  const summary = new SessionSummary();
   const failed = (problem: string): SessionCheck => ({ ok: false, events, problem });
   try {
     for await (const { n, line } of eventLines(store, session)) {
@@ -65,6 +68,8 @@ export async function verifySession(store: VerifyCalls, session: string, publicK
       if (n !== events) return failed(`event ${events} is missing`);
       first ??= JSON.parse(line) as RecordedEvent;
       head = extend(head, line);
+      summary.take(line);
+      last = line;
     }
   } catch (error) {
     return { ok: false, events, problem: `event ${events + 1} cannot be read: ${(error as Error).message}` };
@@ -73,6 +78,8 @@ export async function verifySession(store: VerifyCalls, session: string, publicK
   if (!head.equals(Buffer.from(row.head))) return failed("an event was changed: the chain does not lead to its head");
   const found = sealed ?? (isOpen ? undefined : await store.getSeal(session));
   const problem =
-    listingProblem(row, first) ?? (isOpen ? undefined : sealProblem(found, session, events, head, publicKey));
+    listingProblem(row, first) ??
+    summaryProblem(row, summary, isOpen ? undefined : (JSON.parse(last) as RecordedEvent)) ??
+    (isOpen ? undefined : sealProblem(found, session, events, head, publicKey));
   return problem === undefined ? { ok: true, events } : failed(problem);
 }

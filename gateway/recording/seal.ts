@@ -7,6 +7,7 @@
 import { createHash, createPublicKey, verify } from "node:crypto";
 import type { seals, sessions } from "../store/schema.ts";
 import type { RecordedEvent } from "./events.ts";
+import type { SessionSummary } from "./summary.ts";
 
 const domain = "sallyport/seal/1 ";
 
@@ -65,4 +66,21 @@ export function listingProblem(row: SessionRow, first: RecordedEvent | undefined
     row.openedAt === first.at &&
     row.gateway === first.gateway;
   return same ? undefined : "the list of sessions says another identity, target or time than the recording";
+}
+
+/**
+ * As are its commands and verdicts, and its end.
+ *
+ * @param last event of one that has ended; undefined of an open one
+ */
+export function summaryProblem(
+  row: SessionRow,
+  { commands, verdicts }: SessionSummary,
+  last: RecordedEvent | undefined,
+): string | undefined {
+  if (row.commands !== commands || row.verdicts !== verdicts)
+    return "the list of sessions says other commands or verdicts than the recording";
+  if (last === undefined) return undefined;
+  const isEnd = last.type === "session.closed" && row.closedAt === last.at && row.closeReason === last.reason;
+  return isEnd ? undefined : "the list of sessions says another end than the recording";
 }

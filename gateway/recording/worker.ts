@@ -15,14 +15,14 @@ import type { SessionOpened } from "./events.ts";
 import type { FromWorker, ToWorker, WorkerOptions } from "./protocol.ts";
 import { noSeal, sealHash } from "./seal.ts";
 import { obtainSigningKey } from "./signing-key.ts";
+import { SessionSummary } from "./summary.ts";
 
 interface OpenSession {
   readonly id: string;
   row: SessionRow | undefined;
   head: Buffer;
   events: number;
-  commands: number;
-  readonly verdicts: Set<string>;
+  readonly summary: SessionSummary;
   pending: string[];
 }
 
@@ -127,8 +127,7 @@ function opened(event: SessionOpened): OpenSession {
     },
     head,
     events: 0,
-    commands: 0,
-    verdicts: new Set(),
+    summary: new SessionSummary(),
     pending: [],
   };
 }
@@ -142,11 +141,7 @@ function take(lines: string): void {
     const json = line.slice(tab + 1);
     session.pending.push(json);
     dirty.add(session);
-    if (json.startsWith('{"type":"intent"')) {
-      const verdict = /"verdict":"(allow|deny|mask|approve)"/.exec(json)?.[1];
-      if (verdict) session.verdicts.add(verdict);
-      session.commands = Math.max(session.commands, Number(/"command":(\d+)/.exec(json)?.[1] ?? 0));
-    }
+    session.summary.take(json);
   }
 }
 
@@ -187,8 +182,8 @@ function written(session: OpenSession): Written {
   session.events += pending.length;
   session.pending = [];
   session.row = undefined;
-  const { events, head, commands } = session;
-  return { chunk, row, events, head, commands, verdicts: `,${[...session.verdicts].join()},` };
+  const { events, head, summary } = session;
+  return { chunk, row, events, head, commands: summary.commands, verdicts: summary.verdicts };
 }
 
 /** The session's end, and its place in the chain over sessions: one transaction. */

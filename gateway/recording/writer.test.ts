@@ -158,6 +158,16 @@ describe("a store that somebody rewrote, heads and all", () => {
     expect(found.one).toContain("another identity, target or time");
     expect(found.two).toContain("another identity, target or time");
   });
+  test("nor other verdicts, another count of commands or another end", async () => {
+    const found = await rewritten("r9", async (client) => {
+      await client.execute("update sessions set verdicts = ',deny,' where id = 'one'");
+      await client.execute("update sessions set commands = 7 where id = 'two'");
+      await client.execute("update sessions set close_reason = 'drain' where id = 'three'");
+    });
+    expect(found.one).toContain("other commands or verdicts");
+    expect(found.two).toContain("other commands or verdicts");
+    expect(found.three).toContain("another end");
+  });
 });
 
 test("a killed gateway leaves a store that opens, verifies and has every event that was committed", async () => {
