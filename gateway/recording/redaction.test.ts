@@ -41,6 +41,8 @@ for (const text of [
     expect(result).not.toContain(hidden);
     expect(result.toLowerCase()).not.toContain(hexOf(hidden));
     expect(result).toContain("<redacted>");
+    // A value by itself is no statement.
+    if (text.startsWith("\\x")) return;
     expect(redactStatement(text)).not.toContain(hidden);
     expect(redactStatement(text).toLowerCase()).not.toContain(hexOf(hidden));
   });
@@ -50,6 +52,14 @@ for (const text of [
   `select 1 where secret_key = E'${hidden}'`,
   `select 1 where password = 'a'\n  '${hidden}'`,
   `alter role a password 'x'\n -- c\n '${hidden}'`,
+  `create user mapping for a server s options (U&"p\\0061ssword" '${hidden}')`,
+  `create user mapping for a server s options ("password" '${hidden}')`,
+  `set app.password to '${hidden}'`,
+  `select set_config('app.password', '${hidden}', false)`,
+  `select f(password => '${hidden}')`,
+  `update t set secret = ('${hidden}')`,
+  `select E'host=x password=\\'${hidden} x\\''`,
+  `select '{"password": "${hidden}"}'::json`,
 ]) {
   test(`takes the secret out of the statement ${text}`, () => {
     expect(redactStatement(text)).not.toContain(hidden);

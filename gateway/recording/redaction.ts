@@ -3,7 +3,7 @@
  * DDL, options and connection strings, and strings shaped like well-known tokens. Role DDL that mentions PASSWORD loses
  * every literal, so no quoting can slip through. A binary value (\x and hex) that has one is taken out whole.
  */
-import { lexemes } from "./sql-lexemes.ts";
+import { type Lexeme, lexemes } from "./sql-lexemes.ts";
 
 const redacted = "<redacted>";
 const suspicious =
@@ -20,43 +20,45 @@ const tokens: readonly RegExp[] = [
   /\b(?:ya29\.[\w-]{16,}|gl[a-z]{2,4}-[\w-]{16,}|hf_\w{20,}|npm_\w{20,}|dop_v1_\w{20,}|SG\.[\w-]{16,}\.[\w-]{16,})/g,
 ];
 
-const namesSecret = /\b(?:\w{0,32}password|passwd|pwd|\w{0,32}secret\w{0,32})\s{0,32}=\s{0,32}(?:E|U&)?$/i;
-const words = /\w[\w.-]{15,}/g;
+/** What a literal follows that is a secret: its name, by any of the ways to give it a value. */
+const namesSecret =
+  /(?:\b[\w.]{0,64}(?:password|passwd|pwd|secret)\w{0,64}|U&"[^"]*\\[^"]*)"?\s{0,64}(?:=>?|:=|\bto\b)?[\s(]{0,64}(?:E|U&)?$|set_config\s{0,64}\(\s{0,64}'[\w.]{0,64}(?:password|passwd|pwd|secret)\w{0,64}'\s{0,64},[\s(]{0,64}$/i;
+const escapedName = /U&"[^"]*\\/i;
+const leadLength = 512;
 
 /**
- * A statement with no secret in it, and all its SQL: who approves it must see what runs. A secret may end where its
- * literal, comment or word does, never later.
+ * A statement with no secret in it, and all its SQL: who approves it must see what runs. What has one is a literal, a
+ * quoted name or a comment, which goes as a whole.
  */
 export function redactStatement(statement: string): string {
-  const text = redactBinaries(statement);
-  if (!suspicious.test(text)) return text;
-  const isRoleDdl = /passw/i.test(text) && ddl.test(text) && /\b(?:create|alter)\b/i.test(text);
+  if (!suspicious.test(statement) && !binary.test(statement) && !escapedName.test(statement)) return statement;
   let shown = "";
   let end = 0;
-  /** SQL since the last literal, comments left out. */
+  /** What is before, comments left out. */
   let lead = "";
-  let wasTakenOut = false;
-  const plain = (until: number) => text.slice(end, until).replace(words, (word) => redactSecrets(word));
-  for (const { kind, start, inside, stop } of lexemes(text)) {
-    const before = plain(start);
+  for (const { kind, start, inside, stop } of lexemes(statement)) {
+    const content = statement.slice(...inside);
+    const before = statement.slice(end, start);
     shown += before;
-    lead += before;
-    // A literal may go on in the next line.
-    const goesOn: boolean = wasTakenOut && /^\s*$/.test(lead);
-    const isSecret: boolean = kind === "literal" && (isRoleDdl || goesOn || namesSecret.test(lead));
-    const content = text.slice(inside[0], inside[1]);
-    shown +=
-      text.slice(start, inside[0]) + (isSecret ? redacted : redactSecrets(content)) + text.slice(inside[1], stop);
-    if (kind !== "comment") {
-      lead = "";
-      wasTakenOut = isSecret;
-    }
+    if (kind !== "comment") lead = `${lead}${before}`.slice(-leadLength);
+    else lead = `${lead}${before} `.slice(-leadLength);
+    const isSecret = (kind === "literal" && namesSecret.test(lead)) || redactSecrets(content) !== content;
+    const [open, close] = marks(statement.slice(start, inside[0]), kind);
+    shown += isSecret ? `${open}${redacted}${close}` : statement.slice(start, stop);
+    if (kind !== "comment") lead = `${lead}${statement.slice(start, stop).slice(0, leadLength)}`.slice(-leadLength);
     end = stop;
   }
-  return shown + plain(text.length);
+  return shown + statement.slice(end);
+}
+
+function marks(open: string, kind: Lexeme["kind"]): readonly [string, string] {
+  if (kind === "literal") return ["'", "'"];
+  if (kind === "name") return [open, '"'];
+  return open === "--" ? ["--", ""] : ["/*", "*/"];
 }
 
 /** As recordings spell a value that a driver sends in its binary form, and PostgreSQL a bytea; long enough for a secret. */
+const binary = /\\x[0-9a-f]{16}/i;
 const binaries = /\\x((?:[0-9a-f]{2}){8,})/gi;
 
 export function redactSecrets(text: string): string {
@@ -75,6 +77,7 @@ function redactText(text: string): string {
   }
   for (const token of tokens) result = result.replace(token, redacted);
   return result
+    .replace(/("\w{0,32}(?:password|passwd|pwd|secret)\w{0,32}"\s{0,8}:\s{0,8}")(?:\\.|[^"\\])*"/gi, `$1${redacted}"`)
     .replace(/\b(bearer\s{1,8})[\w.~+/=-]{8,}/gi, `$1${redacted}`)
     .replace(/(:\/\/[^\s:/@'"]{0,128}:)[^\s'"]{1,512}@/g, `$1${redacted}@`)
     .replace(

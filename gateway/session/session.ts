@@ -450,7 +450,7 @@ export class Session {
       judgedAt: judged.judgedAtMs,
       command: judged.command,
       via: request.via,
-      text: this.#recordedText(request.text),
+      text: this.#recordedText(request),
       standsFor: standsFor?.map((one) => redactedStart(one, redact.statement, limits.recordedTextBytesMax)),
       params: request.params.map((value) => value && redactedStart(value, redact.value)),
       digest: judged.digest,
@@ -468,9 +468,12 @@ export class Session {
   }
 
   /** A prepared statement brings the same text again and again. */
-  #recordedText(text: string): string {
+  #recordedText({ text, analysis }: CommandRequest): string {
     if (text !== this.#lastText?.text) {
-      const recorded = redactedStart(text, this.#dependencies.redact.statement, limits.recordedTextBytesMax);
+      const { redact } = this.#dependencies;
+      // What does not parse has no literals either.
+      const isSql = analysis.complete || analysis.statements.length > 0;
+      const recorded = redactedStart(text, isSql ? redact.statement : redact.value, limits.recordedTextBytesMax);
       this.#lastText = { text, recorded };
     }
     return this.#lastText.recorded;

@@ -132,7 +132,7 @@ export const mutations: readonly Mutation[] = [
   one(
     3,
     "a statement's secrets are recorded",
-    edit("session/session.ts", "redactedStart(text, this.#dependencies.redact.statement,", "text.slice(0,"),
+    edit("session/session.ts", "redactedStart(text, isSql ? redact.statement : redact.value,", "text.slice(0,"),
     test("session/session.test.ts", "a secret that the cut of a text or parameter falls into leaves no part of itself"),
   ),
   one(

@@ -82,10 +82,10 @@ export function buildBundle(folder: string, commit?: string): Uint8Array {
       ) as {
         base?: { type: string; value: unknown }[][];
       };
-      // A path is a list of terms; a term that is no plain string ends what is known of it.
+      // A path is a list of terms; a term that is no plain string, or has a dot, ends what is known of it.
       const plain = (path: readonly { type: string; value: unknown }[]) => {
         const [root, ...keys] = path;
-        const end = keys.findIndex((key) => key.type !== "string");
+        const end = keys.findIndex((key) => key.type !== "string" || !/^\w+$/.test(String(key.value)));
         return [root?.value, ...(end < 0 ? keys : keys.slice(0, end)).map((key) => key.value)].join(".");
       };
       return [...new Set((deps.base ?? []).map(plain))]
