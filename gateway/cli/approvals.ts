@@ -10,7 +10,17 @@ import {
   stringOption,
   UsageError,
 } from "./command.ts";
-import { escapeControls, paint, printJson, shortDuration, type Terminal, table, verdictColour } from "./terminal.ts";
+import {
+  escapeControls,
+  escapedLines,
+  jsonText,
+  paint,
+  printJson,
+  shortDuration,
+  type Terminal,
+  table,
+  verdictColour,
+} from "./terminal.ts";
 
 const approvalSchema = z.looseObject({
   id: z.string(),
@@ -28,25 +38,35 @@ const states = ["pending", "approved", "denied", "expired", "cancelled", "all"];
 
 export const approvalsCommand: Command = {
   name: "approvals",
-  summary: "Lists held commands that you asked for or may decide; --watch follows them.",
-  synopsis: "[options]",
+  summary: "Lists held commands that you asked for or may decide, or shows one whole; --watch follows them.",
+  synopsis: "[id] [options]",
   options: {
     state: { type: "string", value: "state", help: `${states.join(", ")}; pending when not given` },
     watch: { type: "boolean", help: "stay and print each as it comes and is decided" },
     ...gatewayOptions,
   },
-  positionals: { min: 0, max: 0 },
+  positionals: { min: 0, max: 1 },
   async run(invocation) {
-    const { terminal, values } = invocation;
+    const { terminal, values, positionals } = invocation;
     const state = stringOption(invocation, "state") ?? "pending";
     if (!states.includes(state)) throw new UsageError(`--state is one of ${states.join(", ")}`);
     const api = await connectApi(invocation);
     if (values.watch === true) return await watch(api, invocation);
+    const [id] = positionals;
+    if (id !== undefined) {
+      const one = await api.get(`/v1/approvals/${encodeURIComponent(id)}`, {});
+      if (values.json === true) printJson(terminal, one);
+      else terminal.out(whole(terminal, approvalSchema.parse(one)));
+      return exitCodes.ok;
+    }
     const answer = await api.get("/v1/approvals", { state: state === "all" ? undefined : state });
     const { approvals } = z.object({ approvals: z.array(approvalSchema) }).parse(answer);
     if (values.json === true) printJson(terminal, approvals);
     else if (approvals.length === 0) terminal.err(`No ${state === "all" ? "" : `${state} `}approvals.\n`);
-    else terminal.out(approvalTable(terminal, approvals));
+    else {
+      terminal.out(approvalTable(terminal, approvals));
+      if (terminal.isTTY) terminal.err("A whole command: sallyport approvals <id>\n");
+    }
     return exitCodes.ok;
   },
 };
@@ -68,7 +88,8 @@ function approvalTable(terminal: Terminal, approvals: readonly Approval[]): stri
     { text: approval.target },
     { text: approval.state === "pending" ? shortDuration(Date.parse(approval.expiresAt) - Date.now()) : "" },
     { text: approval.from.join(",") },
-    { text: approval.text.trim().replace(/\s+/g, " ") },
+    // A line break stays one: it may end a comment.
+    { text: approval.text },
   ]);
   return table(terminal, columns, rows);
 }
@@ -90,20 +111,25 @@ async function watch(api: ApiClient, { terminal, values }: Invocation): Promise<
       return exitCodes.unauthenticated;
     }
     const approval = approvalSchema.parse(JSON.parse(line.slice("data:".length)));
-    terminal.out(values.json === true ? `${JSON.stringify(approval)}\n` : watchLine(terminal, approval));
+    terminal.out(values.json === true ? `${jsonText(approval)}\n` : watchLine(terminal, approval));
   }
   return exitCodes.ok;
 }
 
 function watchLine(terminal: Terminal, approval: Approval): string {
-  const safe = (text: string) => escapeControls(text);
-  const who = safe(approval.requester.email || approval.requester.subject);
-  const time = new Date().toISOString().slice(11, 19);
-  const head = `${paint(terminal, "dim", time)} ${paint(terminal, verdictColour(approval.state), safe(approval.state).padEnd(9))}`;
-  const text = safe(approval.text.trim().replace(/\s+/g, " "));
-  const how =
-    approval.state === "pending" && approval.mayDecide ? `\n         sallyport approve ${safe(approval.id)}` : "";
-  return `${head} ${safe(approval.id)}  ${who} on ${safe(approval.target)}: ${text}${how}\n`;
+  return `${paint(terminal, "dim", new Date().toISOString().slice(11, 19))} ${whole(terminal, approval)}`;
+}
+
+/** Nothing of the command is left out or joined: what is approved is what is seen. */
+function whole(terminal: Terminal, approval: Approval): string {
+  const [id, who] = [
+    escapeControls(approval.id),
+    escapeControls(approval.requester.email || approval.requester.subject),
+  ];
+  const state = paint(terminal, verdictColour(approval.state), escapeControls(approval.state).padEnd(9));
+  const how = approval.state === "pending" && approval.mayDecide ? `\n  sallyport approve ${id}` : "";
+  const text = escapedLines(approval.text, "    ");
+  return `${state} ${id}  ${who} on ${escapeControls(approval.target)}:\n    ${text}${how}\n`;
 }
 
 export const approveCommand = decisionCommand("approve", "Approves a held command; it runs at once, as it was asked.");

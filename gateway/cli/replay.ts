@@ -10,7 +10,7 @@ import {
   UsageError,
 } from "./command.ts";
 import { withRecordings } from "./recordings.ts";
-import { escapeControls, paint, type Terminal, table, verdictColour } from "./terminal.ts";
+import { escapeControls, escapedLines, jsonText, paint, type Terminal, table, verdictColour } from "./terminal.ts";
 
 /** A pause is never longer than this: nobody waits through a lunch break. */
 const pauseMsMax = 3_000;
@@ -70,7 +70,7 @@ export const replayCommand: Command = {
         }
         previousAt = event.at ?? previousAt;
       }
-      if (values.json === true) terminal.out(`${JSON.stringify(events)}\n`);
+      if (values.json === true) terminal.out(`${jsonText(events)}\n`);
       return exitCodes.ok;
     });
   },
@@ -93,7 +93,7 @@ function pause(ms: number, signal: AbortSignal): Promise<void> {
   });
 }
 
-const linesOf = (text: string) => text.split("\n").map(escapeControls).join("\n  ");
+const linesOf = (text: string) => escapedLines(text, "  ");
 
 /** What a reader of the transcript sees of one event; "" for those that are not for people. */
 export function renderEvent(terminal: Terminal, event: z.infer<typeof eventSchema>): string {

@@ -45,6 +45,7 @@ export interface Column {
 /** C0, DEL, C1, bidirectional controls and line separators: what could drive a terminal or disguise a line. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what this is about.
 const controls = /[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
+const beyondC0 = /[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
 const names: Readonly<Record<string, string>> = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
 
 /** Recorded data as one harmless line. */
@@ -127,6 +128,19 @@ export function shortDuration(ms: number): string {
   return `${Math.floor(minutes / 60)}h${String(minutes % 60).padStart(2, "0")}m`;
 }
 
+/** A text of several lines, each harmless. */
+export function escapedLines(text: string, indent: string): string {
+  return text.split("\n").map(escapeControls).join(`\n${indent}`);
+}
+
+/** JSON escapes C0 by itself; what else could drive a terminal is escaped here. */
+export function jsonText(value: unknown, indent?: number): string {
+  return JSON.stringify(value, undefined, indent).replace(
+    beyondC0,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+}
+
 export function printJson(terminal: Terminal, value: unknown): void {
-  terminal.out(`${JSON.stringify(value, undefined, 2)}\n`);
+  terminal.out(`${jsonText(value, 2)}\n`);
 }

@@ -151,8 +151,8 @@ describe("what approvers see", () => {
     });
     const x = "x".repeat(limits.approvalParameterLengthMax);
     expect(shown[0]?.split("\n")).toEqual([
-      ...["execute w", "", "-- which stands for:", "update t set a = $1", ""],
-      ...['-- $1 = "1\\n-- $2 = 2"', "-- $2 = NULL", `-- $3 = "${x}" … (the first 1000 of 1001 characters)`],
+      ...['-- $1 = "1\\n-- $2 = 2"', "-- $2 = NULL", `-- $3 = "${x}" … (the first 1000 of 1001 characters)`, ""],
+      ...["execute w", "", "-- which stands for:", "update t set a = $1"],
     ]);
   });
 

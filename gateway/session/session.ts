@@ -365,15 +365,17 @@ export class Session {
     return { kind: "denied", denial: { code: "denied", message, detail: rulesDetail(rules), hint, rules } };
   }
 
-  /** The whole command, but for secrets; parameters and what it stands for as SQL comments below it. */
+  /** The whole command, but for secrets: its parameters as SQL comments before it, what it stands for behind it. */
   #shownToApprovers({ text, standsFor = [], params }: CommandRequest): string {
     const { redact } = this.#dependencies;
-    const lines = [redact.statement(text)];
-    for (const one of standsFor) lines.push("", "-- which stands for:", redact.statement(one));
-    params.forEach((value, index) => {
+    // First what no text can come before, so that none can pass for it.
+    const lines = params.map((value, index) => {
       const shown = value === null ? "NULL" : shortened(redactedStart(value, redact.value), value.length);
-      lines.push(...(index === 0 ? [""] : []), `-- $${index + 1} = ${shown}`);
+      return `-- $${index + 1} = ${shown}`;
     });
+    if (params.length > 0) lines.push("");
+    lines.push(redact.statement(text));
+    for (const one of standsFor) lines.push("", "-- which stands for:", redact.statement(one));
     return lines.join("\n");
   }
 
