@@ -40,6 +40,8 @@ export interface Recordings {
   verify(id: string): Promise<unknown>;
   /** Sessions that were sealed and are no longer there; only who reads the store itself can tell. */
   missing?(): Promise<readonly string[]>;
+  /** What is wrong with the chain of all seals; as above. */
+  sealsProblem?(): Promise<string | undefined>;
   close(): Promise<void>;
 }
 

@@ -1,7 +1,7 @@
 /** `--store`: a store is read by programs of their own, as operators run them, and not a byte of it changes. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { createHash } from "node:crypto";
-import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
 import type { SessionOpened } from "../recording/events.ts";
@@ -140,6 +140,19 @@ test("verify finds a changed event, and with --all a session that was taken out"
   );
   const { out, code } = await sallyport("verify", "--all", "--store", short);
   expect([code, out]).toEqual([5, expect.stringContaining("FAILED s2  the session is not in the store")]);
+  // Its seal given to another, so that nothing seems to be missing.
+  const relabelled = await changed(
+    "relabelled",
+    "delete from sessions where id = 's2'",
+    "delete from recording_chunks where session = 's2'",
+    "drop index seals_session_unique",
+    "update seals set session = 's1' where session = 's2'",
+  );
+  const found = await sallyport("verify", "--all", "--store", relabelled);
+  expect([found.code, found.out]).toEqual([
+    5,
+    expect.stringMatching(/^FAILED the seals {2}seal 2 is for a session that has another: s1/m),
+  ]);
 }, 30_000);
 
 test("a store whose gateway was killed is read whole, and reading changes nothing in it", async () => {
@@ -155,6 +168,7 @@ test("a store whose gateway was killed is read whole, and reading changes nothin
     }`;
   const child = Bun.spawn([process.execPath, "-e", program], { stdout: "pipe", stderr: "inherit" });
   const output = new Response(child.stdout).text();
+  while (!existsSync(path)) await Bun.sleep(10);
   await Bun.sleep(600);
   const live = await sallyport("verify", "k", "--store", path);
   expect([live.err, live.code]).toEqual(["", 0]);

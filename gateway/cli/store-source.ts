@@ -3,6 +3,7 @@ import { createPublicKey } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { pageOf, pageView } from "../api/views.ts";
 import { eventLines, verifySession } from "../recording/reader.ts";
+import { sealChainProblem } from "../recording/seal.ts";
 import { parseStatementQuery, searchSessions } from "../recording/search.ts";
 import { type SessionFilter, storeQueries } from "../store/queries.ts";
 import { openReadOnly } from "../store/read-only.ts";
@@ -47,6 +48,7 @@ export async function openStore({ store, key, environment }: StoreSource): Promi
       return { ...(await verifySession(calls, id, publicKey)), signatureChecked: publicKey !== undefined };
     },
     missing: () => storeQueries.sealedSessionsMissing(db),
+    sealsProblem: () => sealChainProblem((n) => storeQueries.sealPage(db, n), publicKey),
     close: async () => db.$client.close(),
   };
 }

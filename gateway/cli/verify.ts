@@ -66,6 +66,12 @@ async function verifyEach(
     const detail = report.ok ? `${report.events ?? "?"} events` : (report.problem ?? "the chain is broken");
     terminal.out(`${word} ${escapeControls(id)}  ${escapeControls(detail)}\n`);
   }
+  const problem = values.all === true ? await recordings.sealsProblem?.() : undefined;
+  if (problem !== undefined) {
+    failures += 1;
+    if (values.json === true) reports.push({ session: null, ok: false, problem });
+    else terminal.out(`${paint(terminal, "red", "FAILED")} the seals  ${escapeControls(problem)}\n`);
+  }
   if (values.json === true) printJson(terminal, values.all === true ? reports : reports[0]);
   else if (values.all === true) terminal.err(`${count} verified, ${failures} failed.\n`);
   if (unchecked) terminal.err("The signatures of the seals were not checked: there is no key.\n");

@@ -53,6 +53,33 @@ export function sealProblem(
   return signed ? undefined : "the seal's signature is not this gateway's";
 }
 
+/**
+ * What is wrong with the chain of all seals, each by what it says itself: a session that is not there any more has one too.
+ *
+ * @param pageFrom the seals from a number on, in order; none behind the last
+ */
+export async function sealChainProblem(
+  pageFrom: (n: number) => Promise<readonly SealRow[]>,
+  publicKey: string | undefined,
+): Promise<string | undefined> {
+  const sessions = new Set<string>();
+  let before: Buffer = noSeal;
+  let n = 1;
+  for (let page = await pageFrom(n); page.length > 0; page = await pageFrom(n)) {
+    for (const seal of page) {
+      if (seal.n !== n) return `seal ${n} is missing: a session was taken out`;
+      if (sessions.has(seal.session)) return `seal ${n} is for a session that has another: ${seal.session}`;
+      sessions.add(seal.session);
+      const found = { seal, before };
+      const problem = sealProblem(found, seal.session, seal.events, Buffer.from(seal.head), publicKey);
+      if (problem !== undefined) return `seal ${n}: ${problem}`;
+      before = Buffer.from(seal.hash);
+      n += 1;
+    }
+  }
+  return undefined;
+}
+
 /** What the list of sessions says of one must be what its own first event says. */
 export function listingProblem(row: SessionRow, first: RecordedEvent | undefined): string | undefined {
   if (first?.type !== "session.opened" || first.session !== row.id) return "it does not begin with its own opening";

@@ -63,6 +63,8 @@ export interface SessionFilter {
 
 const chunkPage = 50;
 
+const sealPageSize = 1_000;
+
 export const storeQueries = {
   async createApproval(db: Database, row: NewApproval) {
     await db.insert(approvals).values({ ...row, from: [...row.from] });
@@ -225,6 +227,11 @@ export const storeQueries = {
       .from(seals)
       .where(eq(seals.n, seal.n - 1));
     return { seal, before: before?.hash };
+  },
+
+  /** In their order. @param from the first number */
+  async sealPage(db: Database, from: number) {
+    return db.select().from(seals).where(gte(seals.n, from)).orderBy(asc(seals.n)).limit(sealPageSize);
   },
 
   /** Sessions that were sealed and are no longer there. */
