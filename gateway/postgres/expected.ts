@@ -14,10 +14,12 @@ export interface PortalEntry {
   readonly statement: PreparedEntry;
   readonly params: readonly (string | null)[];
   /** What EXECUTE or FETCH named at the last judgement; the target looks the name up only when the portal runs. */
-  standsFor: string;
+  readonly standsFor: string;
+  /** As `Resolved.entries`. */
+  readonly entries: readonly (PreparedEntry | undefined)[];
   /** Analysis context at the last judgement. */
   context: object;
-  /** It was executed, perhaps up to a count of rows: what follows is the rest of the same command. */
+  /** The target executed it, perhaps up to a count of rows: what follows is the rest of the same command. */
   started: boolean;
   readonly hold: boolean;
 }
@@ -35,7 +37,12 @@ export type Expected =
   | { readonly kind: "describeStatement"; parametersSeen: boolean }
   /** `judges`: the gateway asked, for the masks of `run`. `answers`: the client did; one answer may serve both. */
   | { readonly kind: "describePortal"; readonly run: Run; readonly judges: boolean; answers: boolean }
-  | { readonly kind: "execute"; readonly run: Run; readonly change: NameChange | undefined }
+  | {
+      readonly kind: "execute";
+      readonly run: Run;
+      readonly portal: PortalEntry;
+      readonly change: NameChange | undefined;
+    }
   /** The gateway's own statement before an Execute, for what policy obliges it to; without a Sync of its own. */
   | { readonly kind: "settings"; row: readonly (string | null)[] | undefined; closing: number }
   | { readonly kind: "close"; readonly change: NameChange }

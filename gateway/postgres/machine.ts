@@ -36,6 +36,10 @@ const nameTooLong: NoticeFields = {
   ...nativeError("42622", `a name of a prepared statement or portal may have ${nameBytesMax} bytes`),
   H: "Use a shorter name.",
 };
+const madeAnew: NoticeFields = {
+  ...nativeError("0A000", "what this portal executes or fetches by name was made anew since it was bound"),
+  H: "Bind it again.",
+};
 const unaccountableRefused: NoticeFields = {
   ...nativeError("0A000", "EXECUTE or FETCH of what is no query is not supported through this gateway"),
   H: "Send the statement that was prepared itself.",
@@ -50,9 +54,12 @@ const noChanges: ReadonlyMap<number, NameChange> = new Map();
 /** A command as it is judged: what its names stand for put in their place. */
 interface Resolved extends Pick<AnalysedCommand, "statements" | "plain"> {
   readonly analysis: CommandAnalysis;
-  /** The texts of those names; "" where it has none. */
+  /** Digest of the texts of those names; "" where it has none. */
   readonly standsFor: string;
+  /** Each of those texts once. */
   readonly bodies: readonly string[];
+  /** What those names meant, by statement: a text made anew under the same name is another. */
+  readonly entries: readonly (PreparedEntry | undefined)[];
   /** One of the names stands for more than a query: what that would do to the session nobody would account for. */
   readonly unaccountable: boolean;
 }
@@ -262,6 +269,8 @@ export class Machine {
         this.expected.push({ kind: "query", run, changes: this.#takeEffects(run) });
         this.#send(message);
         this.#endBatch();
+        // Its names are settled by its own answer: what fails in it makes the target skip nothing that comes behind.
+        this.#batch += 1;
         return this.flush();
       };
       const { obligations } = permit.decision;
@@ -297,14 +306,14 @@ export class Machine {
     const { plain } = analysed;
     if (plain || !analysed.statements.some((statement) => statement.execute || statement.fetch)) {
       const { command: analysis, statements } = analysed;
-      return { analysis, statements, plain, standsFor: "", bodies: [], unaccountable: false };
+      return { analysis, statements, plain, standsFor: "", bodies: [], entries: [], unaccountable: false };
     }
     const made: MadeHere = { prepared: new Map(), cursors: new Map() };
     const statements: AnalysedStatement[] = [];
     const inputs = [...analysed.command.statements];
     const incomplete = [...analysed.command.incomplete];
     const fingerprints = [analysed.command.fingerprint];
-    const bodies: (string | null)[] = [];
+    const entries: (PreparedEntry | undefined)[] = [];
     let unaccountable = false;
     for (const statement of analysed.statements) {
       const { prepared, cursor } = statement;
@@ -317,7 +326,7 @@ export class Machine {
       }
       const body = this.#textOf(statement, made);
       if (body === "unsettled") return "unsettled";
-      bodies.push(body?.text ?? null);
+      entries.push(body);
       const found = body && this.#analyser.analyse(body.text);
       if (found === undefined) {
         incomplete.push(`"${use.name}" names no statement or cursor of this session`);
@@ -336,9 +345,12 @@ export class Machine {
         changesSession: statement.changesSession || stands?.changesSession === true,
       });
     }
-    const known = bodies.filter((body) => body !== null);
-    const rest = { statements, plain, standsFor: JSON.stringify(bodies), bodies: known, unaccountable };
-    const key = `${text}\u0000${rest.standsFor}`;
+    // A short text may name a long one a thousand times.
+    const bodies = [...new Set(entries.flatMap((entry) => (entry === undefined ? [] : [entry.text])))];
+    const order = entries.map((entry) => (entry === undefined ? -1 : bodies.indexOf(entry.text)));
+    const standsFor = combine([order.join(), ...bodies.map((body) => combine([body]))]);
+    const rest = { statements, plain, standsFor, bodies, entries, unaccountable };
+    const key = combine([text, standsFor]);
     const combined = this.#combined.get(key);
     if (combined?.context === this.#analyser.context) return { analysis: combined.analysis, ...rest };
     const analysis: CommandAnalysis = Object.freeze({
@@ -412,6 +424,7 @@ export class Machine {
           statement: { text: statement.cursor.text },
           params: [],
           standsFor: "",
+          entries: [],
           // Of no judgement: an Execute of it is judged, and its columns asked for, as a FETCH is.
           context: {},
           started: false,
@@ -491,13 +504,14 @@ export class Machine {
       if (ruling.kind === "denied") return this.#refuse(ruling, analysed, false);
       if (this.#refuseSetting(ruling.permit, resolved, false)) return;
       const run = new Run(ruling.permit, resolved, this.#options);
-      const { standsFor } = resolved;
+      const { standsFor, entries } = resolved;
       const { context } = this.#analyser;
       const portal: PortalEntry = {
         run,
         statement: entry,
         params,
         standsFor,
+        entries,
         context,
         started: false,
         hold: false,
@@ -521,29 +535,33 @@ export class Machine {
     const { run } = portal;
     const forward = () => {
       this.#obligeInBatch(portal.run.permit.decision.obligations);
-      this.expected.push({ kind: "execute", run: portal.run, change: this.#takeEffects(portal.run).get(0) });
+      this.expected.push({ kind: "execute", run: portal.run, portal, change: this.#takeEffects(portal.run).get(0) });
       this.#batchExecutes += 1;
       this.#batchHolds = true;
-      portal.started = true;
       this.#send(message);
     };
-    const isTimely = portal.started || Date.now() - run.permit.judgedAtMs <= limits.portalJudgementMsMax;
+    // What began goes on as it was judged and described: of EXECUTE and FETCH the target would describe what the name
+    // means by now, and send the rows of before.
+    if (portal.started) return forward();
+    const isTimely = Date.now() - run.permit.judgedAtMs <= limits.portalJudgementMsMax;
     const isAsJudged =
       isTimely && this.session.policy === run.permit.policy && portal.context === this.#analyser.context;
     if (isAsJudged && portal.standsFor === "") return forward();
     const analysed = this.#analysisOf(portal.statement);
     const resolved = this.#resolve(analysed, portal.statement.text);
     if (resolved === "unsettled") return this.#whenSettled(() => this.handle(message));
-    if (isAsJudged && portal.standsFor === resolved.standsFor) return forward();
-    // Time went by, or the policy, the catalog, the search path or what a name stands for changed since Bind: it is
-    // judged again.
+    if (resolved.entries.some((entry, index) => entry !== portal.entries[index])) return this.#refuseWith(madeAnew);
+    if (isAsJudged) {
+      this.#askColumns(message.portal, portal.run);
+      return forward();
+    }
+    // Time went by, or the policy, the catalog or the search path changed since Bind: it is judged again.
     return then(this.#authorise(portal.statement.text, resolved, portal.params, "execute"), (ruling) => {
       if (ruling.kind === "denied") return this.#refuse(ruling, analysed, false);
       if (this.#refuseSetting(ruling.permit, resolved, false)) return;
       run.finish("skipped");
       portal.run = new Run(ruling.permit, resolved, this.#options);
       portal.context = this.#analyser.context;
-      portal.standsFor = resolved.standsFor;
       this.#askColumns(message.portal, portal.run);
       return forward();
     });
@@ -551,7 +569,7 @@ export class Machine {
 
   /** In the client's own batch: should it fail, the target skips what it is for. */
   #obligeInBatch(obligations: Obligations | undefined): void {
-    if (this.transactionStatus === "E" || !this.settings.isDue(obligations)) return;
+    if (this.#hasFailed() || !this.settings.isDue(obligations)) return;
     const closing = this.#sendInternal(this.settings.take(obligations));
     this.expected.push({ kind: "settings", row: undefined, closing });
   }
@@ -753,9 +771,10 @@ export class Machine {
   /** In a failed transaction block, which nothing that was forwarded can end: no name can be read, and none matters. */
   #hasFailed(): boolean {
     if (this.transactionStatus !== "E" || this.#batchEndsBlock) return false;
-    return !this.expected.some((entry) =>
-      entry.kind === "sync" ? entry.endsBlock : "run" in entry && endsBlock(entry.run),
-    );
+    return !this.expected.some((entry) => {
+      if (entry.kind === "sync") return entry.endsBlock;
+      return (entry.kind === "query" || entry.kind === "execute") && endsBlock(entry.run);
+    });
   }
 
   #endBatch(): void {

@@ -158,6 +158,7 @@ export class Responses {
         // What is left of it is more than policy lets through.
         if (head.run.limit?.cut === true) return this.#complete(head, "SELECT 0", message);
         head.run.suspend();
+        head.portal.started = true;
         if (head.run.canonical) this.#canonicalBefore = true;
         head.run.limit?.endResult("");
         this.#settle(head.change, false);
@@ -237,6 +238,7 @@ export class Responses {
     if (ended?.close?.name === null) this.#machine.portals.clear((_, name) => name === "");
     if (head.kind === "query") return this.#pass(message);
     head.run.finish();
+    head.portal.started = true;
     this.#shift();
     this.#pass(message);
   }
