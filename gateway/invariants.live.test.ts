@@ -380,6 +380,22 @@ describe("a name is judged as what the target takes it for", () => {
       [query("fetch all from p")],
     ],
     [
+      "a portal of EXECUTE whose name was given to another text",
+      ...(["ann", "public", "ERROR 0A000"] as const),
+      [query("begin; prepare x as select id from orders")],
+      [parse("execute x"), bind("", "p"), sync],
+      [query("deallocate x; prepare x as select ssn from customers")],
+      [execute("p"), sync],
+    ],
+    [
+      "a portal of EXECUTE whose name was given to the same text again",
+      ...(["ann", "public", "ERROR 0A000"] as const),
+      [query("begin")],
+      [parse("select id from orders", "x"), parse("execute x"), bind("", "p"), sync],
+      [close("statement", "x"), parse("select id from orders", "x"), sync],
+      [execute("p"), sync],
+    ],
+    [
       "EXECUTE of DECLARE",
       ...(["ann", "public", "ERROR 0A000"] as const),
       [query("begin; declare c cursor for select name from customers")],
@@ -421,6 +437,56 @@ describe("a name is judged as what the target takes it for", () => {
     client.end();
     expect(await direct`select from orders where id = 1 and status = 'refunded'`).toHaveLength(0);
   });
+
+  test("what a query fails to name is not what a batch behind it runs", async () => {
+    const { port } = gateway.endpoint;
+    const login = { port, user: "olga@example.com", password: tokens.olga ?? "", database: "demo" };
+    const client = await connectWire(login);
+    await client.exchange(parse("delete from orders where id > 100", "x"), sync);
+    const answers = await client.exchange(query("prepare x as select 1"), bind("x"), execute(), sync);
+    expect(answers[0]).toBe("ERROR 42P05");
+    expect((await lastRecorded("olga")).match(/"via":"bind","text":"([^"]*)"/)?.[1]).toBe(
+      "delete from orders where id > 100",
+    );
+    client.end();
+    await direct.unsafe("rollback").catch(() => undefined);
+  });
+
+  test.each([
+    ["EXECUTE", "execute x", [query("deallocate x; prepare x as select country from customers")]],
+    ["FETCH", "fetch all from c", [query("close c; declare c cursor for select country from customers")]],
+    ["a search path that finds another table", "execute x", [query("set search_path = sandbox")]],
+  ])("a portal of %s that began goes on with its masks", async (_, text, between) => {
+    await direct.unsafe("create schema if not exists sandbox; grant usage on schema sandbox to public").simple();
+    await direct.unsafe("create table if not exists sandbox.customers (id int, name text, email text, ssn char(11))");
+    const { port } = gateway.endpoint;
+    const login = { port, user: "ann@example.com", password: tokens.ann ?? "", database: "demo" };
+    const client = await connectWire({
+      ...login,
+      tell: (message) => (message.type === "DataRow" ? `row ${message.fields[0]}` : message.type),
+    });
+    const email = "select email from customers order by id limit 3";
+    await client.exchange(query(`begin; prepare x as ${email}; declare c cursor for ${email}`));
+    const rows = await client.exchange(parse(text), bind("", "p"), execute("p", 1), sync);
+    await client.exchange(...between);
+    rows.push(...(await client.exchange(execute("p"), sync)));
+    const shown = rows.filter((one) => one.startsWith("row "));
+    expect(shown).toHaveLength(3);
+    for (const row of shown) expect(row).toMatch(/^row .\*+@/);
+    client.end();
+  });
+
+  test("a short text that executes a long one a thousand times is judged and recorded once over", async () => {
+    const { port } = gateway.endpoint;
+    const login = { port, user: "ann@example.com", password: tokens.ann ?? "", database: "demo" };
+    const client = await connectWire(login);
+    await client.exchange(query(`prepare x as select length('${"x".repeat(1_000_000)}')`));
+    const startedMs = performance.now();
+    expect(await client.exchange(query("execute x;".repeat(900)))).toContain("SELECT 1");
+    // Nine hundred megabytes of text would take a minute.
+    expect(performance.now() - startedMs).toBeLessThan(20_000);
+    client.end();
+  }, 60_000);
 
   test("a cursor is fetched by Execute in parts, and other sessions go on", async () => {
     const { port } = gateway.endpoint;
@@ -486,6 +552,20 @@ describe("what a transaction did to names and is not committed", () => {
 });
 
 // --- invariants 2 and 3 ---
+
+test("a view hands a write on to what it is over, and so does a view over it", async () => {
+  await direct
+    .unsafe(`create view sett as select name, setting from pg_settings; create view sett2 as select * from sett;
+    create view some_orders as select id, status from orders where id < 5; grant all on sett, sett2, some_orders to public`)
+    .simple();
+  const olga = as("olga");
+  for (const view of ["sett", "sett2"]) {
+    const write = olga.unsafe(`update ${view} set setting = 'x' where name = 'search_path'`);
+    await expect(write).rejects.toMatchObject({ code: "42501" });
+  }
+  expect((await olga.unsafe("update some_orders set status = status where id = 1")).count).toBe(1);
+  await olga.end();
+});
 
 describe("an error that a transaction put off to its end is withheld", () => {
   const declare = "declare c cursor with hold for select id from casting";

@@ -179,6 +179,16 @@ test("the recording has the rows that the client got, and says that there were m
   expect(intent?.obligations).toEqual({ limit: { rows: 10, rule: "rules.limit" } });
 });
 
+test("behind a ROLLBACK in the batch of a failed transaction the rest is obliged too", async () => {
+  const ours = await wire("reader");
+  await ours.exchange(query("begin"), query("select 1 / 0"));
+  const write = [parse("insert into notes values ('behind')"), bind(), execute()];
+  const answers = await ours.exchange(parse("rollback"), bind(), execute(), ...write, sync);
+  expect(answers).toContain("ROLLBACK");
+  expect(answers).toContain("ERROR 25006");
+  ours.end();
+});
+
 test("a rate holds over all sessions of an identity, and says when to come again", async () => {
   const [one, two] = [as("rated"), as("rated")];
   for (let index = 0; index < 3; index++) await one`select 1`;

@@ -5,6 +5,7 @@ import { expression, useFunction } from "./expression.ts";
 import type { Findings } from "./findings.ts";
 import { fromClause, fromItem, tableItem, withClause } from "./from.ts";
 import { childOf, computed, emptyResult, type Item, type QueryResult, rangeOf, type Scope } from "./scope.ts";
+import { endsAtSystem } from "./system-view.ts";
 
 export function modify(statement: Node, parent: Scope | null, findings: Findings): QueryResult {
   const { kind, body } = statement;
@@ -37,9 +38,9 @@ export function modify(statement: Node, parent: Scope | null, findings: Findings
   return returning(body, target, scope, findings);
 }
 
-/** pg_settings sets parameters, and a row of pg_attribute or pg_proc changes what a name means. */
+/** pg_settings sets parameters, and a row of pg_attribute or pg_proc changes what a name means; a view hands a write on. */
 export function notSystem({ relation }: Item, findings: Findings): void {
-  if (relation?.schema === "pg_catalog" || relation?.schema === "information_schema")
+  if (relation && endsAtSystem(relation, findings.context))
     findings.incomplete.add(`a write to ${relation.schema}.${relation.name} changes more than rows`);
 }
 
