@@ -3,6 +3,7 @@ import { z } from "zod";
 import { GatewayError } from "../errors.ts";
 import { type LineOf, parseYamlText, YamlSyntaxError } from "../yaml-text.ts";
 import { maskKinds } from "./decision.ts";
+import { statementClasses } from "./input.ts";
 import { type DataProblem, rulesData, rulesProblem } from "./rules-data.ts";
 
 /** The gateway's own: what `policies/prepared` makes of the rest. Given by anyone else it could say another thing. */
@@ -11,12 +12,16 @@ export const preparedData = "sallyport_prepared";
 const names = z.array(z.string());
 const json = z.record(z.string(), z.json());
 
+const classes = z.array(z.enum(statementClasses));
+/** A name that is a part short, or a word that is misspelled, would loosen without a sign. */
+const column = z.string().regex(/^[^.]+(?:\.[^.]+){2,}$/, "names a column as schema.table.column");
+
 const targets = z
   .record(
     z.string(),
     z.looseObject({
       access: z.record(z.string(), names).optional(),
-      labels: z.record(z.string(), names).optional(),
+      labels: z.record(column, names).optional(),
     }),
   )
   .optional();
@@ -24,9 +29,11 @@ const targets = z
 const shape = z.looseObject({
   targets,
   labels: z
-    .record(z.string(), z.looseObject({ mask: z.enum(maskKinds).optional(), show_to: names.optional() }))
+    .record(z.string(), z.strictObject({ mask: z.enum(maskKinds).optional(), show_to: names.optional() }))
     .optional(),
-  agents: z.looseObject({ hold: names.optional(), deny: names.optional() }).optional(),
+  agents: z
+    .strictObject({ hold: z.array(z.enum([...statementClasses, "novel"])).optional(), deny: classes.optional() })
+    .optional(),
   approvers: names.optional(),
   ...rulesData,
   [preparedData]: z.never("is made by the gateway").optional(),

@@ -1,0 +1,26 @@
+import { expect, test } from "bun:test";
+import { checkData } from "./data.ts";
+
+const check = (data: unknown) => () => checkData(data, "data.yaml");
+
+test.each([
+  ["a class that agents are held for", { agents: { hold: ["wirte"] } }],
+  ["a class that agents are denied", { agents: { deny: ["dcll"] } }],
+  ["what agents are held by", { agents: { holds: ["write"] } }],
+  ["what a label has", { labels: { pii: { shown_to: ["dba"] } } }],
+  ["a labelled column without its schema", { targets: { prod: { labels: { "customers.email": ["pii"] } } } }],
+])("a misspelling that would loosen is refused: %s", (_, data) => {
+  expect(check(data)).toThrow(expect.objectContaining({ code: "policy.bundle_invalid" }));
+});
+
+test("data of a deployment's own passes", () => {
+  const data = {
+    targets: { prod: { access: { ours: ["read", "our.class"] }, labels: { "public.a.b": ["pii"] }, note: 1 } },
+    ...{
+      labels: { pii: { mask: "hash", show_to: [] } },
+      agents: { hold: ["write", "novel"], deny: [] },
+      ours: { a: 1 },
+    },
+  };
+  expect(check(data)).not.toThrow();
+});
