@@ -604,6 +604,51 @@ async function lastRecorded(user: User): Promise<string> {
   return api(`/${sessions[0]?.id}/events`);
 }
 
+test("each command has one outcome, however it ended", async () => {
+  const { port } = gateway.endpoint;
+  const login = { port, user: "ann@example.com", password: tokens.ann ?? "", database: "demo" };
+  const client = await connectWire(login);
+  const some = "select id from orders order by id";
+  await client.exchange(query("begin"));
+  await client.exchange(parse(some, "s"), bind("s", "closed"), execute("closed", 1), sync);
+  await client.exchange(
+    { type: "Close", kind: "portal", name: "closed" },
+    bind("s", "ended"),
+    execute("ended", 1),
+    sync,
+  );
+  await client.exchange(bind("s", "unused"), sync);
+  await client.exchange(query("declare c cursor for select id from customers"), execute("c", 1), sync);
+  await client.exchange(query("commit"));
+  const number = { ...bind("n"), ...{ parameters: [Buffer.from("no number")] } } as FrontendMessage;
+  await client.exchange(parse("select $1::int", "n"), number, execute(), sync);
+  await client.exchange(query("begin"), bind("s", "left"), execute("left", 1), sync);
+  client.end();
+  await until("it has ended", async () => (await lastRecorded("ann")).includes('"session.closed"'));
+  const events = (await lastRecorded("ann"))
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line));
+  const told = events
+    .filter(({ type }) => type === "intent")
+    .map(({ command, text }) => {
+      const outcomes = events.filter((event) => event.type === "outcome" && event.command === command);
+      return [text, ...outcomes.map(({ status, sqlstate }) => sqlstate ?? status)];
+    });
+  expect(told).toEqual([
+    ["begin", "ok"],
+    [some, "ok"],
+    [some, "ok"],
+    [some, "skipped"],
+    ["declare c cursor for select id from customers", "ok"],
+    ["select id from customers", "ok"],
+    ["commit", "ok"],
+    ["select $1::int", "22P02"],
+    ["begin", "ok"],
+    [some, "ok"],
+  ]);
+});
+
 test("what a command executes by name is recorded with it", async () => {
   const { port } = gateway.endpoint;
   const login = { port, user: "dora@example.com", password: tokens.dora ?? "", database: "demo" };

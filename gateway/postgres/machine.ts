@@ -98,7 +98,7 @@ export class Machine {
     bytesMax: limits.preparedTextBytesMax,
     bytesOf: ({ text }) => Buffer.byteLength(text),
   });
-  readonly portals = new NameRegistry<PortalEntry>("portal", limits.portalsMax);
+  readonly portals = new NameRegistry<PortalEntry>("portal", limits.portalsMax, undefined, endPortal);
   readonly session: Session;
   readonly #analyser: SessionAnalyser;
   readonly #options: RunOptions;
@@ -180,6 +180,7 @@ export class Machine {
   abandon(): void {
     this.#hold?.abort();
     for (const entry of this.expected) if ("run" in entry) entry.run.finish("lost");
+    this.portals.clear();
   }
 
   /** An answer settled something: whoever waits for the target looks again. */
@@ -428,6 +429,7 @@ export class Machine {
           // Of no judgement: an Execute of it is judged, and its columns asked for, as a FETCH is.
           context: {},
           started: false,
+          declared: true,
           hold,
         };
         changes.set(index, { registry: "portals", name, proposal: this.portals.propose(name, this.#batch, entry) });
@@ -514,6 +516,7 @@ export class Machine {
         entries,
         context,
         started: false,
+        declared: false,
         hold: false,
       };
       const proposal = this.portals.propose(message.portal, this.#batch, portal);
@@ -559,8 +562,9 @@ export class Machine {
     return then(this.#authorise(portal.statement.text, resolved, portal.params, "execute"), (ruling) => {
       if (ruling.kind === "denied") return this.#refuse(ruling, analysed, false);
       if (this.#refuseSetting(ruling.permit, resolved, false)) return;
-      run.finish("skipped");
+      if (!portal.declared) run.finish("skipped");
       portal.run = new Run(ruling.permit, resolved, this.#options);
+      portal.declared = false;
       portal.context = this.#analyser.context;
       this.#askColumns(message.portal, portal.run);
       return forward();
@@ -890,6 +894,11 @@ export class Machine {
 /** BEGIN, COMMIT, ROLLBACK TO and their like are among its statements. */
 function endsBlock({ plain, statements }: Run): boolean {
   return !plain && statements.some(({ transaction }) => transaction !== undefined);
+}
+
+/** A portal that is closed, or ended by its transaction, was read as far as its caller wanted; or not at all. */
+function endPortal({ run, started, declared }: PortalEntry): void {
+  if (!declared) run.finish(started ? undefined : "skipped");
 }
 
 /** PostgreSQL tells prepared statements and portals apart by so many bytes: two that begin alike would be one there, and two here. */

@@ -25,14 +25,20 @@ export class NameRegistry<T> {
   readonly #entriesMax: number;
   readonly #bytesMax: number;
   readonly #bytesOf: (value: T) => number;
+  readonly #onEnd: (value: T) => void;
   #bytes = 0;
 
-  /** @param size of one value, and what all may have together, confirmed or not */
+  /**
+   * @param size of one value, and what all may have together, confirmed or not
+   * @param onEnd of a value that no name means any more, or never will
+   */
   constructor(
     what: string,
     entriesMax: number,
     size?: { readonly bytesMax: number; readonly bytesOf: (value: T) => number },
+    onEnd: (value: T) => void = () => undefined,
   ) {
+    this.#onEnd = onEnd;
     this.#what = what;
     this.#entriesMax = entriesMax;
     this.#bytesMax = size?.bytesMax ?? Number.POSITIVE_INFINITY;
@@ -100,7 +106,9 @@ export class NameRegistry<T> {
   }
 
   #forget(value: T | undefined): void {
-    if (value !== undefined) this.#bytes -= this.#bytesOf(value);
+    if (value === undefined) return;
+    this.#bytes -= this.#bytesOf(value);
+    this.#onEnd(value);
   }
 }
 

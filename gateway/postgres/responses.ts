@@ -316,6 +316,7 @@ export class Responses {
     const run: Run | undefined = head !== undefined && "run" in head ? head.run : undefined;
     const shown = this.#isCanonical(run) ? canonicalFields(fields) : fields;
     run?.fail(shown);
+    if (head?.kind === "bind" && head.change.registry === "portals") head.change.proposal.value?.run.fail(shown);
     this.#saidGoodbye = shown.V === "FATAL" || shown.V === "PANIC";
     this.#pass({ type: "ErrorResponse", fields: shown });
     if (head === undefined || head.kind === "query" || head.kind === "sync") return;
