@@ -535,6 +535,26 @@ describe("what a transaction did to names and is not committed", () => {
     ann.end();
   });
 
+  test("is another thing than a swap: the new table keeps its label when it is renamed itself", async () => {
+    const [dora, ann] = [await wire("dora"), await wire("ann")];
+    await dora.exchange(query("create table swapped (email text)"), query("select email from swapped"));
+    await direct
+      .unsafe("alter table customers rename to customers_old; create table customers as select * from customers_old")
+      .simple();
+    const told = async (text: string) => (await ann.exchange(query(text))).at(-2);
+    await Bun.sleep(limits.catalogRefreshMs + 100);
+    expect(await told("select upper(ssn) from customers")).toBe("ERROR 42501");
+    await dora.exchange(query("alter table customers rename column ssn to number"));
+    expect(await told("select upper(number) from customers")).toBe("ERROR 42501");
+    await dora.exchange(query("alter table customers rename to clients"));
+    expect(await told("select upper(number) from clients")).toBe("ERROR 42501");
+    expect(await told("select upper(ssn) from customers_old")).toBe("ERROR 42501");
+    await direct.unsafe("drop table clients, swapped; alter table customers_old rename to customers").simple();
+    await Bun.sleep(limits.catalogRefreshMs + 100);
+    dora.end();
+    ann.end();
+  }, 20_000);
+
   test("is not taken from what another session read meanwhile", async () => {
     const [dora, ann] = [await wire("dora"), await wire("ann")];
     await dora.exchange(query("begin"), rename("ssn", "other"), rename("name", "ssn"), rename("other", "name"));

@@ -238,6 +238,15 @@ test("what an older server would take for a name is not taken for syntax", () =>
   expect(run("select system_user").command.complete).toBe(false);
 });
 
+test.each([
+  "create table t as with d as (delete from people returning id) select id from d",
+  "with u as (update people set name = 'x' returning id) select id into t from u",
+  "create schema s grant all on people to x",
+  "create schema s create table t (id int) create trigger g before insert on t execute function f()",
+])("what a definition carries along is not understood: %s", (sql) => {
+  expect(run(sql).command.complete).toBe(false);
+});
+
 test("a long name that another encoding cuts elsewhere is not understood", () => {
   const name = "a".repeat(62);
   const latin = { ...context, catalog: new Catalog({ ...snapshot, encoding: "LATIN1" }) };
@@ -307,6 +316,8 @@ describe("statements", () => {
     ["grant select on people to x", "GRANT", "dcl", true],
     ["alter system set fsync = off", "ALTER SYSTEM", "dcl", true],
     ["drop table people", "DROP TABLE", "ddl", true],
+    ["alter table people owner to x", "ALTER TABLE", "dcl", true],
+    ["alter role a rename to b", "RENAME", "dcl", true],
     ["create table t (id int)", "CREATE TABLE", "ddl", true],
     ["rollback to savepoint a", "ROLLBACK TO", "transaction", true],
   ])("%s", (sql, verb, statementClass, bounded) => {

@@ -67,6 +67,9 @@ function analyseStatement(one: ParsedStatement, sql: string, context: NameContex
     findings.incomplete.add("the statement is too complex");
   }
   const statementClass = raised(kind, findings);
+  if (kind.class === "ddl" && findings.features.has("data_modifying_cte")) {
+    findings.incomplete.add("a write inside what defines a table");
+  }
   const input: StatementInput = {
     verb: kind.verb,
     class: statementClass,

@@ -59,6 +59,9 @@ export function definition(kind: string, body: Body, findings: Findings): Kind {
     .replace(/Stmt$/, "")
     .replace(/([a-z])([A-Z])/g, "$1 $2")
     .toUpperCase();
+  if (kind === "CreateSchemaStmt" && !nodes(body.schemaElts).every((one) => plainElements.has(one.kind))) {
+    findings.incomplete.add("CREATE SCHEMA with more than tables, indexes and sequences in it: send them one by one");
+  }
   const created = kind === "CreateStmt" ? "relation" : kind === "CreateSeqStmt" ? "sequence" : undefined;
   named(body, created, findings);
   if (kind === "DropStmt") dropped(body, findings);
@@ -67,8 +70,16 @@ export function definition(kind: string, body: Body, findings: Findings): Kind {
       kind === "DropStmt"
         ? `DROP ${text(body.removeType).replace("OBJECT_", "").replace("MATVIEW", "MATERIALIZED VIEW").replaceAll("_", " ")}`
         : (understood[kind] ?? spelledKind),
-    class: "ddl",
+    class: changesRights(kind, body) ? "dcl" : "ddl",
   };
+}
+
+const plainElements = new Set(["CreateStmt", "IndexStmt", "CreateSeqStmt"]);
+
+/** Who owns an object may do all with it; a role's name is what is granted to. */
+function changesRights(kind: string, body: Body): boolean {
+  if (kind === "RenameStmt") return body.renameType === "OBJECT_ROLE";
+  return nodes(body.cmds).some((one) => one.body.subtype === "AT_ChangeOwner");
 }
 
 /** Relations by name, and the functions and columns of expressions (DEFAULT, CHECK, USING, index keys). */

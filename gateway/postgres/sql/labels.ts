@@ -46,14 +46,15 @@ export function bindLabels(
   };
 
   for (const [name, given] of labelsByName) {
-    const kept = attribute(catalog, previous.get(name));
-    const current = named(catalog, name);
-    const bound = kept ?? current;
-    if (bound === undefined) continue;
-    bindings.set(name, { oid: bound.relation.oid, attnum: bound.column.attnum });
-    add(bound.relation, bound.column, given, false);
-    // A new column that took the name of a renamed one is labelled, too.
-    if (current) add(current.relation, current.column, given, false);
+    const kept = boundBefore(name, previous).map((one) => attribute(catalog, one));
+    // A new column that took the name of a renamed one is labelled, too, and stays so when it is renamed itself.
+    for (const bound of [...kept, named(catalog, name)]) {
+      if (bound === undefined) continue;
+      const { oid } = bound.relation;
+      const { attnum } = bound.column;
+      bindings.set(`${name}#${attributeKey(oid, attnum)}`, { oid, attnum });
+      add(bound.relation, bound.column, given, false);
+    }
   }
   if (labels.size === 0) return { labels, bindings };
   const everyLabel = [...new Set([...labelsByName.values()].flat())].sort();
@@ -99,6 +100,12 @@ export function bindLabels(
     }
   }
   return { labels, bindings };
+}
+
+/** One name may be bound to several columns: each that ever had it. */
+function boundBefore(name: string, previous: ReadonlyMap<string, Attribute>): Attribute[] {
+  const isOf = (key: string) => key === name || (key.startsWith(name) && /^#\d+\.\d+$/.test(key.slice(name.length)));
+  return [...previous].flatMap(([key, bound]) => (isOf(key) ? [bound] : []));
 }
 
 function throughView(
