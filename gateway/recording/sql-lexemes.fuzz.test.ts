@@ -52,7 +52,8 @@ test("they end where PostgreSQL's end", () => {
   fc.assert(
     fc.property(noise, (sql) => {
       const expected = endsByPostgres(sql);
-      if (expected === undefined) return;
+      // PostgreSQL joins literals over a comment, too; the parser library has comments as tokens, and does not.
+      if (expected === undefined || /'(?:\s|--[^\n\r]*)*--[^\n\r]*[\n\r](?:\s|--[^\n\r]*)*'/.test(sql)) return;
       const ends = [...lexemes(sql)].map(({ stop }) => Buffer.byteLength(sql.slice(0, stop)));
       expect({ sql, ends }).toEqual({ sql, ends: expected });
     }),
