@@ -10,7 +10,15 @@ import { type RunningGateway, startGateway } from "../scripts/bench/postgres-pro
 import { type DemoTarget, startDemoTarget } from "../scripts/demo/demo-target.ts";
 import { recordedInputs } from "../scripts/policy/recorded-input.ts";
 import type { RunningPostgres } from "../scripts/postgres/server.ts";
-import { bind, connectWire, execute, parse, query, sync } from "../scripts/postgres/wire-client.ts";
+import {
+  bind,
+  connectWire,
+  execute,
+  parse,
+  query,
+  sync,
+  type WireClientOptions,
+} from "../scripts/postgres/wire-client.ts";
 import { limits } from "./limits.ts";
 import { loadBundle } from "./policy/bundle.ts";
 import { Policy } from "./policy/policy.ts";
@@ -69,6 +77,14 @@ function as(user: User, options: Record<string, unknown> = {}) {
     ...{ username: `${user}@example.com`, password: tokens[user] ?? "" },
     ...{ max: 1, fetch_types: false, onnotice: () => undefined },
     ...options,
+  });
+}
+
+function wire(user: User, given: Pick<WireClientOptions, "tell" | "parameters"> = {}) {
+  const { port } = gateway.endpoint;
+  return connectWire({
+    ...{ port, database: "demo", user: `${user}@example.com`, password: tokens[user] ?? "" },
+    ...given,
   });
 }
 
@@ -239,10 +255,6 @@ describe("names that change between the messages of a pipeline", () => {
   const run = (text: string) => [parse(text), bind(), execute()];
   const answered = (tag: string) => ["ParseComplete", "BindComplete", tag];
   const laundered = "select upper(ssn) from customers limit 1";
-  const wire = (user: User) => {
-    const { port } = gateway.endpoint;
-    return connectWire({ port, database: "demo", user: `${user}@example.com`, password: tokens[user] ?? "" });
-  };
   /** In a failed transaction block that looked at a schema without labels. */
   const failed = async (user: User) => {
     const client = await wire(user);
@@ -427,9 +439,7 @@ describe("a name is judged as what the target takes it for", () => {
   test.each(cases)("%s", async (_, user, path, last, ...exchanges) => {
     await direct.unsafe("create schema if not exists sandbox; grant usage on schema sandbox to public").simple();
     await direct.unsafe("create table if not exists sandbox.customers (id int, name text, email text, ssn text)");
-    const { port } = gateway.endpoint;
-    const login = { port, user: `${user}@example.com`, password: tokens[user] ?? "", database: "demo" };
-    const client = await connectWire({ ...login, parameters: { search_path: path } });
+    const client = await wire(user, { parameters: { search_path: path } });
     const answers: string[][] = [];
     for (const messages of exchanges) answers.push(await client.exchange(...messages));
     expect(answers.at(-1)?.[0]).toBe(last);
@@ -439,9 +449,7 @@ describe("a name is judged as what the target takes it for", () => {
   });
 
   test("what a query fails to name is not what a batch behind it runs", async () => {
-    const { port } = gateway.endpoint;
-    const login = { port, user: "olga@example.com", password: tokens.olga ?? "", database: "demo" };
-    const client = await connectWire(login);
+    const client = await wire("olga");
     await client.exchange(parse("delete from orders where id > 100", "x"), sync);
     const answers = await client.exchange(query("prepare x as select 1"), bind("x"), execute(), sync);
     expect(answers[0]).toBe("ERROR 42P05");
@@ -459,10 +467,7 @@ describe("a name is judged as what the target takes it for", () => {
   ])("a portal of %s that began goes on with its masks", async (_, text, between) => {
     await direct.unsafe("create schema if not exists sandbox; grant usage on schema sandbox to public").simple();
     await direct.unsafe("create table if not exists sandbox.customers (id int, name text, email text, ssn char(11))");
-    const { port } = gateway.endpoint;
-    const login = { port, user: "ann@example.com", password: tokens.ann ?? "", database: "demo" };
-    const client = await connectWire({
-      ...login,
+    const client = await wire("ann", {
       tell: (message) => (message.type === "DataRow" ? `row ${message.fields[0]}` : message.type),
     });
     const email = "select email from customers order by id limit 3";
@@ -477,9 +482,7 @@ describe("a name is judged as what the target takes it for", () => {
   });
 
   test("a short text that executes a long one a thousand times is judged and recorded once over", async () => {
-    const { port } = gateway.endpoint;
-    const login = { port, user: "ann@example.com", password: tokens.ann ?? "", database: "demo" };
-    const client = await connectWire(login);
+    const client = await wire("ann");
     await client.exchange(query(`prepare x as select length('${"x".repeat(1_000_000)}')`));
     const startedMs = performance.now();
     expect(await client.exchange(query("execute x;".repeat(900)))).toContain("SELECT 1");
@@ -489,9 +492,7 @@ describe("a name is judged as what the target takes it for", () => {
   }, 60_000);
 
   test("a cursor is fetched by Execute in parts, and other sessions go on", async () => {
-    const { port } = gateway.endpoint;
-    const login = { port, user: "ann@example.com", password: tokens.ann ?? "", database: "demo" };
-    const client = await connectWire(login);
+    const client = await wire("ann");
     await client.exchange(query("declare c cursor with hold for select id from orders"));
     for (let part = 0; part < 3; part++) {
       expect((await client.exchange(execute("c", 2), sync)).slice(-4)).toEqual([
@@ -503,10 +504,7 @@ describe("a name is judged as what the target takes it for", () => {
   });
 
   test("a cursor's rows by Execute are judged and masked as those by FETCH", async () => {
-    const { port } = gateway.endpoint;
-    const login = { port, user: "ann@example.com", password: tokens.ann ?? "", database: "demo" };
-    const client = await connectWire({
-      ...login,
+    const client = await wire("ann", {
       tell: (message) => (message.type === "DataRow" ? String(message.fields[0]) : message.type),
     });
     await client.exchange(query("begin; declare c cursor for select email from customers where id = 1"));
@@ -517,10 +515,6 @@ describe("a name is judged as what the target takes it for", () => {
 });
 
 describe("what a transaction did to names and is not committed", () => {
-  const wire = (user: User) => {
-    const { port } = gateway.endpoint;
-    return connectWire({ port, database: "demo", user: `${user}@example.com`, password: tokens[user] ?? "" });
-  };
   const rename = (from: string, to: string) => query(`alter table customers rename column ${from} to ${to}`);
 
   test("does not make a label forget its column", async () => {
@@ -599,10 +593,8 @@ describe("an error that a transaction put off to its end is withheld", () => {
     await direct.unsafe(`create or replace view casting as select id from customers where ssn::text::int > 0;
       create table if not exists accounts (ssn text references customers (ssn) deferrable initially deferred);
       delete from orders where customer_id = 3; insert into accounts select ssn from customers where id = 3`);
-    const { port } = gateway.endpoint;
-    const login = { port, user: `${user}@example.com`, password: tokens[user] ?? "", database: "demo" };
     const tell = (message: BackendMessage) => (message.type === "ErrorResponse" ? `${message.fields.M}` : message.type);
-    const client = await connectWire({ ...login, tell });
+    const client = await wire(user, { tell });
     const answers = await client.exchange(...messages);
     expect(answers).toContain("CommandComplete");
     expect(answers.at(-2)).toMatch(/^the target reported SQLSTATE 2.*withheld/);
@@ -625,9 +617,7 @@ async function lastRecorded(user: User): Promise<string> {
 }
 
 test("each command has one outcome, however it ended", async () => {
-  const { port } = gateway.endpoint;
-  const login = { port, user: "ann@example.com", password: tokens.ann ?? "", database: "demo" };
-  const client = await connectWire(login);
+  const client = await wire("ann");
   const some = "select id from orders order by id";
   await client.exchange(query("begin"));
   await client.exchange(parse(some, "s"), bind("s", "closed"), execute("closed", 1), sync);
@@ -670,9 +660,7 @@ test("each command has one outcome, however it ended", async () => {
 });
 
 test("what a command executes by name is recorded with it", async () => {
-  const { port } = gateway.endpoint;
-  const login = { port, user: "dora@example.com", password: tokens.dora ?? "", database: "demo" };
-  const client = await connectWire(login);
+  const client = await wire("dora");
   await client.exchange(parse("select id from orders where id = $1", "w"), sync);
   expect(await client.exchange(query("execute w(1)"))).toContain("SELECT 1");
   client.end();
@@ -687,8 +675,7 @@ test("what a command executes by name is recorded with it", async () => {
 
 test("a key that a caller writes is in no event of the recording, whatever brings it there", async () => {
   const key = `ghp_${"Ab1".repeat(12)}`;
-  const { port } = gateway.endpoint;
-  const client = await connectWire({ port, user: "dora@example.com", password: tokens.dora ?? "", database: "demo" });
+  const client = await wire("dora");
   await client.exchange(query("create table keys (key text, bytes bytea)"));
   const said = [
     await client.exchange(query(`set sallyport.reason = '${key}'`)),

@@ -43,9 +43,8 @@ export interface Column {
 }
 
 /** C0, DEL, C1, bidirectional controls and line separators: what could drive a terminal or disguise a line. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what this is about.
-const controls = /[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
 const beyondC0 = /[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
+const controls = new RegExp(`[\\x00-\\x1f]|${beyondC0.source}`, "g");
 const names: Readonly<Record<string, string>> = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
 
 /** Recorded data as one harmless line. */

@@ -13,9 +13,7 @@ export interface PortalEntry {
   run: Run;
   readonly statement: PreparedEntry;
   readonly params: readonly (string | null)[];
-  /** What EXECUTE or FETCH named at the last judgement; the target looks the name up only when the portal runs. */
-  readonly standsFor: string;
-  /** As `Resolved.entries`. */
+  /** What EXECUTE or FETCH named when it was bound; the target looks the name up only when the portal runs. */
   readonly entries: readonly (PreparedEntry | undefined)[];
   /** Analysis context at the last judgement. */
   context: object;

@@ -104,9 +104,9 @@ export class Machine {
   readonly #options: RunOptions;
   readonly #ports: MachinePorts;
   readonly #writer = new MessageWriter();
-  /** Of the gateway's own statements, while they run: no client can have taken it. */
   /** A query of the gateway's own failed, and the target may have kept its statement. */
   internalLeft = false;
+  /** Of the gateway's own statements, while they run: no client can have taken it. */
   readonly #internalName = `sallyport ${randomUUID()}`;
   #batch = 0;
   /** Extended messages went out since the last Sync. */
@@ -424,7 +424,6 @@ export class Machine {
           run,
           statement: { text: statement.cursor.text },
           params: [],
-          standsFor: "",
           entries: [],
           // Of no judgement: an Execute of it is judged, and its columns asked for, as a FETCH is.
           context: {},
@@ -434,22 +433,19 @@ export class Machine {
         };
         changes.set(index, { registry: "portals", name, proposal: this.portals.propose(name, this.#batch, entry) });
       } else if (statement.deallocate && statement.deallocate.name !== null) {
-        const { name } = statement.deallocate;
-        changes.set(index, {
-          registry: "statements",
-          name,
-          proposal: this.statements.propose(name, this.#batch, undefined),
-        });
+        changes.set(index, this.#closing("statements", statement.deallocate.name));
       } else if (statement.close && statement.close.name !== null) {
-        const { name } = statement.close;
-        changes.set(index, {
-          registry: "portals",
-          name,
-          proposal: this.portals.propose(name, this.#batch, undefined),
-        });
+        changes.set(index, this.#closing("portals", statement.close.name));
       }
     });
     return changes;
+  }
+
+  /** What a name will mean once a message or statement that closes it has succeeded: nothing. */
+  #closing(registry: NameChange["registry"], name: string): NameChange {
+    return registry === "statements"
+      ? { registry, name, proposal: this.statements.propose(name, this.#batch, undefined) }
+      : { registry, name, proposal: this.portals.propose(name, this.#batch, undefined) };
   }
 
   // --- extended protocol ---
@@ -506,13 +502,12 @@ export class Machine {
       if (ruling.kind === "denied") return this.#refuse(ruling, analysed, false);
       if (this.#refuseSetting(ruling.permit, resolved, false)) return;
       const run = new Run(ruling.permit, resolved, this.#options);
-      const { standsFor, entries } = resolved;
+      const { entries } = resolved;
       const { context } = this.#analyser;
       const portal: PortalEntry = {
         run,
         statement: entry,
         params,
-        standsFor,
         entries,
         context,
         started: false,
@@ -549,7 +544,7 @@ export class Machine {
     const isTimely = Date.now() - run.permit.judgedAtMs <= limits.portalJudgementMsMax;
     const isAsJudged =
       isTimely && this.session.policy === run.permit.policy && portal.context === this.#analyser.context;
-    if (isAsJudged && portal.standsFor === "") return forward();
+    if (isAsJudged && portal.entries.length === 0) return forward();
     const analysed = this.#analysisOf(portal.statement);
     const resolved = this.#resolve(analysed, portal.statement.text);
     if (resolved === "unsettled") return this.#whenSettled(() => this.handle(message));
@@ -607,11 +602,7 @@ export class Machine {
 
   #close(message: Close): void | Promise<void> {
     this.#batchOpen = true;
-    const { name } = message;
-    const change: NameChange =
-      message.kind === "statement"
-        ? { registry: "statements", name, proposal: this.statements.propose(name, this.#batch, undefined) }
-        : { registry: "portals", name, proposal: this.portals.propose(name, this.#batch, undefined) };
+    const change = this.#closing(message.kind === "statement" ? "statements" : "portals", message.name);
     this.expected.push({ kind: "close", change });
     this.#send(message);
   }

@@ -320,8 +320,7 @@ export class Responses {
     this.#saidGoodbye = shown.V === "FATAL" || shown.V === "PANIC";
     this.#pass({ type: "ErrorResponse", fields: shown });
     if (head === undefined || head.kind === "query" || head.kind === "sync") return;
-    if (run && head.kind !== "execute") run.finish();
-    if (head.kind === "execute") head.run.finish();
+    run?.finish();
     this.#skipToSync();
     if (head.kind === "execute") this.#machine.copyEnded();
   }

@@ -129,7 +129,7 @@ export class Run {
   row(writer: MessageWriter, frame: Frame): void {
     if (this.#description === undefined) throw mismatch("rows before their description");
     if (this.limit?.cuts() === true) return;
-    const maskers = this.#description?.maskers;
+    const maskers = this.#description.maskers;
     if (maskers === undefined) {
       this.#startCapture().row(frame);
       writer.message(backendType.DataRow, frame.bytes, frame.start, frame.end);

@@ -38,14 +38,14 @@ export function redactStatement(statement: string): string {
   let lead = "";
   for (const { kind, start, inside, stop } of lexemes(statement)) {
     const content = statement.slice(...inside);
+    const whole = statement.slice(start, stop);
     const before = statement.slice(end, start);
     shown += before;
-    if (kind !== "comment") lead = `${lead}${before}`.slice(-leadLength);
-    else lead = `${lead}${before} `.slice(-leadLength);
+    lead = `${lead}${before}`.slice(-leadLength);
     const isSecret = (kind === "literal" && namesSecret.test(lead)) || redactSecrets(content) !== content;
     const [open, close] = marks(statement.slice(start, inside[0]), kind);
-    shown += isSecret ? `${open}${redacted}${close}` : statement.slice(start, stop);
-    if (kind !== "comment") lead = `${lead}${statement.slice(start, stop).slice(0, leadLength)}`.slice(-leadLength);
+    shown += isSecret ? `${open}${redacted}${close}` : whole;
+    lead += kind === "comment" ? " " : whole.slice(0, leadLength);
     end = stop;
   }
   return shown + statement.slice(end);

@@ -1,11 +1,11 @@
 /** Whether a statement is narrowed by conditions on columns, or touches all there is. */
-import { type Body, bodyOf, contains, isBody, type Node, node, nodes, strings, text } from "./ast.ts";
+import { type Body, bodyOf, contains, isBody, type Node, node, nodes, strings, text, visit } from "./ast.ts";
 import type { Item } from "./scope.ts";
 
 const columnReferences = new Set(["ColumnRef"]);
 
 /** Whether a WHERE narrows by a column. */
-export function narrows(where: unknown): boolean {
+function narrows(where: unknown): boolean {
   return where !== undefined && contains(where, columnReferences);
 }
 
@@ -50,12 +50,13 @@ function isOf(names: readonly string[], { alias, columns, open }: Item, inner: b
 
 /** Whether something in it goes by this name, so that the name is not the table outside. */
 function namesTable(value: unknown, alias: string): boolean {
-  if (Array.isArray(value)) return value.some((one) => namesTable(one, alias));
-  if (!isBody(value)) return false;
-  if (bodyOf(value.alias)?.aliasname === alias) return true;
-  const table = bodyOf(value.RangeVar);
-  if (table && table.alias === undefined && text(table.relname) === alias) return true;
-  return Object.values(value).some((one) => namesTable(one, alias));
+  let found = false;
+  visit(value, (key, body) => {
+    const isPlainTable = key === "RangeVar" && body.alias === undefined && text(body.relname) === alias;
+    if (isPlainTable || bodyOf(body.alias)?.aliasname === alias) found = true;
+    return !found;
+  });
+  return found;
 }
 
 /** Whether every relation a SELECT reads is narrowed by a WHERE. */

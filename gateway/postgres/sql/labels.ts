@@ -45,8 +45,9 @@ export function bindLabels(
     return true;
   };
 
+  const before = boundBefore(previous);
   for (const [name, given] of labelsByName) {
-    const kept = boundBefore(name, previous).map((one) => attribute(catalog, one));
+    const kept = (before.get(name) ?? []).map((one) => attribute(catalog, one));
     // A new column that took the name of a renamed one is labelled, too, and stays so when it is renamed itself.
     for (const bound of [...kept, named(catalog, name)]) {
       if (bound === undefined) continue;
@@ -102,10 +103,14 @@ export function bindLabels(
   return { labels, bindings };
 }
 
-/** One name may be bound to several columns: each that ever had it. */
-function boundBefore(name: string, previous: ReadonlyMap<string, Attribute>): Attribute[] {
-  const isOf = (key: string) => key === name || (key.startsWith(name) && /^#\d+\.\d+$/.test(key.slice(name.length)));
-  return [...previous].flatMap(([key, bound]) => (isOf(key) ? [bound] : []));
+/** By name, which may be bound to several columns: each that ever had it. */
+function boundBefore(previous: ReadonlyMap<string, Attribute>): Map<string, Attribute[]> {
+  const found = new Map<string, Attribute[]>();
+  for (const [key, bound] of previous) {
+    for (const name of new Set([key, key.replace(/#\d+\.\d+$/, "")]))
+      found.set(name, [...(found.get(name) ?? []), bound]);
+  }
+  return found;
 }
 
 function throughView(

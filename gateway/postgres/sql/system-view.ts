@@ -1,5 +1,5 @@
 /** Whether a write to a relation ends at one of PostgreSQL's own: a view may hand it on (pg_settings sets parameters). */
-import { isBody } from "./ast.ts";
+import { type Body, visit } from "./ast.ts";
 import type { CatalogRelation, NameContext } from "./catalog.ts";
 import { findRelation } from "./names.ts";
 import { parseSql } from "./parse.ts";
@@ -22,9 +22,11 @@ export function endsAtSystem(relation: CatalogRelation, context: NameContext, se
   );
 }
 
-function tables(value: unknown): Record<string, unknown>[] {
-  if (Array.isArray(value)) return value.flatMap(tables);
-  if (!isBody(value)) return [];
-  const found = Object.entries(value).flatMap(([, inner]) => tables(inner));
-  return isBody(value.RangeVar) ? [{ ...value.RangeVar }, ...found] : found;
+function tables(statement: Body): Body[] {
+  const found: Body[] = [];
+  visit(statement, (key, body) => {
+    if (key === "RangeVar") found.push(body);
+    return true;
+  });
+  return found;
 }
