@@ -8,7 +8,7 @@ import { limits } from "../limits.ts";
 import { decodeBackendMessage, decodeDataRow, decodeRowDescription } from "./backend-decoder.ts";
 import { encodeBackendMessage } from "./backend-encoder.ts";
 import { canonicalFields, isPassing } from "./diagnostics.ts";
-import type { Expected, NameChange } from "./expected.ts";
+import type { Expected } from "./expected.ts";
 import type { Machine } from "./machine.ts";
 import { type BackendMessage, backendType, type NoticeFields } from "./messages.ts";
 import type { Frame } from "./reader.ts";
@@ -124,7 +124,7 @@ export class Responses {
         return;
       case "CloseComplete":
         if (--head.closing > 0) return;
-        this.#machine.internalLeft = false;
+        this.#machine.outgoing.ownLeft = false;
         this.#machine.settings.noteAnswered(head.row);
         return this.#shift();
       default:
@@ -138,7 +138,7 @@ export class Responses {
       case "BindComplete":
       case "CloseComplete":
         if (!("change" in head) || head.kind !== completes[message.type]) throw unexpected(message);
-        this.#settle(head.change, true);
+        this.#machine.names.settle(head.change, true);
         this.#shift();
         return this.#pass(message);
       case "ParameterDescription":
@@ -161,7 +161,7 @@ export class Responses {
         head.portal.started = true;
         if (head.run.canonical) this.#canonicalBefore = true;
         head.run.limit?.endResult("");
-        this.#settle(head.change, false);
+        this.#machine.names.settle(head.change, false);
         this.#shift();
         return this.#pass(message);
       case "CopyInResponse":
@@ -189,12 +189,6 @@ export class Responses {
 
   #pass(message: BackendMessage): void {
     encodeBackendMessage(this.#out, message);
-  }
-
-  #settle(change: NameChange | undefined, accepted: boolean): void {
-    if (change === undefined) return;
-    if (change.registry === "statements") this.#machine.statements.settle(change.name, change.proposal, accepted);
-    else this.#machine.portals.settle(change.name, change.proposal, accepted);
   }
 
   #description(head: Expected, frame: Frame): void {
@@ -232,10 +226,10 @@ export class Responses {
     if (head.run.canonical) this.#canonicalBefore = true;
     const change = head.kind === "query" ? head.changes.get(head.run.statementIndex) : head.change;
     const ended = head.run.complete(tag);
-    this.#settle(change, true);
+    this.#machine.names.settle(change, true);
     // The unnamed one stays, as the target has it: it may be the one that ran this.
-    if (ended?.deallocate?.name === null) this.#machine.statements.clear((_, name) => name === "");
-    if (ended?.close?.name === null) this.#machine.portals.clear((_, name) => name === "");
+    if (ended?.deallocate?.name === null) this.#machine.names.statements.clear((_, name) => name === "");
+    if (ended?.close?.name === null) this.#machine.names.portals.clear((_, name) => name === "");
     if (head.kind === "query") return this.#pass(message);
     head.run.finish();
     head.portal.started = true;
@@ -256,12 +250,12 @@ export class Responses {
     this.#machine.transactionStatus = status;
     this.#noticeCount = 0;
     if (status === "I") {
-      this.#machine.portals.clear((portal) => portal.hold);
+      this.#machine.names.portals.clear((portal) => portal.hold);
       this.#canonicalBefore = false;
     }
     if (head.kind === "query") {
       if (!head.run.answered) throw unexpected(message);
-      for (const change of head.changes.values()) this.#settle(change, false);
+      for (const change of head.changes.values()) this.#machine.names.settle(change, false);
       head.run.finish();
       expected.shift();
     } else if (head.kind === "refused" && head.simple && head.answered) {
@@ -279,7 +273,7 @@ export class Responses {
   #skipToSync(): void {
     const { expected } = this.#machine;
     for (let entry = expected[0]; entry !== undefined && entry.kind !== "sync"; entry = expected[0]) {
-      if ("change" in entry) this.#settle(entry.change, false);
+      if ("change" in entry) this.#machine.names.settle(entry.change, false);
       if (entry.kind === "execute") entry.run.finish("skipped");
       if (entry.kind === "settings") this.#machine.settings.noteAnswered(undefined);
       expected.shift();
@@ -293,7 +287,7 @@ export class Responses {
 
   #error(fields: NoticeFields): void {
     const [head] = this.#machine.expected;
-    if (head?.kind === "internal" || head?.kind === "settings") this.#machine.internalLeft = true;
+    if (head?.kind === "internal" || head?.kind === "settings") this.#machine.outgoing.ownLeft = true;
     if (head?.kind === "internal") {
       head.error = fields;
       if (!head.inBatch) return;
@@ -383,7 +377,7 @@ export class Responses {
         return;
       case "CloseComplete":
         if (--head.closing > 0) return;
-        this.#machine.internalLeft = false;
+        this.#machine.outgoing.ownLeft = false;
         if (head.inBatch) this.#internalDone(head);
         return;
       case "ReadyForQuery":

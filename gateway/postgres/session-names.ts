@@ -1,0 +1,221 @@
+/**
+ * What the names of a session stand for: its prepared statements and portals, those of SQL (PREPARE, DECLARE) among
+ * them. EXECUTE and FETCH are judged as what their names stand for.
+ */
+import { limits } from "../limits.ts";
+import type { CommandAnalysis } from "../policy/input.ts";
+import { type AnalysedCommand, type AnalysedStatement, hasOnlyRows, type SessionAnalyser } from "./analysed.ts";
+import type { NameChange, PortalEntry, PreparedEntry } from "./expected.ts";
+import { NameRegistry } from "./registry.ts";
+import type { Run } from "./run.ts";
+
+/** A command as it is judged: what its names stand for put in their place. */
+export interface Resolved extends Pick<AnalysedCommand, "statements" | "plain"> {
+  readonly analysis: CommandAnalysis;
+  /** Digest of the texts of those names; "" where it has none. */
+  readonly standsFor: string;
+  /** Each of those texts once. */
+  readonly bodies: readonly string[];
+  /** What those names meant, by statement: a text made anew under the same name is another. */
+  readonly entries: readonly (PreparedEntry | undefined)[];
+  /** One of the names stands for more than a query: what that would do to the session nobody would account for. */
+  readonly unaccountable: boolean;
+}
+
+/** PREPAREd and DECLAREd earlier in the same text: what later statements of it mean by those names. */
+interface MadeHere {
+  readonly prepared: Map<string, { readonly text: string }>;
+  readonly cursors: Map<string, { readonly text: string }>;
+}
+
+/** An EXECUTE or FETCH; without a command the name means nothing. */
+interface Use {
+  readonly name: string;
+  readonly command: AnalysedCommand | undefined;
+}
+
+const noChanges: ReadonlyMap<number, NameChange> = new Map();
+const combinedMax = 1_000;
+
+export class SessionNames {
+  readonly statements = new NameRegistry<PreparedEntry>("prepared statement", limits.preparedStatementsMax, {
+    bytesMax: limits.preparedTextBytesMax,
+    bytesOf: ({ text }) => Buffer.byteLength(text),
+  });
+  readonly portals = new NameRegistry<PortalEntry>("portal", limits.portalsMax, undefined, endPortal);
+  readonly #analyser: SessionAnalyser;
+  /** Analyses of texts together with what their names stand for. */
+  readonly #combined = new Map<string, { context: object; analysis: CommandAnalysis }>();
+
+  constructor(analyser: SessionAnalyser) {
+    this.#analyser = analyser;
+  }
+
+  /** @param batch the open one. @returns "unsettled" where an answer of the target decides what a name means */
+  resolve(analysed: AnalysedCommand, text: string, batch: number): Resolved | "unsettled" {
+    const { plain } = analysed;
+    if (plain || !analysed.statements.some((statement) => statement.execute || statement.fetch)) {
+      const { command: analysis, statements } = analysed;
+      return { analysis, statements, plain, standsFor: "", bodies: [], entries: [], unaccountable: false };
+    }
+    const made: MadeHere = { prepared: new Map(), cursors: new Map() };
+    const statements: AnalysedStatement[] = [];
+    const entries: (PreparedEntry | undefined)[] = [];
+    const uses: Use[] = [];
+    let unaccountable = false;
+    for (const statement of analysed.statements) {
+      const { prepared, cursor } = statement;
+      if (prepared) made.prepared.set(prepared.name, prepared);
+      if (cursor) made.cursors.set(cursor.name, cursor);
+      const use = statement.execute ?? statement.fetch;
+      if (use === undefined) {
+        statements.push(statement);
+        continue;
+      }
+      const body = this.#textOf(statement, made, batch);
+      if (body === "unsettled") return "unsettled";
+      entries.push(body);
+      const command = body && this.#analyser.analyse(body.text);
+      uses.push({ name: use.name, command });
+      unaccountable ||= command !== undefined && !isOneQuery(command);
+      statements.push(command ? standingFor(statement, command.statements[0]) : statement);
+    }
+    // A short text may name a long one a thousand times.
+    const bodies = [...new Set(entries.flatMap((entry) => (entry === undefined ? [] : [entry.text])))];
+    const order = entries.map((entry) => (entry === undefined ? -1 : bodies.indexOf(entry.text)));
+    const standsFor = combine([order.join(), ...bodies.map((body) => combine([body]))]);
+    const analysis = this.#combine(combine([text, standsFor]), analysed.command, uses);
+    return { analysis, statements, plain, standsFor, bodies, entries, unaccountable };
+  }
+
+  /** @param key of the text and of those that its names stand for */
+  #combine(key: string, own: CommandAnalysis, uses: readonly Use[]): CommandAnalysis {
+    const { context } = this.#analyser;
+    const known = this.#combined.get(key);
+    if (known?.context === context) return known.analysis;
+    const commands = [own, ...uses.flatMap(({ command }) => (command === undefined ? [] : [command.command]))];
+    const incomplete = [
+      ...own.incomplete,
+      ...uses.flatMap(({ name, command }) =>
+        command === undefined ? [`"${name}" names no statement or cursor of this session`] : command.command.incomplete,
+      ),
+    ];
+    const analysis: CommandAnalysis = Object.freeze({
+      kind: "sql",
+      fingerprint: commands.length === 1 ? own.fingerprint : combine(commands.map(({ fingerprint }) => fingerprint)),
+      complete: incomplete.length === 0,
+      incomplete,
+      statements: commands.flatMap(({ statements }) => statements),
+    });
+    if (this.#combined.size >= combinedMax) this.#combined.clear();
+    this.#combined.set(key, { context, analysis });
+    return analysis;
+  }
+
+  /** The statement that EXECUTE or FETCH stands for. */
+  #textOf(
+    { execute, fetch }: AnalysedStatement,
+    made: MadeHere,
+    batch: number,
+  ): PreparedEntry | undefined | "unsettled" {
+    if (execute) {
+      const prepared = made.prepared.get(execute.name);
+      if (prepared) return { text: prepared.text };
+      const lookup = this.statements.lookup(execute.name, batch);
+      return lookup.kind === "found" ? lookup.value : lookup.kind === "absent" ? undefined : "unsettled";
+    }
+    const name = fetch?.name ?? "";
+    const cursor = made.cursors.get(name);
+    if (cursor) return { text: cursor.text };
+    const lookup = this.portals.lookup(name, batch);
+    // What FETCH gives is what the cursor's query gives.
+    return lookup.kind === "found" ? lookup.value.statement : lookup.kind === "absent" ? undefined : "unsettled";
+  }
+
+  /** Under the names of now. */
+  analysisOf(entry: PreparedEntry): AnalysedCommand {
+    const { context } = this.#analyser;
+    if (entry.analysed?.context === context) return entry.analysed.command;
+    const command = this.#analyser.analyse(entry.text);
+    entry.analysed = { context, command };
+    return command;
+  }
+
+  /** What names will mean once each statement of a command that is about to be forwarded has succeeded, by statement. */
+  changesOf(run: Run, batch: number): ReadonlyMap<number, NameChange> {
+    const { plain, statements } = run;
+    if (
+      plain ||
+      !statements.some(({ prepared, cursor, deallocate, close }) => prepared ?? cursor ?? deallocate ?? close)
+    )
+      return noChanges;
+    const changes = new Map<number, NameChange>();
+    statements.forEach(({ prepared, cursor, deallocate, close }, index) => {
+      if (prepared) {
+        changes.set(index, this.preparing(prepared.name, batch, prepared.text));
+      } else if (cursor) {
+        changes.set(index, this.binding(cursor.name, batch, declared(run, cursor)));
+      } else if (deallocate && deallocate.name !== null) {
+        changes.set(index, this.closing("statements", deallocate.name, batch));
+      } else if (close && close.name !== null) {
+        changes.set(index, this.closing("portals", close.name, batch));
+      }
+    });
+    return changes;
+  }
+
+  /** A message or statement that prepares is about to be forwarded. */
+  preparing(name: string, batch: number, text: string): NameChange {
+    return { registry: "statements", name, proposal: this.statements.propose(name, batch, { text }) };
+  }
+
+  binding(name: string, batch: number, portal: PortalEntry): NameChange {
+    return { registry: "portals", name, proposal: this.portals.propose(name, batch, portal) };
+  }
+
+  closing(registry: NameChange["registry"], name: string, batch: number): NameChange {
+    return registry === "statements"
+      ? { registry, name, proposal: this.statements.propose(name, batch, undefined) }
+      : { registry, name, proposal: this.portals.propose(name, batch, undefined) };
+  }
+
+  /** The target answered: `accepted` says whether the name means now what was proposed. */
+  settle(change: NameChange | undefined, accepted: boolean): void {
+    if (change === undefined) return;
+    if (change.registry === "statements") this.statements.settle(change.name, change.proposal, accepted);
+    else this.portals.settle(change.name, change.proposal, accepted);
+  }
+}
+
+function isOneQuery({ statements: [only, ...more] }: AnalysedCommand): boolean {
+  return only !== undefined && more.length === 0 && hasOnlyRows(only);
+}
+
+/** An EXECUTE or FETCH gives the rows of what it stands for, and may change what that changes. */
+function standingFor(statement: AnalysedStatement, body: AnalysedStatement | undefined): AnalysedStatement {
+  return {
+    ...statement,
+    outputColumns: body?.outputColumns ?? null,
+    changesCatalog: statement.changesCatalog || body?.changesCatalog === true,
+    changesSession: statement.changesSession || body?.changesSession === true,
+  };
+}
+
+/** What policy saw of a command, and where its columns come from. */
+export function meaningOf({ analysis, statements, standsFor }: Resolved): string {
+  return JSON.stringify([analysis, statements.map(({ outputColumns }) => outputColumns), standsFor]);
+}
+
+/** Of no judgement: an Execute of it is judged, and its columns asked for, as a FETCH is. */
+function declared(run: Run, { text, hold }: NonNullable<AnalysedStatement["cursor"]>): PortalEntry {
+  return { run, statement: { text }, params: [], entries: [], context: {}, started: false, declared: true, hold };
+}
+
+/** A portal that is closed, or ended by its transaction, was read as far as its caller wanted; or not at all. */
+function endPortal({ run, started, declared }: PortalEntry): void {
+  if (!declared) run.finish(started ? undefined : "skipped");
+}
+
+function combine(fingerprints: readonly string[]): string {
+  return `sha256:${new Bun.CryptoHasher("sha256").update(fingerprints.join("\n")).digest("hex")}`;
+}
