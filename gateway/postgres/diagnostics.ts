@@ -1,6 +1,6 @@
 /** Errors and notices on their way to a caller: the gateway's own, and the target's without values where policy says so. */
 import { type GatewayError, renderings } from "../errors.ts";
-import type { Denial } from "../session/session.ts";
+import type { Denial } from "../session/denial.ts";
 import type { AnalysedCommand } from "./analysed.ts";
 import type { NoticeFields } from "./messages.ts";
 

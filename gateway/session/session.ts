@@ -13,21 +13,23 @@ import type { CommandAnalysis, SessionContext, SessionInput, TargetInput } from 
 import type { Outcome, RecordedEvent } from "../recording/events.ts";
 import type { Approvals, HoldNotice } from "./approvals.ts";
 import { policyNow } from "./clock.ts";
+import { type CommandRequest, CommandTexts, digestOf } from "./command.ts";
+import {
+  cancelled,
+  type Denial,
+  denialMessage,
+  deniedAfterApproval,
+  deniedBecause,
+  deniedByPolicy,
+  isChanged,
+  notApproved,
+  outdated,
+  rateExceeded,
+  renamed,
+} from "./denial.ts";
 import type { PolicyRevision, SessionDependencies, SessionJudge, SessionRecorder } from "./dependencies.ts";
 import type { Novelty } from "./novelty.ts";
-import type { Rates, UsedUp } from "./rates.ts";
-
-type Labels = ReadonlyMap<string, readonly string[]>;
-
-const outdated = deniedBecause("labels_changed", "the policy's labels changed while this command waited");
-const renamed = deniedBecause("names_changed", "what the names in this command mean changed while it was held");
-/** The hint where nothing is wrong with the command itself. */
-const runAgain = "Run it again.";
-
-/** A rule of the gateway's own. */
-function deniedBecause(id: string, message: string): Decision {
-  return { verdict: "deny", rules: [{ id: `sallyport.${id}`, message }], masks: [], diagnostics: "canonical" };
-}
+import type { Rates } from "./rates.ts";
 
 /** Proof that a command was judged, approved where needed, and its intent recorded. */
 export interface Permit {
@@ -70,30 +72,9 @@ export function requirePermit(permit: Permit): void {
   }
 }
 
-/** A command that goes no further, and what its caller is told. */
-export interface Denial {
-  readonly code: "denied" | "cancelled" | "rate_exceeded";
-  readonly message: string;
-  readonly detail: string;
-  readonly hint: string;
-  readonly rules: readonly Rule[];
-}
-
 export type Ruling =
   | { readonly kind: "permitted"; readonly permit: Permit }
   | { readonly kind: "denied"; readonly denial: Denial };
-
-export interface CommandRequest {
-  readonly text: string;
-  /** The statements that it executes or fetches by name. */
-  readonly standsFor?: readonly string[];
-  readonly analysis: CommandAnalysis;
-  /** The policy's labels of the target that the analysis was made with. */
-  readonly labels: Labels;
-  /** Text form of each parameter; SQL NULL is null, binary values are \x hex. */
-  readonly params: readonly (string | null)[];
-  readonly via: string;
-}
 
 /** What all sessions of a gateway share. */
 export interface SharedState {
@@ -146,10 +127,10 @@ export class Session {
   #context: SessionContext;
   #policy: PolicyRevision;
   #judge: SessionJudge;
+  readonly #texts: CommandTexts;
   #commands = 0;
   #analyses = new WeakMap<CommandAnalysis, number>();
   #analysisCount = 0;
-  #lastText: { readonly text: string; readonly recorded: string } | undefined;
   /** Analyses whose pattern was seen before: that never becomes untrue. */
   readonly #familiar = new WeakSet<CommandAnalysis>();
   #closed = false;
@@ -207,6 +188,7 @@ export class Session {
     this.expiresAtMs = request.authenticated.expiresAtMs + request.authenticated.graceMs;
     this.#identityKey = `${base.identity.issuer}\n${base.identity.subject}`;
     this.#client = request.client;
+    this.#texts = new CommandTexts(dependencies.redact);
     this.#context = request.context;
     this.#policy = policy;
     this.#judge = policy.forSession(base);
@@ -273,7 +255,12 @@ export class Session {
     const usedUp = rates && this.#rates.take(this.#identityKey, this.target.name, rates, startedAtMs);
     const runsNow = decision.verdict === "allow" || decision.verdict === "mask";
     this.#recordIntent(request, judged, runsNow && usedUp === undefined);
-    if (usedUp !== undefined) return { kind: "denied", denial: this.#rateExceeded(usedUp, judged) };
+    if (usedUp !== undefined) {
+      // The policy's decision stays as it is recorded: what it depends on, and no more, gives it again.
+      const denial = rateExceeded(usedUp, this.target.name);
+      this.#outcome(command, "denied", startedAtMs, { refused: denial.rules[0] });
+      return { kind: "denied", denial };
+    }
     switch (decision.verdict) {
       case "allow":
       case "mask": {
@@ -285,7 +272,7 @@ export class Session {
       }
       case "deny":
         this.#outcome(command, "denied", startedAtMs);
-        return { kind: "denied", denial: this.#deniedBy(decision, command) };
+        return { kind: "denied", denial: deniedByPolicy(decision, this.id, command) };
       case "approve":
         return this.#hold(request, hold, judged);
     }
@@ -294,9 +281,9 @@ export class Session {
   async #hold(request: CommandRequest, hold: Hold, judged: Judged): Promise<Ruling> {
     const { command, startedAtMs, digest, decision, policy } = judged;
     if (decision.approval === undefined) throw new GatewayError("policy.decision_invalid", "approve without its terms");
-    const text = this.#shownToApprovers(request);
+    const text = this.#texts.shownToApprovers(request);
     if (text.length > limits.approvalTextLengthMax) {
-      return this.#undecided(
+      return this.#notApproved(
         judged,
         "this command needs approval and is too long to be shown to who would approve it",
         `Send at most ${limits.approvalTextLengthMax} characters, what EXECUTE and FETCH stand for included.`,
@@ -323,20 +310,20 @@ export class Session {
         if (fault instanceof GatewayError && fault.code === "approval.too_many") return fault;
         throw fault;
       });
-    if (outcome instanceof GatewayError) return this.#undecided(judged, outcome.message, outcome.hint);
+    if (outcome instanceof GatewayError) return this.#notApproved(judged, outcome.message, outcome.hint);
     this.record({ type: "approval", at: Date.now(), command, approval: outcome.approval });
     const { state, id, by } = outcome.approval;
     if (state === "cancelled") return this.#cancelled(judged);
     if (outcome.kind === "refused") {
       const who = by.at(-1);
       const denied = `approval ${id} was denied${who ? ` by ${who.email || who.subject}` : ""}`;
-      return this.#undecided(judged, state === "expired" ? `approval ${id} expired before it was decided` : denied);
+      return this.#notApproved(judged, state === "expired" ? `approval ${id} expired before it was decided` : denied);
     }
     const meaning = this.#isOutdated(request) ? "same" : await hold.stillMeans();
     if (meaning === "cancelled") return this.#cancelled(judged);
     // What its caller had sent before may have kept the target for longer than people gave.
     if (Date.now() >= outcome.expiresAtMs) {
-      return this.#undecided(judged, `approval ${id} expired before the command could run`);
+      return this.#notApproved(judged, `approval ${id} expired before the command could run`);
     }
     // While people were deciding time went by, which policy may look at, and its revision may have changed: what it
     // says now counts. The approval is the one that was asked for only where that still asks for the same.
@@ -348,41 +335,20 @@ export class Session {
     if (isApproved || again.verdict === "allow" || again.verdict === "mask") {
       return this.#forward(request, { ...judged, judgedAtMs, decision: again, policy: this.policy });
     }
-    const isOwn = again === renamed || again === outdated;
+    const isOwn = isChanged(again);
     if (!isOwn) this.#recordIntent(request, { ...judged, judgedAtMs, decision: again, policy: this.policy }, false);
     this.#outcome(command, "denied", startedAtMs, isOwn ? { refused: again.rules[0] } : {});
-    const denial = this.#deniedBy(again, command);
-    if (again.verdict === "deny") return { kind: "denied", denial };
-    const message = "what policy asks for changed while this command was held";
-    return { kind: "denied", denial: { ...denial, message, hint: runAgain } };
+    return { kind: "denied", denial: deniedAfterApproval(again, this.id, command) };
   }
 
-  /** Nobody said yes to it in time. */
-  #undecided({ command, startedAtMs, decision }: Judged, message: string, otherHint?: string): Ruling {
+  #notApproved({ command, startedAtMs, decision }: Judged, message: string, hint?: string): Ruling {
     this.#outcome(command, "denied", startedAtMs, { refused: { id: "sallyport.approval", message } });
-    const { rules, approval } = decision;
-    const hint = otherHint ?? `Run it again to ask once more; members of ${approval?.from.join(", ")} may approve.`;
-    return { kind: "denied", denial: { code: "denied", message, detail: rulesDetail(rules), hint, rules } };
+    return { kind: "denied", denial: notApproved(decision, message, hint) };
   }
 
-  /** The whole command, but for secrets: its parameters as SQL comments before it, what it stands for behind it. */
-  #shownToApprovers({ text, standsFor = [], params }: CommandRequest): string {
-    const { redact } = this.#dependencies;
-    // First what no text can come before, so that none can pass for it.
-    const lines = params.map((value, index) => {
-      const shown = value === null ? "NULL" : shortened(redactedStart(value, redact.value), value.length);
-      return `-- $${index + 1} = ${shown}`;
-    });
-    if (params.length > 0) lines.push("");
-    lines.push(redact.statement(text));
-    for (const one of standsFor) lines.push("", "-- which stands for:", redact.statement(one));
-    return lines.join("\n");
-  }
-
-  #cancelled({ command, startedAtMs, decision: { rules } }: Judged): Ruling {
+  #cancelled({ command, startedAtMs, decision }: Judged): Ruling {
     this.#outcome(command, "cancelled", startedAtMs);
-    const message = "canceling statement due to user request";
-    return { kind: "denied", denial: { code: "cancelled", message, detail: rulesDetail(rules), hint: "", rules } };
+    return { kind: "denied", denial: cancelled(decision) };
   }
 
   /** Another policy with other labels came in force since the analysis: it cannot judge what it sees there. */
@@ -426,12 +392,7 @@ export class Session {
         code,
         error: String((fault as Error).message),
       });
-      return {
-        verdict: "deny",
-        rules: [{ id: `sallyport.${code}`, message: "the policy could not judge this command" }],
-        masks: [],
-        diagnostics: "canonical",
-      };
+      return deniedBecause(code, "the policy could not judge this command");
     }
   }
 
@@ -442,8 +403,6 @@ export class Session {
       this.#analyses.set(request.analysis, analysis);
       this.record({ type: "analysis", id: analysis, analysis: request.analysis });
     }
-    const { redact } = this.#dependencies;
-    const { standsFor } = request;
     const { decision } = judged;
     const { approval } = decision;
     this.record({
@@ -452,9 +411,7 @@ export class Session {
       judgedAt: judged.judgedAtMs,
       command: judged.command,
       via: request.via,
-      text: this.#recordedText(request),
-      standsFor: standsFor?.map((one) => redactedStart(one, redact.statement, limits.recordedTextBytesMax)),
-      params: request.params.map((value) => value && redactedStart(value, redact.value)),
+      ...this.#texts.recorded(request),
       digest: judged.digest,
       analysis,
       novel: judged.novel,
@@ -467,18 +424,6 @@ export class Session {
       revision: judged.policy.revision.digest,
       forwarded,
     });
-  }
-
-  /** A prepared statement brings the same text again and again. */
-  #recordedText({ text, analysis }: CommandRequest): string {
-    if (text !== this.#lastText?.text) {
-      const { redact } = this.#dependencies;
-      // What does not parse has no literals either.
-      const isSql = analysis.complete || analysis.statements.length > 0;
-      const recorded = redactedStart(text, isSql ? redact.statement : redact.value, limits.recordedTextBytesMax);
-      this.#lastText = { text, recorded };
-    }
-    return this.#lastText.recorded;
   }
 
   record(event: RecordedEvent): void {
@@ -499,33 +444,6 @@ export class Session {
   ): void {
     const at = Date.now();
     this.record({ type: "outcome", at, command, status, ...why, durationMs: at - startedAtMs });
-  }
-
-  /** The policy's decision stays as it is recorded: what it depends on, and no more, gives it again. */
-  #rateExceeded({ rate, waitMs }: UsedUp, { command, startedAtMs }: Judged): Denial {
-    const { commands, per_ms, rule } = rate;
-    const message = `at most ${commands} commands in ${spanOf(per_ms)} on "${this.target.name}"`;
-    this.#outcome(command, "denied", startedAtMs, { refused: { id: rule, message } });
-    return {
-      code: "rate_exceeded",
-      message: `too many commands: ${rule}`,
-      detail: `${rule}: ${message}`,
-      hint: `Run it again in ${spanOf(Math.ceil(waitMs / 1_000) * 1_000)}.`,
-      rules: [{ id: rule, message }],
-    };
-  }
-
-  #deniedBy(decision: Decision, command: number): Denial {
-    return {
-      code: "denied",
-      message: denialMessage(decision.rules, "this command"),
-      detail: rulesDetail(decision.rules),
-      hint:
-        decision === outdated || decision === renamed
-          ? runAgain
-          : `Change the command as the rules say, or ask the owners of the policy. What decided: sallyport policy explain --session ${this.id} --command ${command}`,
-      rules: decision.rules,
-    };
   }
 
   /** Undefined when everything recorded so far may be acted upon now; else resolves when it may. */
@@ -549,46 +467,4 @@ function baseInput(
   context: SessionContext,
 ): Omit<SessionInput, "now"> {
   return { identity, target, session: { id, client, context } };
-}
-
-/** One line, with a mark where there is more. @param length of the whole */
-function shortened(value: string, length: number): string {
-  const max = limits.approvalParameterLengthMax;
-  const shown = JSON.stringify(value.slice(0, max));
-  return length > max ? `${shown} … (the first ${max} of ${length} characters)` : shown;
-}
-
-/** What is kept of a text or parameter. Redacted before the cut, so that no secret is cut to what no pattern knows. */
-function redactedStart(
-  value: string,
-  redact: (text: string) => string,
-  max = limits.recordedParameterBytesMax,
-): string {
-  return redact(value.slice(0, max + limits.tokenBytesMax)).slice(0, max);
-}
-
-/** sha256:<hex> of text and parameters, unambiguous in their lengths. */
-export function digestOf(text: string, params: readonly (string | null)[]): string {
-  if (params.length === 0) return `sha256:${Bun.CryptoHasher.hash("sha256", text, "hex")}`;
-  // In one piece: each further call of a hash costs more than a short statement's bytes.
-  let whole = text;
-  for (const value of params) whole += value === null ? "\u0000-" : `\u0000+${value.length}:${value}`;
-  return `sha256:${Bun.CryptoHasher.hash("sha256", whole, "hex")}`;
-}
-
-/** 90000 → "90 s" */
-function spanOf(ms: number): string {
-  if (ms % 1_000 !== 0) return `${ms} ms`;
-  const seconds = ms / 1_000;
-  if (seconds % 3_600 === 0) return `${seconds / 3_600} h`;
-  return seconds % 60 === 0 && seconds > 60 ? `${seconds / 60} min` : `${seconds} s`;
-}
-
-function denialMessage(rules: readonly Rule[], what: string): string {
-  const ids = rules.map((rule) => rule.id).join(", ");
-  return ids === "" ? `policy denies ${what}` : `policy denies ${what}: ${ids}`;
-}
-
-function rulesDetail(rules: readonly Rule[]): string {
-  return rules.map((rule) => `${rule.id}: ${rule.message}`).join("\n");
 }

@@ -36,7 +36,7 @@ export const mutations: readonly Mutation[] = [
   one(
     1,
     "a policy that fails allows",
-    edit("session/session.ts", '{\n        verdict: "deny",', '{\n        verdict: "allow",'),
+    edit("session/denial.ts", '{ verdict: "deny",', '{ verdict: "allow",'),
     test("session/session.test.ts", "a policy that fails denies the command, and says so in the recording"),
   ),
   one(
@@ -132,7 +132,7 @@ export const mutations: readonly Mutation[] = [
   one(
     3,
     "a statement's secrets are recorded",
-    edit("session/session.ts", "redactedStart(text, isSql ? redact.statement : redact.value,", "text.slice(0,"),
+    edit("session/command.ts", "redactedStart(text, redact,", "text.slice(0,"),
     test("session/session.test.ts", "a secret that the cut of a text or parameter falls into leaves no part of itself"),
   ),
   one(
@@ -150,7 +150,7 @@ export const mutations: readonly Mutation[] = [
   one(
     3,
     "a parameter is cut before its secrets are found",
-    edit("session/session.ts", "max + limits.tokenBytesMax", "max"),
+    edit("session/command.ts", "max + limits.tokenBytesMax", "max"),
     test("session/session.test.ts", "a secret that the cut of a text or parameter falls into leaves no part of itself"),
   ),
 

@@ -5,7 +5,7 @@ import type { CommandAnalysis, SessionContext } from "../../../gateway/policy/in
 import type { SessionJudge } from "../../../gateway/policy/policy.ts";
 import type { CommandRest, SessionBase } from "../../../gateway/policy/visible-input.ts";
 import type { Intent, RecordedEvent, SessionOpened } from "../../../gateway/recording/events.ts";
-import { digestOf } from "../../../gateway/session/session.ts";
+import { digestOf } from "../../../gateway/session/command.ts";
 import { type ChangeKind, changesBetween, type KindOfChange } from "./changes.ts";
 import type { KnownAnalyses } from "./known-analyses.ts";
 import type { TargetLabels } from "./relabel.ts";
