@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { mkdtempSync, rmSync, statSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Database, openDatabase } from "./database.ts";
@@ -44,6 +44,17 @@ const code = (promise: Promise<unknown>) =>
 
 test("the store's file is its owner's alone", () => {
   expect(statSync(path).mode & 0o777).toBe(0o600);
+});
+
+test("what is no store is not opened as one, and keeps its mode", async () => {
+  const text = join(folder, "notes.txt");
+  writeFileSync(text, "not a database", { mode: 0o644 });
+  const inner = join(folder, "inner");
+  mkdirSync(inner, { mode: 0o755 });
+  for (const [at, mode] of [[text, 0o644] as const, [inner, 0o755] as const]) {
+    expect(await code(openDatabase({ url: `file:${at}`, durability: "strict" }))).toBe("store.unavailable");
+    expect(statSync(at).mode & 0o777).toBe(mode);
+  }
 });
 
 test("an approval is used once, and only for what it was given for", async () => {
