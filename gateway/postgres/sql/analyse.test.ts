@@ -360,11 +360,20 @@ describe("statements", () => {
     expect(run(sql).command.statements[0]?.functions).toEqual(functions);
   });
 
-  test("the relation of DROP is the one its name means", () => {
-    expect(run("drop table people").command.statements[0]?.relations[0]).toMatchObject({
-      schema: "public",
-      name: "people",
-    });
+  test.each([
+    "drop table people",
+    "drop trigger t on people",
+    "drop policy p on public.people",
+    "drop rule r on people",
+    "comment on table people is ''",
+    "comment on column people.name is ''",
+    "comment on constraint c on public.people is ''",
+    "security label on column public.people.name is ''",
+    "alter policy p on people using (true)",
+  ])("the relation of %s is the one its name means", (sql) => {
+    expect(run(sql).command.statements[0]?.relations).toEqual([
+      expect.objectContaining({ schema: "public", name: "people", access: "ddl" }),
+    ]);
   });
   test("a user's function may have changed what names mean", () => {
     expect(run("select user_function(1)").statements[0]).toMatchObject({ changesCatalog: true, changesSession: true });

@@ -64,7 +64,8 @@ export function definition(kind: string, body: Body, findings: Findings): Kind {
   }
   const created = kind === "CreateStmt" ? "relation" : kind === "CreateSeqStmt" ? "sequence" : undefined;
   named(body, created, findings);
-  if (kind === "DropStmt") dropped(body, findings);
+  if (kind === "DropStmt") listed(text(body.removeType), list(body.objects), findings);
+  else if (kind === "CommentStmt" || kind === "SecLabelStmt") listed(text(body.objtype), [body.object], findings);
   return {
     verb:
       kind === "DropStmt"
@@ -134,18 +135,23 @@ const relationTypes = new Set([
   "OBJECT_INDEX",
 ]);
 
-function dropped(body: Body, findings: Findings): void {
-  const isRelation = relationTypes.has(text(body.removeType));
-  for (const object of list(body.objects)) {
+/** They are named by their relation and a name of their own. */
+const partTypes = new Set(["OBJECT_COLUMN", "OBJECT_TABCONSTRAINT", "OBJECT_TRIGGER", "OBJECT_POLICY", "OBJECT_RULE"]);
+
+/** Relations that DROP, COMMENT and SECURITY LABEL name as lists of strings. */
+function listed(type: string, objects: readonly unknown[], findings: Findings): void {
+  const isPart = partTypes.has(type);
+  if (!isPart && !relationTypes.has(type)) return;
+  for (const object of objects) {
     const items = bodyOf(bodyOf(object)?.List)?.items;
     const single = stringOf(object);
     const names = items === undefined ? (single === undefined ? [] : [single]) : strings(items);
-    const name = names.at(-1);
-    if (name === undefined || !isRelation) continue;
-    const rangeVar = { relname: name, ...(names.length > 1 && { schemaname: names.at(-2) }) };
+    const [name, schema = ""] = (isPart ? names.slice(0, -1) : names).reverse();
+    if (name === undefined) continue;
+    const rangeVar = { relname: name, ...(schema !== "" && { schemaname: schema }) };
     const relation = findRelation(rangeVar, findings.context);
     if (relation) findings.relation(relation, "ddl");
-    else findings.namedRelation(names.at(-2) ?? "", name, "ddl", null);
+    else findings.namedRelation(schema, name, "ddl", null);
   }
 }
 
