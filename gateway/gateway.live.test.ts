@@ -221,6 +221,15 @@ withPsql("aliases, subqueries and renames do not take a mask off", async () => {
   }
 });
 
+withPsql("a COPY of columns without labels may stand beside a masked read in one text", async () => {
+  const text =
+    "select ssn from customers where id = 1\\; copy (select id from orders where id = 1) to stdout\\; table orders limit 1;\n";
+  const { out, err } = await psql("ann", text);
+  expect(err).toBe("");
+  expect(out).toContain("[redacted]");
+  expect(out.split("\n")).toContain("1");
+});
+
 withPsql("a view's expression over a labelled column shows nothing of it", async () => {
   const { out, err } = await psql("ann", "select id, liame from reversed limit 2;\n");
   expect(err).toBe("");

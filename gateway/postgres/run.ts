@@ -36,6 +36,7 @@ export class Run {
   #description: Description | undefined;
   #sqlstate: string | undefined;
   #finished = false;
+  #copyingOut = false;
   /** A result or an error of it came. */
   answered = false;
   /** Its COPY FROM STDIN statements whose data the client has not ended. */
@@ -145,13 +146,24 @@ export class Run {
 
   /** @param format of all its rows: 0 text, 1 binary */
   startCopyOut(format: 0 | 1): void {
+    // Policy denies COPY of what it would mask; should one come this far all the same, it ends here.
+    if (this.#copiesMasked()) throw mismatch("a COPY of masked columns");
+    this.#copyingOut = true;
     this.limit?.startCopy(format, this.#current?.copy?.header === true);
+  }
+
+  /** Of the statement under way, others of the same text aside. */
+  #copiesMasked(): boolean {
+    const { analysis, decision } = this.permit;
+    const statement = analysis.complete ? analysis.statements[this.#statement] : undefined;
+    if (statement === undefined) return this.masked;
+    const masked = decision.masks.map(({ column }) => column);
+    return statement.columns.some(({ schema, table, column }) => masked.includes(`${schema}.${table}.${column}`));
   }
 
   /** @returns false where the row limit keeps it from the client. */
   copy(direction: "in" | "out", data: Buffer): boolean {
-    // Policy denies COPY of what it would mask; should one come this far all the same, it ends here.
-    if (direction === "out" && this.masked) throw mismatch("a COPY of masked columns");
+    if (direction === "out" && !this.#copyingOut) throw mismatch("rows of a COPY that did not begin");
     if (direction === "out" && this.limit?.cutsCopy(data) === true) return false;
     this.#startCapture().copy(direction, data);
     return true;
@@ -162,6 +174,7 @@ export class Run {
     this.answered = true;
     this.#startCapture().finish(tag);
     this.#capture = undefined;
+    this.#copyingOut = false;
     const ended = this.#current;
     if (this.statements.length > 1) {
       this.#statement += 1;
