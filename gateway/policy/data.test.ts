@@ -9,6 +9,11 @@ test.each([
   ["what agents are held by", { agents: { holds: ["write"] } }],
   ["what a label has", { labels: { pii: { shown_to: ["dba"] } } }],
   ["a labelled column without its schema", { targets: { prod: { labels: { "customers.email": ["pii"] } } } }],
+  ["a target's labels", { targets: { prod: { lables: { "public.a.b": ["pii"] } } } }],
+  ["a target's access", { targets: { prod: { acess: { ours: ["read"] } } } }],
+  ["targets", { target: { prod: {} } }],
+  ["rules", { Rules: {} }],
+  ["what is dangerous", { dangerous: { function: ["pg_catalog.lo_*"] } }],
 ])("a misspelling that would loosen is refused: %s", (_, data) => {
   expect(check(data)).toThrow(expect.objectContaining({ code: "policy.bundle_invalid" }));
 });
@@ -20,6 +25,7 @@ test("data of a deployment's own passes", () => {
       labels: { pii: { mask: "hash", show_to: [] } },
       agents: { hold: ["write", "novel"], deny: [] },
       ours: { a: 1 },
+      roles: ["not rules"],
     },
   };
   expect(check(data)).not.toThrow();

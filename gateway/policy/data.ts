@@ -4,6 +4,7 @@ import { GatewayError } from "../errors.ts";
 import { type LineOf, parseYamlText, YamlSyntaxError } from "../yaml-text.ts";
 import { maskKinds } from "./decision.ts";
 import { statementClasses } from "./input.ts";
+import { misspelled } from "./misspelled.ts";
 import { type DataProblem, rulesData, rulesProblem } from "./rules-data.ts";
 
 /** The gateway's own: what `policies/prepared` makes of the rest. Given by anyone else it could say another thing. */
@@ -16,17 +17,25 @@ const classes = z.array(z.enum(statementClasses));
 /** A name that is a part short, or a word that is misspelled, would loosen without a sign. */
 const column = z.string().regex(/^[^.]+(?:\.[^.]+){2,}$/, "names a column as schema.table.column");
 
-const targets = z
-  .record(
-    z.string(),
-    z.looseObject({
-      access: z.record(z.string(), names).optional(),
-      labels: z.record(column, names).optional(),
-    }),
-  )
-  .optional();
+/** Takes members of a deployment's own, but none that is a known one misspelled. */
+function loose<T extends z.ZodRawShape>(members: T) {
+  const known = Object.keys(members);
+  return z.looseObject(members).superRefine((value, context) => {
+    for (const name of Object.keys(value)) {
+      const meant = misspelled(name, known);
+      if (meant === undefined) continue;
+      context.addIssue({ code: "custom", path: [name], message: `is not known: ${meant} is meant?` });
+    }
+  });
+}
+
+const target = loose({
+  access: z.record(z.string(), names).optional(),
+  labels: z.record(column, names).optional(),
+});
+const targets = z.record(z.string(), target).optional();
 /** Only what the gateway itself and the default policies read is checked; a deployment may add anything. */
-const shape = z.looseObject({
+const shape = loose({
   targets,
   labels: z
     .record(z.string(), z.strictObject({ mask: z.enum(maskKinds).optional(), show_to: names.optional() }))
@@ -35,6 +44,16 @@ const shape = z.looseObject({
     .strictObject({ hold: z.array(z.enum([...statementClasses, "novel"])).optional(), deny: classes.optional() })
     .optional(),
   approvers: names.optional(),
+  approvals: loose({ count: z.number().optional(), ttl: z.string().optional() }).optional(),
+  auditors: names.optional(),
+  functions: loose({ allow: names.optional() }).optional(),
+  dangerous: loose({
+    exempt: names.optional(),
+    features: names.optional(),
+    functions: names.optional(),
+    relations: names.optional(),
+    settings_allowed: names.optional(),
+  }).optional(),
   ...rulesData,
   [preparedData]: z.never("is made by the gateway").optional(),
 });
