@@ -23,12 +23,14 @@ export interface AnalysedStatement {
   readonly transaction?: string;
   readonly changesCatalog: boolean;
   readonly changesSession: boolean;
+  /** DDL whose effect on names other sessions see. */
+  readonly changesOthersNames?: boolean;
   readonly copy?: { readonly direction: "in" | "out"; readonly header?: boolean };
 }
 
 /** It uses and changes no name, setting, transaction or copy; names may mean something else after it all the same. */
 export function hasOnlyRows(statement: AnalysedStatement): boolean {
-  const { outputColumns: _, changesCatalog: __, changesSession: ___, ...effects } = statement;
+  const { outputColumns: _, changesCatalog: __, changesSession: ___, changesOthersNames: ____, ...effects } = statement;
   return Object.values(effects).every((effect) => effect === undefined);
 }
 
@@ -62,7 +64,10 @@ export interface SessionAnalyser {
   readonly labelsOutdated: boolean;
   /** The policy's labels that `analyse` works with. */
   readonly labels: ReadonlyMap<string, readonly string[]>;
-  noteForwarded(statement: AnalysedStatement): void;
+  /** Counts the changes of names that other sessions of this gateway have made, each before the target makes it. */
+  readonly changesElsewhere: number;
+  /** @param inTransaction others do not see what it changes before its end */
+  noteForwarded(statement: AnalysedStatement, inTransaction: boolean): void;
   /** What names meant when they were read last may be true no more: they are read again before the next use. */
   invalidate(): void;
   /** @param inTransaction what is read may be older or newer than what others see: it stays this session's own */

@@ -23,6 +23,8 @@ interface BindingStore {
 interface Shared {
   /** Rises when a session of this gateway ran something that may have changed names. */
   epoch: number;
+  /** Rises when DDL of one takes effect for the others. */
+  changes: number;
   loaded: { epoch: number; at: number; policy: PolicyRevision; context: NameContext } | undefined;
 }
 
@@ -40,7 +42,7 @@ export class Catalogs implements AnalyserSource {
     const key = `${target.name}/${database}`;
     let shared = this.#shared.get(key);
     if (shared === undefined) {
-      shared = { epoch: 0, loaded: undefined };
+      shared = { epoch: 0, changes: 0, loaded: undefined };
       this.#shared.set(key, shared);
     }
     return new CatalogAnalyser({
@@ -72,6 +74,9 @@ class CatalogAnalyser implements SessionAnalyser {
   #ownChange = false;
   /** Something the end of a transaction may undo was forwarded: SET LOCAL, or anything in one that fails. */
   #undoable = false;
+  /** DDL of an open transaction, which its end makes others see. */
+  #changesAtEnd = false;
+  #ownChanges = 0;
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -116,20 +121,43 @@ class CatalogAnalyser implements SessionAnalyser {
     return this.context.labels.get(`${oid}.${attnum}`)?.derived === true;
   }
 
-  noteForwarded(statement: AnalysedStatement): void {
-    const { transaction } = statement;
-    if (transaction !== undefined && transaction !== "begin" && this.#undoable) {
-      this.#ownChange = true;
-      // A savepoint ends nothing: what came before it is still undone by the end of the transaction.
-      if (transaction === "commit" || transaction === "rollback") this.#undoable = false;
-      // What was read since the change may be what came before it.
-      this.#parts.shared.epoch += 1;
+  get changesElsewhere(): number {
+    return this.#parts.shared.changes - this.#ownChanges;
+  }
+
+  noteForwarded(statement: AnalysedStatement, inTransaction: boolean): void {
+    if (statement.transaction !== undefined) return this.#noteTransaction(statement.transaction);
+    if (statement.changesOthersNames === true) {
+      if (inTransaction) this.#changesAtEnd = true;
+      else this.#othersMaySee();
     }
     if (statement.changesCatalog || statement.changesSession) {
       this.#ownChange = true;
       this.#undoable = true;
     }
     if (statement.changesCatalog) this.#parts.shared.epoch += 1;
+  }
+
+  #noteTransaction(what: string): void {
+    const isOver = /^(?:commit|rollback|prepare)$/.test(what);
+    // Of a prepared transaction it is not known what it did.
+    const isPrepared = /_prepared$/.test(what);
+    if (isPrepared || (isOver && this.#changesAtEnd)) this.#othersMaySee();
+    if (isPrepared || (this.#undoable && !/^(?:begin|start)$/.test(what))) {
+      this.#ownChange = true;
+      // What was read since the change may be what came before it.
+      this.#parts.shared.epoch += 1;
+    }
+    // A savepoint ends nothing: what came before it is still undone by the end of the transaction.
+    if (isOver) {
+      this.#undoable = false;
+      this.#changesAtEnd = false;
+    }
+  }
+
+  #othersMaySee(): void {
+    this.#parts.shared.changes += 1;
+    this.#ownChanges += 1;
   }
 
   invalidate(): void {

@@ -57,6 +57,7 @@ const analyser: SessionAnalyser = {
   get stale() {
     return stale;
   },
+  changesElsewhere: 0,
   noteForwarded: () => undefined,
   invalidate: () => undefined,
   // What the gateway asks on a session's own connection before it serves the client.

@@ -226,7 +226,8 @@ export class Machine {
       this.#takeContext(run.statements);
     }
     const changes = this.names.changesOf(run, this.#batch.number);
-    if (!run.plain) for (const statement of run.statements) this.#analyser.noteForwarded(statement);
+    const inTransaction = this.transactionStatus !== "I";
+    if (!run.plain) for (const statement of run.statements) this.#analyser.noteForwarded(statement, inTransaction);
     return changes;
   }
 

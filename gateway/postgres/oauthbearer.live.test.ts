@@ -59,6 +59,7 @@ beforeAll(async () => {
     stale: false,
     labelsOutdated: false,
     labels: new Map(),
+    changesElsewhere: 0,
     noteForwarded: () => undefined,
     invalidate: () => undefined,
     refresh: async () => undefined,

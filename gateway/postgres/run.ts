@@ -37,6 +37,8 @@ export class Run {
   #sqlstate: string | undefined;
   #finished = false;
   #copyingOut = false;
+  /** When it was judged. */
+  readonly #changesElsewhere: number;
   /** A result or an error of it came. */
   answered = false;
   /** Its COPY FROM STDIN statements whose data the client has not ended. */
@@ -55,6 +57,7 @@ export class Run {
     this.plain = plain;
     this.copiesIn = plain ? 0 : statements.filter(({ copy }) => copy?.direction === "in").length;
     this.#options = options;
+    this.#changesElsewhere = options.analyser.changesElsewhere;
     this.#budget = new CaptureBudget(options.rowBytesMax);
     const { limit } = permit.decision.obligations ?? {};
     this.limit = limit && new RowLimit(limit);
@@ -82,6 +85,7 @@ export class Run {
     const { analyser, descriptions } = this.#options;
     const { analysis, decision } = this.permit;
     const statement = this.#current;
+    this.#checkNames();
     const basis = { statement, analysis, decision, context: analyser.context };
     let description = descriptions.find(basis, frame);
     if (description === undefined) {
@@ -90,6 +94,17 @@ export class Run {
     }
     this.#description = description;
     this.#startCapture().describe(description.fields, description.columns);
+  }
+
+  /**
+   * Where the target waited for a lock it took names as they were when it had it. From here on it holds them: what it
+   * computed of other columns than were judged could be any value.
+   */
+  #checkNames(): void {
+    const { analyser } = this.#options;
+    if (analyser.changesElsewhere === this.#changesElsewhere || analyser.labels.size === 0) return;
+    if (this.permit.analysis.statements.every(({ relations }) => relations.length === 0)) return;
+    throw mismatch("another session changed names before the target looked them up");
   }
 
   #judge(fields: readonly FieldDescription[]): Description {
@@ -147,6 +162,7 @@ export class Run {
   /** @param format of all its rows: 0 text, 1 binary */
   startCopyOut(format: 0 | 1): void {
     // Policy denies COPY of what it would mask; should one come this far all the same, it ends here.
+    this.#checkNames();
     if (this.#copiesMasked()) throw mismatch("a COPY of masked columns");
     this.#copyingOut = true;
     this.limit?.startCopy(format, this.#current?.copy?.header === true);

@@ -76,6 +76,7 @@ const analyser: SessionAnalyser = {
   stale: false,
   labelsOutdated: false,
   labels: new Map(),
+  changesElsewhere: 0,
   noteForwarded: () => undefined,
   invalidate: () => undefined,
   refresh: async () => undefined,

@@ -67,6 +67,8 @@ export class DryAnalyser implements SessionAnalyser {
   isDerived(oid: number, attnum: number): boolean {
     return this.context.labels.get(attributeKey(oid, attnum))?.derived === true;
   }
+  readonly changesElsewhere = 0;
+
   noteForwarded(statement: AnalysedStatement): void {
     this.#forwarded.push(statement);
   }

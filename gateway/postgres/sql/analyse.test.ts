@@ -8,7 +8,7 @@ import { Catalog, type CatalogRelation, type NameContext } from "./catalog.ts";
 import { bindLabels } from "./labels.ts";
 import { normalise } from "./normalise.ts";
 
-const types: Readonly<Record<string, number>> = { int: 23, text: 25 };
+const types: Readonly<Record<string, number>> = { int: 23, text: 25, coded: 30_000 };
 let nextOid = 20_000;
 
 /** "id int, ssn text" as a relation of the catalog. */
@@ -28,6 +28,28 @@ function relation(name: string, columns: string, more: Partial<CatalogRelation> 
     }),
     ...more,
   };
+}
+
+/** Views whose columns show something of labelled ones by the conditions under which they have a value. */
+function derivingViews(): CatalogRelation[] {
+  const texts: readonly (readonly [string, string, string])[] = [
+    ["ranked_view", "place int", "SELECT rank() OVER w AS place FROM people WINDOW w AS (ORDER BY ssn)"],
+    ["exists_view", "found int", "SELECT EXISTS (SELECT FROM people p WHERE p.ssn ~~ '1%') AS found FROM orders"],
+    ["counting_view", "n int", "SELECT (SELECT count(*) FROM people q WHERE q.ssn < p.ssn) AS n FROM people p"],
+    [
+      "lateral_view",
+      "n int",
+      "SELECT s.n FROM people p, LATERAL (SELECT count(*) AS n FROM people q WHERE q.ssn < p.ssn) s",
+    ],
+    [
+      "outer_view",
+      "name text, there int",
+      "SELECT p.name, o.id AS there FROM people p LEFT JOIN orders o ON p.ssn ~~ '1%'",
+    ],
+  ];
+  return texts.map(([name, columns, definition]) =>
+    relation(`public.${name}`, columns, { kind: "v", definition: `${definition};` }),
+  );
 }
 
 const people = relation("public.people", "id int, name text, ssn text");
@@ -63,11 +85,23 @@ const snapshot = {
         { attnum: 2, name: "copied", typeOid: 25, typeModifier: -1, generated: "upper(ssn)" },
       ],
     }),
+    ...derivingViews(),
+    relation("public.parted", "id int, ssn text", { kind: "p" }),
+    relation("public.ruled", "id int", { hasRules: true }),
+    relation("public.secrets", "id int, code coded"),
     relation("evil.people", "id int, name text, ssn text"),
     relation("pg_catalog.pg_stats", "schemaname text, most_common_vals text"),
   ],
   schemas: ["public", "evil", "pg_catalog"],
-  functions: [...builtIn.map((name) => `pg_catalog.${name}`), "public.user_function", "public.describe"],
+  functions: [
+    ...builtIn.map((name) => `pg_catalog.${name}`),
+    "public.user_function",
+    "public.describe",
+    "public.json_value",
+    "public.json_object",
+    "public.json_arrayagg",
+    "public.merge_action",
+  ],
   operators: [{ schema: "public", name: "<<<", function: "public.operator_function" }],
   searchPath: ["pg_catalog", "public"],
   signature: "",
@@ -76,6 +110,8 @@ const catalog = new Catalog(snapshot);
 const given = new Map([
   ["public.people.ssn", ["pii"]],
   ["public.hashes.ssn", ["pii"]],
+  ["public.parted.ssn", ["pii"]],
+  ["public.secrets.code", ["pii"]],
 ]);
 const { labels } = bindLabels(catalog, given, new Map());
 const context: NameContext = { catalog, searchPath: catalog.searchPath, labels };
@@ -136,6 +172,34 @@ describe("a labelled column", () => {
     ["select x.id from (select id, ssn from people) x where x.ssn = '1'", ["predicate"]],
     ["select a.id from people a join people b on a.ssn = b.ssn", ["predicate"]],
     ["select id from people a join (select ssn from people) b using (ssn)", ["predicate"]],
+    ["select (array(select o from orders o))[length(ssn)].* from people", ["derived"]],
+    ["select (select ssn from json_array_elements_text('[1]') as ssn) from people", ["derived"]],
+    ["select id, (select ssn from json_array_elements_text('[1]') as value) from people", ["derived"]],
+    ["select (select ssn from (select case when true then '' else ''::ssn end) s) from people", ["derived"]],
+    [
+      "select (select ssn from (select (case when true then '' else x.foo end)::ssn from (select '' foo) x) s) from people",
+      ["derived"],
+    ],
+    ["select (select ssn from (select x.foo::text::ssn from (select '' foo) x) s) from people", ["derived"]],
+    ["select (select ssn from (select (select '')::ssn) s) from people", ["derived"]],
+    ["select (select ssn from (select ''::ssn) s) from people", []],
+    ["select id, (select 1)::ssn from people order by ssn", ["order"]],
+    ["select id, 1::ssn from people order by ssn", []],
+    ["select p.id from people p natural join (select (select '1' as ssn union select '2')) s", ["predicate"]],
+    ["select rank() over w from people window w as (order by ssn)", ["derived", "order"]],
+    ["select rank() over (w rows 1 preceding) from people window v as (order by ssn), w as (v)", ["derived", "order"]],
+    ["select place from ranked_view", ["output"]],
+    ["select found from exists_view", ["output"]],
+    ["select n from counting_view", ["output"]],
+    ["select n from lateral_view", ["output"]],
+    ["select there from outer_view", ["output"]],
+    ["select name from outer_view", []],
+    ["select tableoid from parted", ["derived"]],
+    ["alter table people alter ssn type varchar(11)", ["derived"]],
+    ["alter table orders add check (((null::people).ssn) > 'x')", ["derived"]],
+    ["create domain d as people check ((value).ssn < '5')", ["derived"]],
+    ["create domain d as people check ((value).name < '5')", []],
+    ["alter domain d add check (value < 'x')", ["derived"]],
     ["select id from people order by ssn", ["order"]],
     ["select name as ssn from people order by ssn", []],
     ["select ssn as name from people order by name", ["order", "output"]],
@@ -211,6 +275,12 @@ describe("what cannot be accounted for is incomplete", () => {
     "set local search_path = evil",
     "set search_path = evil; select ssn from people",
     "create temp table people (id int); select * from people",
+    "set search_path = evil; select 'a' || 'b'",
+    "set search_path = evil; select 'a'::d",
+    "select p.id from people p natural join (select (select * from (select '1' as ssn) q)) s",
+    "alter function f(int) set schema pg_catalog",
+    "insert into ruled values (1)",
+    "delete from ruled where id = 1",
     "do $$ begin end $$",
     "explain analyze execute p",
     "create table t as execute p",
@@ -231,6 +301,35 @@ describe("what cannot be accounted for is incomplete", () => {
   ])("%.60s", (sql) => {
     expect(run(sql).command.complete).toBe(false);
   });
+});
+
+test("a temporary relation that COMMIT drops leaves its name to another", () => {
+  const mine = (name: string) => {
+    const relations = [...snapshot.relations, relation(`pg_temp_3.${name}`, "id int, ssn text")];
+    const searchPath = ["pg_temp_3", ...snapshot.searchPath];
+    return { ...context, searchPath, catalog: new Catalog({ ...snapshot, relations, searchPath }) };
+  };
+  const text = "select 1; commit; select ssn || '' from people";
+  expect(analyse(text, mine("people")).command.complete).toBe(false);
+  expect(analyse(text, mine("scratch")).command.complete).toBe(true);
+});
+
+test("one text is another kind of command where its names mean something else", () => {
+  const path = (...searchPath: string[]) => ({ ...context, searchPath });
+  const fingerprint = (searchPath: string[]) =>
+    analyse("select * from people", path(...searchPath)).command.fingerprint;
+  expect(fingerprint(["evil", "public"])).not.toBe(fingerprint(["public"]));
+  expect(fingerprint(["public", "evil"])).toBe(fingerprint(["public"]));
+});
+
+test.each([
+  ["select id from plain_view", ["people", "plain_view"]],
+  ["select id from child", ["child", "people"]],
+  ["update child set name = 'x' where id = 1", ["child", "people"]],
+  ["drop table child", ["child"]],
+  ["drop view plain_view", ["plain_view"]],
+])("the relations of %s are those whose rows it gives or takes", (sql, names) => {
+  expect(run(sql).command.statements[0]?.relations.map(({ name }) => name)).toEqual(names);
 });
 
 test("what an older server would take for a name is not taken for syntax", () => {
@@ -356,6 +455,22 @@ describe("statements", () => {
     ["select f.describe from user_function(1) f", ["public.describe", "public.user_function"]],
     ["create index on people (user_function(id))", ["public.user_function"]],
     ["call user_function(1)", ["public.user_function"]],
+    ["select (1).user_function.* from people", ["public.user_function"]],
+    ["select (1).user_function.describe.* from people", ["public.describe", "public.user_function"]],
+    ["create table t (a int default (1).user_function)", ["public.user_function"]],
+    ["create table t (a int check (t.user_function > 1))", ["public.user_function"]],
+    ["alter table people alter name type text using people.describe", ["public.describe"]],
+    ["create table t (a int, check (a <<< 1))", ["public.operator_function"]],
+    ["create table t (a int, exclude using gist (a with <<<))", ["public.operator_function"]],
+    ["create domain d as text check (value <<< 'a')", ["public.operator_function"]],
+    ["create index on people (id) where name <<< 'a'", ["public.operator_function"]],
+    ["select json_value('{}', '$')", ["public.json_value"]],
+    ["select json_object('a': 1)", ["public.json_object"]],
+    ["select json_arrayagg(id) from orders", ["public.json_arrayagg"]],
+    [
+      "merge into orders o using people p on o.id = p.id when matched then delete returning merge_action()",
+      ["public.merge_action"],
+    ],
   ])("%s calls %j", (sql, functions) => {
     expect(run(sql).command.statements[0]?.functions).toEqual(functions);
   });

@@ -30,20 +30,22 @@ export function analyse(sql: string, context: NameContext): AnalysedCommand {
     for (const reason of findings.incomplete) incomplete.add(reason);
     for (const [reason, name] of findings.unknown) if (!unknown.has(reason)) unknown.set(reason, name);
     // Each statement's names are resolved when its turn comes; this analysis knows only those before the first.
-    const usesNames = input.relations.length > 0 || input.functions.length > 0 || statement.execute !== undefined;
+    const usesNames =
+      findings.usesNames || input.relations.length > 0 || input.functions.length > 0 || statement.execute !== undefined;
     if (namesMayDiffer && usesNames) {
       incomplete.add("a statement before it in the same message may change what its names mean: send them one by one");
     }
-    // In a failed transaction COMMIT takes back what that set. Any other statement before it would fail there, and
-    // with it the message.
-    const mayRollBack = inputs.length === 0 && /^(?:commit|prepare)$/.test(statement.transaction ?? "");
+    // In a failed transaction COMMIT takes back what that set, and any other statement before it would fail there, and
+    // with it the message. In any other it drops what was made ON COMMIT DROP.
+    const mayRollBack =
+      /^(?:commit|prepare)$/.test(statement.transaction ?? "") && (inputs.length === 0 || hidesByTemporary(context));
     namesMayDiffer ||= statement.changesCatalog || statement.changesSession || mayRollBack;
     inputs.push(input);
     statements.push(statement);
   }
   const command = {
     kind: "sql" as const,
-    fingerprint: fingerprintFor(parsed.statements, sql),
+    fingerprint: resolvedFingerprint(fingerprintFor(parsed.statements, sql), inputs),
     complete: incomplete.size === 0,
     incomplete: [...incomplete].sort(),
     statements: inputs,
@@ -53,6 +55,17 @@ export function analyse(sql: string, context: NameContext): AnalysedCommand {
   if (first === undefined || unknown.size < incomplete.size) return freeze({ command, plain, statements });
   const { sqlstate, message, offset } = first;
   return freeze({ command, plain, statements, unknownName: { sqlstate, message, position: position(sql, offset) } });
+}
+
+/** A temporary relation of the session's own has a name that means another one once it is gone. */
+function hidesByTemporary({ catalog, searchPath }: NameContext): boolean {
+  const own = searchPath.find((schema) => schema.startsWith("pg_temp"));
+  if (own === undefined) return false;
+  for (const { schema, name } of catalog.relations()) {
+    if (schema !== own) continue;
+    if (searchPath.some((other) => other !== own && catalog.relation(other, name) !== undefined)) return true;
+  }
+  return false;
 }
 
 function analyseStatement(one: ParsedStatement, sql: string, context: NameContext) {
@@ -85,6 +98,7 @@ function analyseStatement(one: ParsedStatement, sql: string, context: NameContex
     ...kind.statement,
     changesCatalog: findings.changesCatalog || statementClass === "ddl" || kind.statement?.changesCatalog === true,
     changesSession: findings.changesSession || kind.statement?.changesSession === true,
+    ...(statementClass === "ddl" && !findings.features.has("temp") && { changesOthersNames: true }),
   };
   return { input, statement, findings };
 }
@@ -139,6 +153,15 @@ function fingerprintFor(statements: readonly ParsedStatement[], sql: string): st
     if (!(error instanceof RangeError)) throw error;
     return fingerprintOfText(sql);
   }
+}
+
+/** One text is another kind of command where its names mean something else. */
+function resolvedFingerprint(fingerprint: string, inputs: readonly StatementInput[]): string {
+  const names = inputs.map(({ relations, functions }) => [
+    relations.map(({ schema, name, access }) => [schema.replace(/^pg_temp_\d+$/, "pg_temp"), name, access]),
+    functions,
+  ]);
+  return fingerprintOfText(`${fingerprint}\n${JSON.stringify(names)}`);
 }
 
 function freeze(analysed: AnalysedCommand): AnalysedCommand {

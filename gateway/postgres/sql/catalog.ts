@@ -20,6 +20,8 @@ export interface CatalogRelation {
   readonly parents: readonly number[];
   /** SELECT text of a view outside pg_catalog and information_schema, or null. */
   readonly definition: string | null;
+  /** Writes to it are rewritten by rules of users. */
+  readonly hasRules?: boolean;
 }
 
 /** A function behind an operator that is neither PostgreSQL's own nor an extension's. */

@@ -1,9 +1,9 @@
 /** DDL and what governs access: the relations it names, and the functions and columns its expressions use. */
-import { type Body, bodyOf, list, nodes, stringOf, strings, text, visit } from "./ast.ts";
-import type { CatalogRelation } from "./catalog.ts";
-import { useFunction } from "./expression.ts";
+import { type Body, bodyOf, list, type Node, node, nodes, stringOf, strings, text, visit } from "./ast.ts";
+import { attributeKey, type CatalogRelation } from "./catalog.ts";
+import { expressionOperators, useFunction } from "./expression.ts";
 import type { Findings } from "./findings.ts";
-import { creationSchema, findRelation } from "./names.ts";
+import { creationSchema, findFunctions, findRelation, useOperator } from "./names.ts";
 import type { Kind } from "./statement-kind.ts";
 
 /** Definitions whose parts are all seen by the walk below; any other kind is incomplete. */
@@ -64,6 +64,11 @@ export function definition(kind: string, body: Body, findings: Findings): Kind {
   }
   const created = kind === "CreateStmt" ? "relation" : kind === "CreateSeqStmt" ? "sequence" : undefined;
   named(body, created, findings);
+  if (kind === "AlterTableStmt") alteredTypes(body, findings);
+  if (kind === "AlterDomainStmt" && /^[CVO]$/.test(text(body.subtype))) domainCheck(findings);
+  if (kind === "AlterObjectSchemaStmt" && /^(?:pg_|information_schema$)/.test(text(body.newschema))) {
+    findings.incomplete.add("what lies in PostgreSQL's own schemas counts as its own");
+  }
   if (kind === "DropStmt") listed(text(body.removeType), list(body.objects), findings);
   else if (kind === "CommentStmt" || kind === "SecLabelStmt") listed(text(body.objtype), [body.object], findings);
   return {
@@ -73,6 +78,29 @@ export function definition(kind: string, body: Body, findings: Findings): Kind {
         : (understood[kind] ?? spelledKind),
     class: changesRights(kind, body) ? "dcl" : "ddl",
   };
+}
+
+/** ALTER COLUMN TYPE reads every value, and fails by what it is. */
+function alteredTypes(body: Body, findings: Findings): void {
+  const relation = findRelation(bodyOf(body.relation) ?? {}, findings.context);
+  for (const { body: command } of nodes(body.cmds)) {
+    if (command.subtype !== "AT_AlterColumnType") continue;
+    const column = relation?.columns.find(({ name }) => name === command.name);
+    if (relation && column) findings.source({ relation, column }, "derived");
+  }
+}
+
+/** PostgreSQL's own types have OIDs below it. */
+const usersOidMin = 16_384;
+
+/** A new condition of a domain is tried on every value of it. Which columns have it is not known: any type of a user may. */
+function domainCheck(findings: Findings): void {
+  for (const relation of findings.context.catalog.relations()) {
+    for (const column of relation.columns) {
+      const isLabelled = findings.context.labels.has(attributeKey(relation.oid, column.attnum));
+      if (isLabelled && column.typeOid >= usersOidMin) findings.source({ relation, column }, "derived");
+    }
+  }
 }
 
 const plainElements = new Set(["CreateStmt", "IndexStmt", "CreateSeqStmt"]);
@@ -87,6 +115,8 @@ function changesRights(kind: string, body: Body): boolean {
 export function named(body: Body, created: string | undefined, findings: Findings): void {
   const relations: CatalogRelation[] = [];
   const columns = new Set<string>();
+  const fields: Node[] = [];
+  const types: string[][] = [];
   visit(body, (key, one) => {
     if (typeof one.relname === "string") {
       if (key === created && one === body[created]) {
@@ -105,6 +135,11 @@ export function named(body: Body, created: string | undefined, findings: Finding
       findings.incomplete.add("a query inside a definition");
       return false;
     }
+    if (key === "A_Expr" || key === "CaseExpr") expressionOperators({ kind: key, body: one }, findings);
+    // a.f and (value).f are columns, or calls of the function of that name.
+    if (key === "A_Indirection") fields.push(...nodes(one.indirection));
+    if (key === "ColumnRef") fields.push(...nodes(one.fields).slice(1));
+    if (key === "typeName" || key === "TypeName") types.push(strings(one.names));
     if (key === "FuncCall")
       useFunction(strings(one.funcname), findings, {
         sqlSyntax: one.funcformat === "COERCE_SQL_SYNTAX",
@@ -113,10 +148,23 @@ export function named(body: Body, created: string | undefined, findings: Finding
     if (key === "ColumnRef") for (const name of strings(one.fields)) columns.add(name);
     if (key === "IndexElem" || key === "PartitionElem" || key === "StatsElem") columns.add(text(one.name));
     if (key === "Constraint") {
+      for (const { body: pair } of nodes(one.exclusions)) useOperator(node(list(pair.items)[1])?.body.items, findings);
       for (const field of ["pk_attrs", "fk_attrs", "keys"]) for (const name of strings(one[field])) columns.add(name);
     }
     return true;
   });
+  for (const { kind, body: field } of fields) {
+    if (kind !== "String") continue;
+    const name = text(field.sval);
+    columns.add(name);
+    for (const full of findFunctions([name], findings.context)) useFunction(full.split("."), findings);
+  }
+  // A composite type's fields are those of its relation.
+  for (const names of types) {
+    const rangeVar = { relname: names.at(-1) ?? "", ...(names.length > 1 && { schemaname: names.at(-2) }) };
+    const relation = findRelation(rangeVar, findings.context);
+    if (relation) relations.push(relation);
+  }
   // Which relation an expression's name belongs to follows from the kind of definition; any that has it counts.
   for (const relation of relations) {
     const whole = columns.has(relation.name);

@@ -1,6 +1,7 @@
 /** Expressions: which columns, functions and operators they use. What is not known here makes the analysis incomplete. */
 import type { ColumnUse } from "../../policy/input.ts";
-import { bodyOf, constantText, type Node, node, nodes, strings } from "./ast.ts";
+import { bodyOf, constantText, type Node, node, nodes, strings, text } from "./ast.ts";
+import { columnName } from "./column-name.ts";
 import type { Findings } from "./findings.ts";
 import { findFunctions, plainTypeOid, useOperator, useOperatorNamed } from "./names.ts";
 import {
@@ -119,6 +120,7 @@ const plain = new Set([
   "MultiAssignRef",
   "GroupingFunc",
   "GroupingSet",
+  "MergeSupportFunc",
   "XmlExpr",
   "XmlSerialize",
   "JsonObjectConstructor",
@@ -146,7 +148,6 @@ const leaves = new Set([
   "SQLValueFunction",
   "SetToDefault",
   "CurrentOfExpr",
-  "MergeSupportFunc",
   "String",
   "Integer",
   "Float",
@@ -188,9 +189,12 @@ export function expression(
     useOperator(body.useOp, findings);
     return expression(node(body.node), scope, use, findings);
   }
+  for (const name of findFunctions([keywordOf(one)], findings.context)) {
+    if (!name.startsWith("pg_catalog.")) useFunction(name.split("."), findings);
+  }
   if (!plain.has(kind)) findings.incomplete.add(`an expression (${kind}) is not understood`);
-  if (kind === "A_Expr") operators(body, findings);
-  if (kind === "CaseExpr" && body.arg !== undefined) useOperatorNamed(["="], findings);
+  expressionOperators(one, findings);
+  if (kind === "TypeCast") findings.usesNames = true;
   if (kind === "A_Indirection") {
     // (value).name is a field of it, or a call of the function of that name.
     for (const name of nodes(body.indirection)) {
@@ -202,7 +206,18 @@ export function expression(
   return parts(body, scope, use, findings);
 }
 
-function operators(body: Node["body"], findings: Findings): void {
+/** Nodes of the grammar's newest version: an older server takes the word for a function's name. */
+const newestKeywords =
+  /^(?:Json(?:Object|Array)(?:Constructor|Agg|QueryConstructor)|Json(?:Scalar|Serialize|Parse|Func)Expr|MergeSupportFunc)$/;
+
+function keywordOf(one: Node): string {
+  return newestKeywords.test(one.kind) ? (columnName(one) ?? "") : "";
+}
+
+/** Those of the node itself. */
+export function expressionOperators({ kind, body }: Node, findings: Findings): void {
+  if (kind === "CaseExpr" && body.arg !== undefined) useOperatorNamed(["="], findings);
+  if (kind !== "A_Expr") return;
   useOperator(body.name, findings);
   if (String(body.kind).includes("BETWEEN")) {
     for (const name of ["<", "<=", ">", ">="]) useOperatorNamed([name], findings);
@@ -279,12 +294,16 @@ function call({ body }: Node, scope: Scope, use: ColumnUse, findings: Findings):
 /** PARTITION BY, ORDER BY and the frame of a window. */
 export function window(over: ReturnType<typeof bodyOf>, scope: Scope, findings: Findings): readonly BaseColumn[] {
   if (over === undefined) return [];
+  // OVER w has its name, OVER (w …) and WINDOW v AS (w …) the name of what they go on from.
+  const called = scope.windows?.get(text(over.name));
+  const definition = called === undefined || called === over ? scope.windows?.get(text(over.refname)) : called;
+  const named = definition === undefined || definition === over ? [] : window(definition, scope, findings);
   const found = [...nodes(over.partitionClause), ...nodes(over.orderClause)].map((one) =>
     expression(one, scope, "order", findings),
   );
   for (const offset of [node(over.startOffset), node(over.endOffset)])
     found.push(expression(offset, scope, "derived", findings));
-  return union(...found);
+  return union(named, ...found);
 }
 
 function setConfig(args: readonly Node[], findings: Findings): void {
@@ -308,13 +327,13 @@ function sublink({ body }: Node, scope: Scope, use: ColumnUse, findings: Finding
   else if (body.testexpr !== undefined) useOperatorNamed(["="], findings);
   const query = node(body.subselect);
   if (query === undefined) return test;
-  const result = findings.parts.query(query, childOf(scope), findings);
+  const [result, used] = findings.observed(() => findings.parts.query(query, childOf(scope), findings));
   if (body.subLinkType === "EXISTS_SUBLINK") {
-    // EXISTS evaluates no column of its query.
+    // EXISTS evaluates no column of its query; what its conditions use decides it all the same.
     for (const column of result.columns) reference(column);
-    return [];
+    return used;
   }
   const all = result.columns.map((column) => findings.use(column, effective));
   if (result.open) all.push(result.open);
-  return union(test, ...all);
+  return union(test, used, ...all);
 }

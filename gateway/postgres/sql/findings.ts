@@ -2,7 +2,15 @@
 import type { ColumnInput, ColumnUse, RelationInput, StatementClass } from "../../policy/input.ts";
 import type { Body, Node } from "./ast.ts";
 import { attributeKey, type CatalogRelation, type NameContext } from "./catalog.ts";
-import { type BaseColumn, type Item, type QueryResult, reference, type Scope, type ScopeColumn } from "./scope.ts";
+import {
+  type BaseColumn,
+  type Item,
+  type QueryResult,
+  reference,
+  type Scope,
+  type ScopeColumn,
+  union,
+} from "./scope.ts";
 import { type UnknownKind, type UnknownName, unknownName } from "./unknown-name.ts";
 
 /** Nodes one statement may have visited, the views it reads included; past it the analysis gives up. */
@@ -33,6 +41,8 @@ const accessOrder = { read: 0, write: 1, ddl: 2 } as const;
 export class Findings {
   readonly context: NameContext;
   readonly parts: Parts;
+  /** Of a view's definition: who reads the view is not asked about its conditions. */
+  readonly inView: boolean;
   readonly functions = new Set<string>();
   readonly features = new Set<string>();
   readonly incomplete = new Set<string>();
@@ -41,6 +51,8 @@ export class Findings {
   bounded = true;
   /** Raised by what a statement does beside its verb: a data-modifying CTE, SELECT INTO. */
   class: StatementClass | undefined;
+  /** Names of operators or types, beside those of relations and functions. */
+  usesNames = false;
   changesCatalog = false;
   changesSession = false;
   readonly #relations = new Map<
@@ -48,12 +60,15 @@ export class Findings {
     { relation: CatalogRelation | null; schema: string; name: string; access: RelationInput["access"] }
   >();
   readonly #uses = new Map<string, { source: BaseColumn; use: ColumnUse }>();
+  /** What the parts that are observed have used so far. */
+  readonly #observers: BaseColumn[][] = [];
   readonly #inner: ScopeColumn[] = [];
   #visited = 0;
 
-  constructor(context: NameContext, parts: Parts) {
+  constructor(context: NameContext, parts: Parts, inView = false) {
     this.context = context;
     this.parts = parts;
+    this.inView = inView;
   }
 
   /** @throws TooComplex */
@@ -64,6 +79,9 @@ export class Findings {
 
   relation(relation: CatalogRelation, access: RelationInput["access"]): void {
     this.namedRelation(relation.schema, relation.name, access, relation);
+    if (access === "write" && relation.hasRules === true) {
+      this.incomplete.add(`rules of ${relation.schema}.${relation.name} run other statements`);
+    }
     if (relation.kind !== "v" && relation.kind !== "m") return;
     if (relation.schema === "pg_catalog" || relation.schema === "information_schema") return;
     const facts = this.parts.view(relation, this.context);
@@ -72,7 +90,7 @@ export class Findings {
   }
 
   namedRelation(schema: string, name: string, access: RelationInput["access"], relation: CatalogRelation | null): void {
-    this.#relations.set(`${accessOrder[access]}\u0000${schema}\u0000${name}`, { relation, schema, name, access });
+    this.#relations.set(relationKey(access, schema, name), { relation, schema, name, access });
   }
 
   /** @param location of the node, as the parser gives it: bytes, left out where it is 0 */
@@ -86,6 +104,17 @@ export class Findings {
   /** A use of a base column. */
   source(source: BaseColumn, use: ColumnUse): void {
     this.#uses.set(`${source.relation.oid}.${source.column.attnum}.${use}`, { source, use });
+    for (const observer of this.#observers) observer.push(source);
+  }
+
+  /** @returns what `run` does, and every column that it uses, however. */
+  observed<T>(run: () => T): readonly [T, readonly BaseColumn[]] {
+    if (!this.inView) return [run(), []];
+    const used: BaseColumn[] = [];
+    this.#observers.push(used);
+    const result = run();
+    this.#observers.pop();
+    return [result, union(used)];
   }
 
   /** A use of a column of a FROM item or subquery: what is in it is used the same way, never as plain output though. */
@@ -149,14 +178,34 @@ export class Findings {
     return relation.definition === null ? [] : this.parts.view(relation, this.context).relations;
   }
 
+  /** Those named, and those whose rows they give or take: below a view, and above a partition or child. */
   relationInputs(): RelationInput[] {
-    return sorted(this.#relations).map(({ relation, schema, name, access }) => {
+    const all = new Map(this.#relations);
+    for (const { relation, access } of this.#relations.values()) {
+      if (relation === null || access === "ddl") continue;
+      for (const one of this.#withAncestors([relation, ...this.#below(relation)])) {
+        const { schema, name } = one;
+        all.set(relationKey(access, schema, name), { relation: one, schema, name, access });
+      }
+    }
+    return sorted(all).map(({ relation, schema, name, access }) => {
       const labels = new Set<string>();
       for (const one of relation === null ? [] : [relation, ...this.#below(relation)]) {
         for (const column of one.columns) for (const label of this.#labels(one.oid, column.attnum)) labels.add(label);
       }
       return { schema, name, access, labels: [...labels].sort() };
     });
+  }
+
+  #withAncestors(relations: readonly CatalogRelation[]): ReadonlySet<CatalogRelation> {
+    const all = new Set(relations);
+    for (const relation of all) {
+      for (const oid of relation.parents) {
+        const parent = this.context.catalog.relationByOid(oid);
+        if (parent) all.add(parent);
+      }
+    }
+    return all;
   }
 
   columnInputs(): ColumnInput[] {
@@ -176,6 +225,9 @@ export class Findings {
   }
 }
 
+function relationKey(access: RelationInput["access"], schema: string, name: string): string {
+  return `${accessOrder[access]}\u0000${schema}\u0000${name}`;
+}
 function key(column: ColumnInput): string {
   return `${column.schema}\u0000${column.table}\u0000${column.column}\u0000${column.use}`;
 }

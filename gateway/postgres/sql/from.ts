@@ -33,10 +33,13 @@ export function fromItem({ kind, body }: Node, scope: Scope, findings: Findings)
       return rangeOf(rangeVar(body, scope, findings));
     case "RangeSubselect": {
       const query = node(body.subquery);
-      // Only LATERAL sees the items to its left.
+      // Only LATERAL sees the items to its left: for each of their rows it can have others by its conditions.
       const outside = body.lateral === true ? scope : withoutRanges(scope);
-      const result = query ? findings.parts.query(query, childOf(outside), findings) : emptyResult;
-      return rangeOf(itemOf(result, bodyOf(body.alias)));
+      const [result, used] = findings.observed(() =>
+        query ? findings.parts.query(query, childOf(outside), findings) : emptyResult,
+      );
+      const shown = body.lateral === true ? decidedBy(result, used, findings) : result;
+      return rangeOf(itemOf(shown, bodyOf(body.alias)));
     }
     case "RangeFunction":
       return rangeOf(functions(body, scope, findings));
@@ -56,6 +59,17 @@ export function fromItem({ kind, body }: Node, scope: Scope, findings: Findings)
       findings.incomplete.add(`a FROM item (${kind}) is not understood`);
       return rangeOf(itemOf({ columns: [], open: [] }, undefined));
   }
+}
+
+/** In a view, whose conditions nobody judges when it is read, a column shows what decides whether it is there. */
+function decidedBy(result: QueryResult, used: readonly BaseColumn[], findings: Findings): QueryResult {
+  if (!findings.inView || used.length === 0) return result;
+  const columns = result.columns.map((column) => ({
+    ...renamed(column, column.name),
+    bare: null,
+    sources: union(column.sources, used),
+  }));
+  return { columns, open: result.open && union(result.open, used) };
 }
 
 /** The scope as seen from a subquery that is not LATERAL: the query's names around it, none of its FROM items. */
@@ -189,23 +203,20 @@ function withNames(columns: readonly ScopeColumn[], alias: Body | undefined): Sc
   return columns.map((column, index) => renamed(column, names[index] ?? column.name));
 }
 
-/** Built-in functions whose one result column is named as the function or its alias. */
+/** Built-in functions whose one result column is named as the function or its alias: no OUT parameter names it. */
 const scalarSets = new Set([
   "generate_series",
   "generate_subscripts",
   "regexp_matches",
   "regexp_split_to_table",
   "string_to_table",
-  "json_array_elements_text",
-  "jsonb_array_elements_text",
-  "json_array_elements",
-  "jsonb_array_elements",
   "json_object_keys",
   "jsonb_object_keys",
   "jsonb_path_query",
   "now",
   "version",
 ]);
+/** By the names of their OUT parameters, which an alias does not change (`chooseScalarFunctionAlias`). */
 const namedSets: Readonly<Record<string, readonly string[]>> = {
   json_array_elements_text: ["value"],
   jsonb_array_elements_text: ["value"],
@@ -241,8 +252,7 @@ function functions(body: Body, scope: Scope, findings: Findings): Item {
       findFunctions(called, findings.context).every((full) => full === `pg_catalog.${name}`);
     const listed = builtIn ? namedSets[name] : undefined;
     if (listed) {
-      const renamedOne = listed.length === 1 && alias ? [text(alias.aliasname)] : listed;
-      for (const column of renamedOne) found.push(computed(column, sources));
+      for (const column of listed) found.push(computed(column, sources));
     } else if (builtIn && scalarSets.has(name)) {
       found.push(computed(calls.length === 1 && alias ? text(alias.aliasname) : name, sources));
     } else {
@@ -311,10 +321,10 @@ function join(body: Body, scope: Scope, findings: Findings): Range {
   const leftNode = node(body.larg);
   const rightNode = node(body.rarg);
   const nothing = rangeOf(itemOf(emptyResult, undefined));
-  const left = leftNode ? fromItem(leftNode, scope, findings) : nothing;
+  let left = leftNode ? fromItem(leftNode, scope, findings) : nothing;
   // What is LATERAL on the right sees the left.
   scope.ranges.push(left);
-  const right = rightNode ? fromItem(rightNode, scope, findings) : nothing;
+  let right = rightNode ? fromItem(rightNode, scope, findings) : nothing;
   scope.ranges.pop();
   const alias = bodyOf(body.alias);
   let using = strings(body.usingClause);
@@ -335,7 +345,12 @@ function join(body: Body, scope: Scope, findings: Findings): Range {
   const quals = node(body.quals);
   if (quals) {
     // ON sees the two sides only, and the queries around.
-    expression(quals, { parent: scope.parent, ctes: scope.ctes, ranges: [left, right] }, "predicate", findings);
+    const on = { parent: scope.parent, ctes: scope.ctes, ranges: [left, right] };
+    const [, used] = findings.observed(() => expression(quals, on, "predicate", findings));
+    // The optional side of an outer join is NULL where its condition does not hold.
+    const type = text(body.jointype);
+    if (type !== "JOIN_INNER" && type !== "JOIN_RIGHT") right = decidedRange(right, used, findings);
+    if (type !== "JOIN_INNER" && type !== "JOIN_LEFT") left = decidedRange(left, used, findings);
   }
   const rest = (range: Range) => range.columns.filter(({ name }) => !using.includes(name));
   const columns = [...merged, ...rest(left), ...rest(right)];
@@ -348,6 +363,12 @@ function join(body: Body, scope: Scope, findings: Findings): Range {
   const usingAlias = bodyOf(body.join_using_alias);
   if (usingAlias) items.push(itemOf({ columns: merged, open: null }, usingAlias));
   return { items, columns, open };
+}
+
+function decidedRange(range: Range, used: readonly BaseColumn[], findings: Findings): Range {
+  if (!findings.inView || used.length === 0) return range;
+  const items = range.items.map((item) => ({ ...item, ...decidedBy(item, used, findings) }));
+  return { ...range, items, columns: decidedBy({ columns: range.columns, open: null }, used, findings).columns };
 }
 
 function only(range: Range, name: string, findings: Findings): ScopeColumn {

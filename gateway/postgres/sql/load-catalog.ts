@@ -24,7 +24,9 @@ select c.oid, n.nspname, c.relname, c.relkind,
      left join pg_catalog.pg_attrdef d on d.adrelid ${equal} a.attrelid and d.adnum ${equal} a.attnum
       and a.attgenerated ${unequal} ''::pg_catalog."char"
     where a.attrelid ${equal} c.oid and a.attnum OPERATOR(pg_catalog.>) 0::pg_catalog.int2 and not a.attisdropped),
-  (select pg_catalog.json_agg(i.inhparent::pg_catalog.int8) from pg_catalog.pg_inherits i where i.inhrelid ${equal} c.oid)
+  (select pg_catalog.json_agg(i.inhparent::pg_catalog.int8) from pg_catalog.pg_inherits i where i.inhrelid ${equal} c.oid),
+  c.relhasrules and exists (select from pg_catalog.pg_rewrite w
+    where w.ev_class ${equal} c.oid and w.rulename ${unequal} '_RETURN'::pg_catalog.name)
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid ${equal} c.relnamespace
 where c.relkind ${equal} any (array['r','p','v','m','f','S','c']::pg_catalog."char"[])
 limit ${limits.catalogRelationsMax + 1}`;
@@ -114,7 +116,7 @@ export async function loadNames(run: CatalogQuery): Promise<SessionNames> {
 }
 
 function relationOf(row: readonly (string | null)[]): CatalogRelation {
-  const [oid, schema, name, kind, definition, columns, parents] = row;
+  const [oid, schema, name, kind, definition, columns, parents, hasRules] = row;
   return {
     oid: Number(textOf(oid)),
     schema: textOf(schema),
@@ -123,6 +125,7 @@ function relationOf(row: readonly (string | null)[]): CatalogRelation {
     definition: definition ?? null,
     columns: columns == null ? [] : read(columnsShape, columns).map(columnOf),
     parents: parents == null ? [] : read(parentsShape, parents),
+    ...(hasRules === "t" && { hasRules: true }),
   };
 }
 

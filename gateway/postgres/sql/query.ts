@@ -1,5 +1,6 @@
 /** SELECT, VALUES and set operations: their result columns and what each clause uses. */
 import { type Body, bodyOf, isBody, type Node, node, nodes, strings, text } from "./ast.ts";
+import { columnName } from "./column-name.ts";
 import { expression, readValue, starItem, window } from "./expression.ts";
 import type { Findings } from "./findings.ts";
 import { fromClause, withClause } from "./from.ts";
@@ -96,6 +97,9 @@ function values(body: Body, scope: Scope, findings: Findings): QueryResult {
 /** In PostgreSQL's order, so that of several names that do not exist the same is told. */
 function plainSelect(body: Body, scope: Scope, findings: Findings): QueryResult {
   fromClause(body.fromClause, scope, findings);
+  if (body.windowClause !== undefined) {
+    scope.windows = new Map(nodes(body.windowClause).map((one) => [text(one.body.name), one.body]));
+  }
   const result = targets(body.targetList, scope, findings);
   expression(node(body.whereClause), scope, "predicate", findings);
   groupBy(body.groupClause, result, scope, findings);
@@ -125,6 +129,11 @@ export function targets(targetList: unknown, scope: Scope, findings: Findings): 
       continue;
     }
     const name = body.name === undefined ? columnName(value) : text(body.name);
+    if (name === undefined) {
+      // It may have any name: as one of columns that are not known one by one.
+      open = union(open ?? [], expression(value, scope, "derived", findings));
+      continue;
+    }
     const found = readValue(value, scope, findings);
     if (found.kind === "column") columns.push(renamed(found.column, name));
     else {
@@ -160,73 +169,8 @@ function expandStar(value: Node, scope: Scope, findings: Findings): QueryResult 
   const found =
     argument && nodes(value.body.indirection).length === 1 ? readValue(argument, scope, findings) : undefined;
   if (found?.kind === "row") return found.item;
-  // (expression).*: the columns of a composite value.
-  return { columns: [], open: expression(argument, scope, "derived", findings) };
-}
-
-/** The name PostgreSQL gives a result column (FigureColname). */
-function columnName(value: Node): string {
-  return figured(value) ?? "?column?";
-}
-const fixedNames: Readonly<Record<string, string>> = {
-  CoalesceExpr: "coalesce",
-  A_ArrayExpr: "array",
-  RowExpr: "row",
-  GroupingFunc: "grouping",
-  MergeSupportFunc: "merge_action",
-  JsonObjectConstructor: "json_object",
-  JsonArrayConstructor: "json_array",
-  JsonScalarExpr: "json_scalar",
-  JsonSerializeExpr: "json_serialize",
-  JsonParseExpr: "json",
-  JsonObjectAgg: "json_objectagg",
-  JsonArrayAgg: "json_arrayagg",
-};
-function figured({ kind, body }: Node): string | undefined {
-  const inner = (field: unknown) => {
-    const one = node(field);
-    return one ? figured(one) : undefined;
-  };
-  switch (kind) {
-    case "ColumnRef":
-      return strings(body.fields).at(-1);
-    case "A_Indirection":
-      return (
-        nodes(body.indirection)
-          .findLast((one) => one.kind === "String")
-          ?.body.sval?.toString() ?? inner(body.arg)
-      );
-    case "FuncCall":
-      return strings(body.funcname).at(-1);
-    case "A_Expr":
-      return body.kind === "AEXPR_NULLIF" ? "nullif" : undefined;
-    case "TypeCast": {
-      const argument = node(body.arg);
-      const weak = argument?.kind === "CaseExpr" || argument?.kind === "TypeCast";
-      const name = weak ? undefined : inner(body.arg);
-      return name ?? strings(bodyOf(body.typeName)?.names).at(-1);
-    }
-    case "CollateClause":
-      return inner(body.arg);
-    case "CaseExpr":
-      return inner(body.defresult) ?? "case";
-    case "MinMaxExpr":
-      return body.op === "IS_LEAST" ? "least" : "greatest";
-    case "SQLValueFunction":
-      return text(body.op)
-        .replace(/^SVFOP_/, "")
-        .replace(/_N$/, "")
-        .toLowerCase();
-    case "SubLink": {
-      if (body.subLinkType === "EXISTS_SUBLINK") return "exists";
-      if (body.subLinkType === "ARRAY_SUBLINK") return "array";
-      const first = nodes(node(body.subselect)?.body.targetList)[0];
-      if (body.subLinkType !== "EXPR_SUBLINK" || first === undefined) return undefined;
-      return first.body.name === undefined ? inner(first.body.val) : text(first.body.name);
-    }
-    default:
-      return fixedNames[kind];
-  }
+  // (expression).*: the columns of a composite value, which (expression).f[i].* calls and computes before.
+  return { columns: [], open: expression(value, scope, "derived", findings) };
 }
 
 /** ORDER BY, DISTINCT ON: a bare name or number is an output column first. */

@@ -62,6 +62,8 @@ export interface Scope {
   readonly parent: Scope | null;
   readonly ctes: Map<string, Cte>;
   readonly ranges: Range[];
+  /** The query's WINDOW clause. */
+  windows?: ReadonlyMap<string, Body>;
 }
 
 export function childOf(parent: Scope | null): Scope {
@@ -121,7 +123,10 @@ export function columnsOf(relation: CatalogRelation): ScopeColumn[] {
 function systemColumn(item: Item, name: string): ScopeColumn | undefined {
   const attnum = systemColumns.get(name);
   if (attnum === undefined || item.relation === null) return undefined;
-  return { ...computed(name, []), origin: { oid: item.relation.oid, attnum } };
+  // Which partition a row is in tells the values that it was put there for.
+  const tells = name === "tableoid" && item.relation.kind === "p";
+  const sources = tells ? item.columns.flatMap((column) => column.sources) : [];
+  return { ...computed(name, sources), origin: { oid: item.relation.oid, attnum } };
 }
 
 export type Found =
