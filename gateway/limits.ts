@@ -44,6 +44,8 @@ export const limits = {
   messagesInFlightMax: 10_000,
   /** Texts of one session's prepared statements together. */
   preparedTextBytesMax: 32 * 1_024 * 1_024,
+  /** Parameters of one session's portals together; binary ones count as hex. */
+  portalParametersLengthMax: 64 * 1_024 * 1_024,
   /** Bytes waiting for the recording before a target gets them; past it the client is no longer read. */
   upstreamBufferBytesMax: 256 * 1_024,
   upstreamConnectTimeoutMs: 10_000,
@@ -59,13 +61,16 @@ export const limits = {
   sqlDepthMax: 500,
   statementsPerQueryMax: 1_000,
   analysisCacheEntriesMax: 10_000,
-  analysisCacheTextBytesMax: 32 * 1_024 * 1_024,
+  /** Characters of one session's texts together, and of what is kept of their analysis. */
+  analysisCacheLengthMax: 32 * 1_024 * 1_024,
   catalogRelationsMax: 200_000,
   catalogRefreshMs: 2_000,
 
   // --- policy ---
   /** A client's largest message has room, its binary parameters in hex: a policy may look at them. */
   policyInputBytesMax: 33 * 1_024 * 1_024,
+  /** Functions, relations, features and reasons of one command together, each once: rules name each of them. */
+  policyInputNamesMax: 2_000,
   policyMemoryPagesMax: 4_096,
   policyEvaluationMs: 2_000,
   /** From a portal's verdict to its first Execute; later it is judged again, as policy may look at the time. */

@@ -7,7 +7,7 @@ import { limits } from "../limits.ts";
 import { readArchive } from "./archive.ts";
 import { loadBundle } from "./bundle.ts";
 import { PolicyHost } from "./host.ts";
-import type { CommandAnalysis, NowInput } from "./input.ts";
+import type { CommandAnalysis, NowInput, StatementInput } from "./input.ts";
 import { Policy } from "./policy.ts";
 import type { SessionBase } from "./visible-input.ts";
 
@@ -72,6 +72,21 @@ describe("evaluation", () => {
     // A parameter of a client's largest message, in hex.
     expect(ask(2 * limits.clientMessageBytesMax).decision.verdict).toBe("allow");
     expect(() => ask(limits.policyInputBytesMax)).toThrow(expect.objectContaining({ code: "policy.input_too_large" }));
+  });
+  test("a command that names more than the limit is refused", async () => {
+    const judge = (await policy("unknown-paths")).forSession(session);
+    const ask = (count: number) => {
+      const statement: StatementInput = {
+        ...{ verb: "SELECT", class: "read", relations: [], columns: [], features: [], bounded: true, limit: null },
+        functions: Array.from({ length: count }, (_, index) => `f${index}`),
+      };
+      // What is named twice counts once.
+      return judge.judge({ ...analysis(), statements: [statement, statement] }, rest, now);
+    };
+    expect(ask(limits.policyInputNamesMax).decision.verdict).toBe("allow");
+    expect(() => ask(limits.policyInputNamesMax + 1)).toThrow(
+      expect.objectContaining({ code: "policy.input_too_large" }),
+    );
   });
   test("an evaluation that needs more memory than the limit is a fault, and the next works", async () => {
     using _ = loweredLimits({ policyMemoryPagesMax: 24 });

@@ -3,6 +3,7 @@
  * policy can see; the cache belongs to the policy object, so that another revision never reads it.
  */
 import { hash } from "node:crypto";
+import { GatewayError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import { type Bundle, parseBundle } from "./bundle.ts";
 import { labelsByTarget, type PolicyData } from "./data.ts";
@@ -121,6 +122,7 @@ export class SessionJudge {
   judge(analysis: CommandAnalysis, rest: CommandRest, now: NowInput): Judgement {
     const visible = this.#visible;
     if (visible === undefined) {
+      checkNames(analysis);
       const decision = this.#engine.evaluateCommand(wholeText(this.#base, analysis, rest, now), rest.digest);
       return { decision, cached: false };
     }
@@ -138,10 +140,25 @@ export class SessionJudge {
     const key = `${this.#sessionKey}${analysisKey}${restKey}\n${nowMembers}`;
     const known = this.#cache.get(key);
     if (known !== undefined) return { decision: known, cached: true };
+    checkNames(analysis);
     analysisMembers ??= visible.analysisMembers(analysis);
     const text = visibleText(this.#sessionMembers, analysisMembers, restMembers, nowMembers);
     const decision = this.#engine.evaluateCommand(text, rest.digest);
     this.#cache.set(key, decision);
     return { decision, cached: false };
   }
+}
+
+/** An evaluation's time grows faster than the rules that it gives. @throws GatewayError policy.input_too_large */
+function checkNames({ statements, incomplete }: CommandAnalysis): void {
+  const names = new Set(incomplete);
+  for (const { functions, features, relations } of statements) {
+    for (const name of functions) names.add(name);
+    for (const name of features) names.add(name);
+    for (const { schema, name } of relations) names.add(`${schema}.${name}`);
+  }
+  if (names.size <= limits.policyInputNamesMax) return;
+  throw new GatewayError("policy.input_too_large", "The command names too much for the policy to judge.", {
+    hint: `A command may name ${limits.policyInputNamesMax} functions, relations and features.`,
+  });
 }

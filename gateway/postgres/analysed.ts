@@ -38,6 +38,8 @@ export interface AnalysedCommand {
   readonly command: CommandAnalysis;
   /** No statement of it uses or changes a name, a setting, a transaction or a copy: only its rows matter. */
   readonly plain: boolean;
+  /** It says the same whatever names mean: it names no relation, function, operator, type, statement or cursor. */
+  readonly nameless: boolean;
   readonly statements: readonly AnalysedStatement[];
   readonly error?: { readonly message: string; readonly position?: number };
   /** What PostgreSQL would say, where nothing but names that do not exist keeps the analysis incomplete. */

@@ -93,9 +93,9 @@ describe("a cancel while names are read, or a timeout for the lock they need", (
   const made = "create temp table made (x int)";
   const run = (text: string) => [parse(text), bind(), execute()];
   const messages = {
-    "refuses the query that waits for them": [query("select 1")],
-    "refuses the batch that waits for them": [...run("select 1"), ...run("select 2"), sync],
-    "ends the batch in which they changed": [...run("create temp table more (x int)"), ...run("select 1"), sync],
+    "refuses the query that waits for them": [query("select now()")],
+    "refuses the batch that waits for them": [...run("select now()"), ...run("select 2"), sync],
+    "ends the batch in which they changed": [...run("create temp table more (x int)"), ...run("select now()"), sync],
   };
   const cases = Object.entries(messages).flatMap(([does, sent]) => [
     { does, sent, error: "57014" },
@@ -121,6 +121,32 @@ describe("a cancel while names are read, or a timeout for the lock they need", (
       ours.end();
     });
   }
+});
+
+describe("what names nothing waits for no names", () => {
+  const changed = query("create temp table if not exists changed (x int)");
+  const serializable = query("set transaction isolation level serializable");
+  test.each<[string, FrontendMessage[]]>([
+    ["BEGIN", [query("begin"), query("rollback"), query("begin")]],
+    ["START TRANSACTION after a ROLLBACK", [query("begin"), query("rollback"), query("start transaction")]],
+    ["START TRANSACTION after DDL", [changed, query("start transaction")]],
+    ["AND CHAIN", [query("begin"), changed, query("commit and chain")]],
+  ])("SET TRANSACTION comes before any query of a transaction: %s", async (_, before) => {
+    const ours = await open();
+    for (const message of before) await ours.exchange(message);
+    expect(await ours.exchange(serializable)).toEqual(["SET", "ReadyForQuery"]);
+    ours.end();
+  });
+
+  test("a timeout too short for reading them can be lifted, and its transaction ended", async () => {
+    const ours = await open();
+    await ours.exchange(query("set statement_timeout = 1"));
+    await ours.exchange(query("begin; create temp table hurried as select now()"));
+    expect(await ours.exchange(query("rollback"))).toEqual(["ROLLBACK", "ReadyForQuery"]);
+    expect(await ours.exchange(query("set statement_timeout = 0"))).toEqual(["SET", "ReadyForQuery"]);
+    expect(await ours.exchange(query("select now()"))).toContain("SELECT 1");
+    ours.end();
+  });
 });
 
 test("what must come first in its batch does, though names were read before it", async () => {

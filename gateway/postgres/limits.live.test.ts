@@ -45,6 +45,7 @@ const analyser: SessionAnalyser = {
     return {
       command,
       plain: false,
+      nameless: false,
       statements: [{ outputColumns: null, changesCatalog: false, changesSession: false, ...copy }],
     };
   },
@@ -226,6 +227,18 @@ test("one portal too many ends the session", async () => {
     ...["ParseComplete", "BindComplete", "BindComplete", "ReadyForQuery"],
   ]);
   expect(await ours.exchange(bind("", "c"), sync)).toContain("FATAL 54000");
+});
+
+test("a portal's parameters too many end the session, but what waits its turn", async () => {
+  using _ = loweredLimits({ portalParametersLengthMax: 20 });
+  const ours = await open();
+  const big = (portal: string) => ({ ...bind("", portal), parameters: [Buffer.from("x".repeat(12))] });
+  // Each takes the unnamed portal's place, once the target has said so.
+  const answer = await ours.exchange(parse("select $1::text"), big(""), execute(), big(""), execute(), sync);
+  expect(answer.filter((one) => one === "BindComplete")).toHaveLength(2);
+  await ours.exchange(query("begin"));
+  expect(await ours.exchange(big("a"), sync)).toContain("BindComplete");
+  expect(await ours.exchange(big("b"), sync)).toContain("FATAL 54000");
 });
 
 test("a portal that waited for its Execute is judged again, once it runs no more", async () => {

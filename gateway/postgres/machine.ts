@@ -21,7 +21,7 @@ import { Interrupted, ownQuery, type Rows } from "./own-query.ts";
 import { absentPortal, absentStatement, holdFields, madeAnew, refusalOf, refusedName } from "./refusals.ts";
 import { mayStopEarly } from "./row-limit.ts";
 import { Run, type RunOptions } from "./run.ts";
-import { meaningOf, type Resolved, SessionNames } from "./session-names.ts";
+import { meaningOf, parametersLength, type Resolved, SessionNames } from "./session-names.ts";
 
 /** Fails in PostgreSQL's grammar, before anything is looked at, in every state of a transaction. */
 const refusedStatement = "sallyport: refused by policy";
@@ -164,7 +164,7 @@ export class Machine {
 
   #query(message: Query): void | Promise<void> {
     // A simple query ends an open batch: the target answers both together.
-    if (this.#analyser.stale || this.#batch.open)
+    if (this.#needsNames(message.query) || this.#batch.open)
       return this.#whenSettled(() => (this.#batch.failed ? undefined : this.#judgedQuery(message)), true);
     return this.#judgedQuery(message);
   }
@@ -234,7 +234,7 @@ export class Machine {
   // --- extended protocol ---
 
   #parse(message: Parse): void | Promise<void> {
-    if (this.#stale()) return this.#whenSettled(() => this.handle(message));
+    if (this.#needsNames(message.query)) return this.#whenSettled(() => this.handle(message));
     return this.#judgedParse(message);
   }
 
@@ -258,7 +258,8 @@ export class Machine {
 
   #bind(message: Bind): void | Promise<void> {
     const lookup = this.names.statements.lookup(message.statement, this.#batch.number);
-    if (lookup.kind === "unsettled" || this.#stale()) return this.#whenSettled(() => this.handle(message));
+    if (lookup.kind === "unsettled" || (lookup.kind === "found" && this.#needsNames(lookup.value.text)))
+      return this.#whenSettled(() => this.handle(message));
     this.#batch.open = true;
     if (lookup.kind === "absent") return this.#refuseWith(absentStatement(message.statement));
     const entry = lookup.value;
@@ -267,6 +268,8 @@ export class Machine {
       const format = formats.length === 0 ? 0 : formats.length === 1 ? formats[0] : formats[index];
       return value === null ? null : recordedValue(value, format ?? 0);
     });
+    if (this.expected.length > 0 && !this.names.portals.hasRoomFor(message.portal, parametersLength(params)))
+      return this.#drained().then(() => this.handle(message));
     const analysed = this.names.analysisOf(entry);
     const resolved = this.#resolve(analysed, entry.text);
     if (resolved === "unsettled") return this.#whenSettled(() => this.handle(message));
@@ -298,7 +301,8 @@ export class Machine {
 
   #execute(message: Execute): void | Promise<void> {
     const lookup = this.names.portals.lookup(message.portal, this.#batch.number);
-    if (lookup.kind === "unsettled" || this.#stale() || this.settings.pending)
+    const needsNames = lookup.kind === "found" && this.#needsNames(lookup.value.statement.text);
+    if (lookup.kind === "unsettled" || needsNames || this.settings.pending)
       return this.#whenSettled(() => this.handle(message));
     this.#batch.open = true;
     if (lookup.kind === "absent") return this.#refuseWith(absentPortal(message.portal));
@@ -489,6 +493,17 @@ export class Machine {
 
   #stale(): boolean {
     return this.#analyser.stale && !this.#hasFailed();
+  }
+
+  /**
+   * Names have to be read before this is judged. What names nothing needs none: SET TRANSACTION has to come before any
+   * query, and what ends a transaction or lifts a timeout must not wait for one. A transaction begins with fresh names.
+   */
+  #needsNames(text: string): boolean {
+    if (!this.#stale()) return false;
+    if (this.#analyser.labelsOutdated) return true;
+    const { nameless, statements } = this.#analyser.analyse(text);
+    return !nameless || statements.some(({ transaction }) => transaction === "begin" || transaction === "start");
   }
 
   /** In a failed transaction block, which nothing that was forwarded can end: no name can be read, and none matters. */

@@ -51,6 +51,7 @@ beforeAll(async () => {
     analyse: (text) => ({
       command: { kind: "sql", fingerprint: text, complete: true, incomplete: [], statements: [] },
       plain: false,
+      nameless: false,
       statements: [{ outputColumns: null, changesCatalog: false, changesSession: false }],
     }),
     labelsOf: () => undefined,

@@ -49,13 +49,19 @@ export class NameRegistry<T> {
     return this.#confirmed.size;
   }
 
+  /** Whether a value of that size fits beside what is there, confirmed or not, but for what its name means now. */
+  hasRoomFor(name: string, bytes: number): boolean {
+    const replaced = this.#confirmed.get(name);
+    return this.#bytes - (replaced === undefined ? 0 : this.#bytesOf(replaced)) + bytes <= this.#bytesMax;
+  }
+
   /** The message that makes (or with undefined, closes) a name is about to be forwarded. @throws GatewayError protocol.too_large */
   propose(name: string, batch: number, value: T | undefined): Pending<T> {
     if (value !== undefined && this.#confirmed.size + this.#pending.size >= this.#entriesMax) {
       throw this.#tooLarge(`more than ${this.#entriesMax} ${this.#what}s`);
     }
     const bytes = value === undefined ? 0 : this.#bytesOf(value);
-    if (this.#bytes + bytes > this.#bytesMax) {
+    if (!this.hasRoomFor(name, bytes)) {
       throw this.#tooLarge(`${this.#what}s of more than ${this.#bytesMax} bytes`);
     }
     this.#bytes += bytes;

@@ -63,6 +63,7 @@ function analyse(text: string): AnalysedCommand {
   return {
     command,
     plain: false,
+    nameless: false,
     statements: [{ outputColumns, changesCatalog: false, changesSession: false, ...copy }],
   };
 }

@@ -42,7 +42,12 @@ export class SessionNames {
     bytesMax: limits.preparedTextBytesMax,
     bytesOf: ({ text }) => Buffer.byteLength(text),
   });
-  readonly portals = new NameRegistry<PortalEntry>("portal", limits.portalsMax, undefined, endPortal);
+  readonly portals = new NameRegistry<PortalEntry>(
+    "portal",
+    limits.portalsMax,
+    { bytesMax: limits.portalParametersLengthMax, bytesOf: ({ params }) => parametersLength(params) },
+    endPortal,
+  );
   readonly #analyser: SessionAnalyser;
   /** Analyses of texts together with what their names stand for. */
   readonly #combined = new Map<string, { context: object; analysis: CommandAnalysis }>();
@@ -93,13 +98,13 @@ export class SessionNames {
     const { context } = this.#analyser;
     const known = this.#combined.get(key);
     if (known?.context === context) return known.analysis;
-    const commands = [own, ...uses.flatMap(({ command }) => (command === undefined ? [] : [command.command]))];
-    const incomplete = [
-      ...own.incomplete,
-      ...uses.flatMap(({ name, command }) =>
-        command === undefined ? [`"${name}" names no statement or cursor of this session`] : command.command.incomplete,
-      ),
-    ];
+    // What a name stands for is the same however often it is used.
+    const stands = new Set(uses.flatMap(({ command }) => (command === undefined ? [] : [command.command])));
+    const commands = [own, ...stands];
+    const absent = uses.flatMap(({ name, command }) =>
+      command === undefined ? [`"${name}" names no statement or cursor of this session`] : [],
+    );
+    const incomplete = [...new Set([...commands.flatMap((command) => command.incomplete), ...absent])];
     const analysis: CommandAnalysis = Object.freeze({
       kind: "sql",
       fingerprint: commands.length === 1 ? own.fingerprint : combine(commands.map(({ fingerprint }) => fingerprint)),
@@ -199,6 +204,10 @@ function standingFor(statement: AnalysedStatement, body: AnalysedStatement | und
     changesCatalog: statement.changesCatalog || body?.changesCatalog === true,
     changesSession: statement.changesSession || body?.changesSession === true,
   };
+}
+
+export function parametersLength(params: PortalEntry["params"]): number {
+  return params.reduce((length, value) => length + (value?.length ?? 0), 0);
 }
 
 /** What policy saw of a command, and where its columns come from. */

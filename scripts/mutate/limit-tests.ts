@@ -44,6 +44,7 @@ export const limitTests: Readonly<Record<keyof typeof limits, NamedTest>> = {
   preparedStatementsMax: connection("one prepared statement too many, or one byte of their texts, ends the session"),
   portalsMax: connection("one portal too many ends the session"),
   messagesInFlightMax: connection("messages past those that may be in flight wait, and all are answered"),
+  portalParametersLengthMax: connection("a portal's parameters too many end the session, but what waits its turn"),
   preparedTextBytesMax: connection("one prepared statement too many, or one byte of their texts, ends the session"),
   upstreamBufferBytesMax: connection("bytes that wait for the recording stop their client at the limit"),
   upstreamConnectTimeoutMs: test("postgres/upstream.live.test.ts", "is given up when it does not answer in time"),
@@ -68,11 +69,11 @@ export const limitTests: Readonly<Record<keyof typeof limits, NamedTest>> = {
   ),
   analysisCacheEntriesMax: test(
     "postgres/sql/analyse.test.ts",
-    "holds as many texts, and as many characters of them, as its limits, and forgets the oldest",
+    "holds as many texts, and as much of their analysis, as its limits, and forgets the oldest",
   ),
-  analysisCacheTextBytesMax: test(
+  analysisCacheLengthMax: test(
     "postgres/sql/analyse.test.ts",
-    "holds as many texts, and as many characters of them, as its limits, and forgets the oldest",
+    "holds as many texts, and as much of their analysis, as its limits, and forgets the oldest",
   ),
   catalogRelationsMax: test(
     "postgres/sql/load-catalog.live.test.ts",
@@ -83,6 +84,7 @@ export const limitTests: Readonly<Record<keyof typeof limits, NamedTest>> = {
     "is looked at again once it is older than the limit",
   ),
 
+  policyInputNamesMax: test("policy/policy.test.ts", "a command that names more than the limit is refused"),
   policyInputBytesMax: test("policy/policy.test.ts", "an input over the limit is refused"),
   policyMemoryPagesMax: test(
     "policy/policy.test.ts",

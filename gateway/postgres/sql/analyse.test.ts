@@ -543,7 +543,7 @@ describe("the cache", () => {
     expect(cache.analyse("select name from people where id < 2", context)).not.toBe(first);
     expect(cache.analyse("select name from people where id = 1", { ...context })).not.toBe(first);
   });
-  test("holds as many texts, and as many characters of them, as its limits, and forgets the oldest", () => {
+  test("holds as many texts, and as much of their analysis, as its limits, and forgets the oldest", () => {
     const texts = ["select 1 as a", "select 1 as b", "select 1 as c"];
     const keeps = (lowered: Parameters<typeof loweredLimits>[0]) => {
       using _ = loweredLimits(lowered);
@@ -551,10 +551,12 @@ describe("the cache", () => {
       const first = texts.map((sql) => cache.analyse(sql, context));
       return texts.map((sql, index) => cache.analyse(sql, context) === first[index]);
     };
-    expect(keeps({ analysisCacheEntriesMax: 3, analysisCacheTextBytesMax: 39 })).toEqual([true, true, true]);
+    // Each is 13 characters, and one statement with one column.
+    const length = 3 * (13 + 3 * 150);
+    expect(keeps({ analysisCacheEntriesMax: 3, analysisCacheLengthMax: length })).toEqual([true, true, true]);
     // One over: the first is gone, and comes back in the place of the next.
     expect(keeps({ analysisCacheEntriesMax: 2 })[0]).toBe(false);
-    expect(keeps({ analysisCacheTextBytesMax: 38 })[0]).toBe(false);
+    expect(keeps({ analysisCacheLengthMax: length - 1 })[0]).toBe(false);
   });
   test("takes other statements than plain reads and writes by their very text", () => {
     const cache = new AnalysisCache();

@@ -25,6 +25,7 @@ export function analyse(sql: string, context: NameContext): AnalysedCommand {
     incomplete.add("a long name with letters beyond ASCII, which this database cuts at another place");
   }
   let namesMayDiffer = false;
+  let nameless = true;
   for (const one of parsed.statements) {
     const { input, statement, findings } = analyseStatement(one, sql, context);
     for (const reason of findings.incomplete) incomplete.add(reason);
@@ -32,6 +33,7 @@ export function analyse(sql: string, context: NameContext): AnalysedCommand {
     // Each statement's names are resolved when its turn comes; this analysis knows only those before the first.
     const usesNames =
       findings.usesNames || input.relations.length > 0 || input.functions.length > 0 || statement.execute !== undefined;
+    if (usesNames || statement.fetch || statement.prepared || statement.cursor) nameless = false;
     if (namesMayDiffer && usesNames) {
       incomplete.add("a statement before it in the same message may change what its names mean: send them one by one");
     }
@@ -52,9 +54,10 @@ export function analyse(sql: string, context: NameContext): AnalysedCommand {
   };
   const plain = statements.every(isPlain);
   const [first] = unknown.values();
-  if (first === undefined || unknown.size < incomplete.size) return freeze({ command, plain, statements });
+  if (first === undefined || unknown.size < incomplete.size) return freeze({ command, plain, nameless, statements });
   const { sqlstate, message, offset } = first;
-  return freeze({ command, plain, statements, unknownName: { sqlstate, message, position: position(sql, offset) } });
+  const unknownName = { sqlstate, message, position: position(sql, offset) };
+  return freeze({ command, plain, nameless, statements, unknownName });
 }
 
 /** A temporary relation of the session's own has a name that means another one once it is gone. */
@@ -137,6 +140,7 @@ function refused(fingerprint: string, message: string, error: NonNullable<Analys
   return {
     command: { kind: "sql", fingerprint, complete: false, incomplete: [message], statements: [] },
     plain: false,
+    nameless: true,
     statements: [],
     error,
   };

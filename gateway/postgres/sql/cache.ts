@@ -5,16 +5,28 @@ import { analyse } from "./analyse.ts";
 import type { NameContext } from "./catalog.ts";
 import { normalise, normalisedVerbs } from "./normalise.ts";
 
+/** About what one name or column of an analysis takes in memory, in characters. */
+const partLength = 150;
+
+function lengthOf(text: string, analysed: AnalysedCommand | null): number {
+  let parts = 0;
+  for (const { relations, columns, functions, features } of analysed?.command.statements ?? []) {
+    parts += 2 + relations.length + columns.length + functions.length + features.length;
+  }
+  for (const { outputColumns } of analysed?.statements ?? []) parts += outputColumns?.length ?? 0;
+  return text.length + parts * partLength;
+}
+
 export class AnalysisCache {
   /** By text, canonical where it has such a form; null: that form cannot stand for the texts it comes from. */
   readonly #entries = new Map<string, AnalysedCommand | null>();
-  #textLength = 0;
+  #length = 0;
   #context: NameContext | undefined;
 
   analyse(text: string, context: NameContext): AnalysedCommand {
     if (context !== this.#context) {
       this.#entries.clear();
-      this.#textLength = 0;
+      this.#length = 0;
       this.#context = context;
     }
     const canonical = normalise(text);
@@ -40,17 +52,14 @@ export class AnalysisCache {
   }
 
   #keep(text: string, analysed: AnalysedCommand | null): void {
-    if (!this.#entries.has(text)) this.#textLength += text.length;
+    const before = this.#entries.get(text);
+    if (before !== undefined) this.#length -= lengthOf(text, before);
+    this.#length += lengthOf(text, analysed);
     this.#entries.set(text, analysed);
-    for (const oldest of this.#entries.keys()) {
-      if (
-        this.#entries.size <= limits.analysisCacheEntriesMax &&
-        this.#textLength <= limits.analysisCacheTextBytesMax
-      ) {
-        return;
-      }
+    for (const [oldest, entry] of this.#entries) {
+      if (this.#entries.size <= limits.analysisCacheEntriesMax && this.#length <= limits.analysisCacheLengthMax) return;
       this.#entries.delete(oldest);
-      this.#textLength -= oldest.length;
+      this.#length -= lengthOf(oldest, entry);
     }
   }
 }
