@@ -43,7 +43,12 @@ export class Connection {
   readonly #responses: Responses;
   readonly #out = new MessageWriter();
   readonly #onEnd: (reason: string, error?: unknown) => void;
-  #busy = false;
+  /** A message is being handled; at first the names of the target are read. */
+  #busy = true;
+  /** A command waits for approval. */
+  #held = false;
+  /** The client sends no more, but may still read. */
+  #clientDone = false;
   /** The target's socket takes no more until it drains. */
   #targetFull = false;
   /** Bytes for the target that wait for the recording. */
@@ -53,6 +58,8 @@ export class Connection {
   #forwarding: Promise<void> | undefined;
   #stall: ReturnType<typeof setTimeout> | undefined;
   readonly #told = Promise.withResolvers<void>();
+  /** What the target ran when the session was cut was asked to end. */
+  #stopped: Promise<void> | undefined;
 
   constructor(options: {
     stream: ClientStream;
@@ -76,9 +83,10 @@ export class Connection {
     this.#responses = new Responses(this.#machine, this.#out);
   }
 
-  /** Resolves once it has ended and what the client was told last has left, or its side is closed. */
-  get told(): Promise<void> {
-    return this.#told.promise;
+  /** Resolves once it has ended, what the client was told last has left, and nothing of it runs on at the target. */
+  async told(): Promise<void> {
+    await this.#told.promise;
+    await this.#stopped;
   }
 
   /** The session's own queries, before the client's first. */
@@ -102,7 +110,7 @@ export class Connection {
       this.#told.resolve();
       this.end("client");
     });
-    this.#socket.on("end", () => this.end("client"));
+    this.#socket.on("end", () => this.#noMore());
     this.#socket.on("error", () => this.end("client"));
     this.#socket.on("drain", () => this.#upstream.resume());
   }
@@ -126,6 +134,7 @@ export class Connection {
       this.#clientReader.push(chunk);
       this.#pump();
     });
+    this.#busy = false;
     this.#socket.resume();
     this.#pump();
   }
@@ -148,7 +157,10 @@ export class Connection {
       while (!this.#isFull) {
         const frame = this.#clientReader.next();
         this.#watchStall(frame === undefined && this.#clientReader.bufferedBytes > 0);
-        if (frame === undefined) break;
+        if (frame === undefined) {
+          if (this.#clientDone) return this.#leave();
+          break;
+        }
         const message = decodeFrontendMessage(frame);
         if (message.type === "Terminate") return this.#terminate();
         const waiting = this.#machine.handle(message);
@@ -159,6 +171,7 @@ export class Connection {
         waiting.then(
           () => {
             this.#busy = false;
+            this.#held = false;
             this.#readOn();
           },
           (fault) => this.end("fault", fault),
@@ -176,6 +189,21 @@ export class Connection {
     if (this.#forwarding === undefined) return this.end("client");
     this.#busy = true;
     void this.#forwarding.then(() => this.#terminate());
+  }
+
+  /** What the client sent before is run and answered, as by the target itself; what is held is given up. */
+  #noMore(): void {
+    this.#clientDone = true;
+    if (this.#held) this.end("client");
+    else this.#pump();
+  }
+
+  #leave(): void {
+    this.#busy = true;
+    this.#machine.settled().then(
+      () => this.end("client"),
+      (fault) => this.end("fault", fault),
+    );
   }
 
   /** A client may not sit inside an unfinished message; one that is held, or not read, is not it. */
@@ -242,7 +270,10 @@ export class Connection {
     if (!this.#socket.write(this.#out.take())) this.#upstream.pause();
   }
 
+  /** Of a hold: nobody is there who could still cancel it, or read how it ends, once the client has left. */
   #notice(fields: NoticeFields): void {
+    this.#held = true;
+    if (this.#clientDone) return this.end("client");
     encodeBackendMessage(this.#out, { type: "NoticeResponse", fields });
     this.#toClient();
   }
@@ -252,6 +283,9 @@ export class Connection {
     if (this.#ended) return;
     this.#ended = true;
     clearTimeout(this.#stall);
+    // A client that leaves may leave its statement running; one that is cut must not have it commit later.
+    const isCut = reason !== "client" && reason !== "upstream";
+    if (isCut && this.#machine.expected.length > 0) this.#stopped = this.#upstream.cancel().catch(() => undefined);
     try {
       this.#machine.abandon();
     } catch (fault) {

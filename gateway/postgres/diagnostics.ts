@@ -43,10 +43,11 @@ export function denialFields(denial: Denial, { unknownName }: AnalysedCommand): 
 
 /**
  * An error of what the target was asked that says nothing about the question: cancelled, timed out, a lock not had, a
- * deadlock, a transaction that has to be begun again. Source: PostgreSQL's errcodes (Appendix A).
+ * deadlock, a transaction that has to be begun again, an object that went away meanwhile (which it calls an internal
+ * error). Source: PostgreSQL's errcodes (Appendix A).
  */
 export function isPassing({ V, C }: NoticeFields): boolean {
-  return V === "ERROR" && /^(?:40...|55P03|57014)$/.test(C ?? "");
+  return V === "ERROR" && /^(?:40...|55P03|57014|XX000)$/.test(C ?? "");
 }
 
 export function errorFields(error: GatewayError, severity: "ERROR" | "FATAL"): NoticeFields {

@@ -20,7 +20,7 @@ import {
 } from "../../scripts/postgres/wire-client.ts";
 import { limits } from "../limits.ts";
 import { encodeCancelRequest } from "./frontend-encoder.ts";
-import type { FrontendMessage } from "./messages.ts";
+import type { BackendMessage, FrontendMessage } from "./messages.ts";
 import { MessageWriter } from "./writer.ts";
 
 const email = "ann@example.com";
@@ -147,6 +147,52 @@ describe("what names nothing waits for no names", () => {
     expect(await ours.exchange(query("select now()"))).toContain("SELECT 1");
     ours.end();
   });
+});
+
+describe("a client that sends no more", () => {
+  test("gets the answers to what it sent", async () => {
+    const ours = await open();
+    await ours.exchange(query("create temp table left_over (x int)"));
+    ours.send(query("insert into left_over values (1)"), query("select count(*) from left_over"));
+    ours.end();
+    expect(await ours.untilClosed()).toEqual([
+      ...["INSERT 0 1", "ReadyForQuery"],
+      ...["RowDescription", "DataRow", "SELECT 1", "ReadyForQuery"],
+    ]);
+  });
+
+  test("has all run that it sent before it left", async () => {
+    const other = await open();
+    await other.exchange(query("create table kept (x int)"));
+    for (let round = 0; round < 5; round++) {
+      const ours = await open();
+      // Names have to be read before the next command of anybody.
+      await other.exchange(query("create temp table if not exists changed (x int)"), query("drop table changed"));
+      ours.send(query("insert into kept values (1)"), { type: "Terminate" });
+      ours.end();
+      await ours.untilClosed();
+    }
+    const counted = query("select from kept having count(*) = 5");
+    while (!(await other.exchange(counted)).includes("SELECT 1")) await Bun.sleep(20);
+    other.end();
+  });
+});
+
+test("the error for a name that is not prepared tells drivers by its routine to prepare again", async () => {
+  const tell = (message: BackendMessage) =>
+    message.type === "ErrorResponse" ? `${message.fields.C} ${message.fields.R}` : message.type;
+  const theirs = await connectWire({ ...target, tell });
+  const ours = await open({ tell });
+  for (const messages of [
+    [bind("nosuch"), sync],
+    [bind(), sync],
+    [execute("nosuch"), sync],
+    [{ type: "Describe", kind: "portal", name: "nosuch" } as const, sync],
+  ]) {
+    expect(await ours.exchange(...messages)).toEqual(await theirs.exchange(...messages));
+  }
+  ours.end();
+  theirs.end();
 });
 
 test("what must come first in its batch does, though names were read before it", async () => {

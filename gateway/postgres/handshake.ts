@@ -246,7 +246,7 @@ export async function handshake(stream: ClientStream, options: HandshakeOptions)
         if (startup.unrecognized !== undefined) {
           encodeBackendMessage(writer, {
             type: "NegotiateProtocolVersion",
-            minor: protocolMinorMax,
+            minor: startup.minor,
             unrecognized: startup.unrecognized,
           });
         }

@@ -305,7 +305,7 @@ export class Machine {
     if (lookup.kind === "unsettled" || needsNames || this.settings.pending)
       return this.#whenSettled(() => this.handle(message));
     this.#batch.open = true;
-    if (lookup.kind === "absent") return this.#refuseWith(absentPortal(message.portal));
+    if (lookup.kind === "absent") return this.#refuseWith(absentPortal(message.portal, message.type));
     const portal = lookup.value;
     const { run } = portal;
     const forward = () => {
@@ -363,7 +363,7 @@ export class Machine {
     } else {
       const lookup = this.names.portals.lookup(message.name, this.#batch.number);
       if (lookup.kind === "unsettled") return this.#whenSettled(() => this.handle(message));
-      if (lookup.kind === "absent") return this.#refuseWith(absentPortal(message.name));
+      if (lookup.kind === "absent") return this.#refuseWith(absentPortal(message.name, message.type));
       const { run } = lookup.value;
       const last = this.expected.at(-1);
       // The gateway's own question right before it is the same one: its answer goes to the client as well.
@@ -520,6 +520,11 @@ export class Machine {
     this.#batch.end();
   }
 
+  /** What the client sent was forwarded and answered. */
+  async settled(): Promise<void> {
+    await this.#drained();
+  }
+
   /** Sends what is encoded, and waits until the target owes no more than this. */
   async #drained(owedMax = 0): Promise<void> {
     if (this.#batch.open && this.expected.length > owedMax) this.#send({ type: "Flush" });
@@ -563,7 +568,18 @@ export class Machine {
       // The target is asked in the client's own batch: what it has done to names so far counts.
       if (this.#batch.open && this.#analyser.changed) this.#batch.readNames = true;
       const isUncommitted = this.#batch.open || this.transactionStatus !== "I";
-      await this.#analyser.refresh((sql) => this.internalQuery(sql), isUncommitted);
+      await this.#refresh(isUncommitted);
+    }
+  }
+
+  /** Once more where what it asked for went away meanwhile, and no transaction failed of it. */
+  async #refresh(isUncommitted: boolean): Promise<void> {
+    const refresh = () => this.#analyser.refresh((sql) => this.internalQuery(sql), isUncommitted);
+    try {
+      await refresh();
+    } catch (fault) {
+      if (!(fault instanceof Interrupted) || fault.sqlstate !== "XX000" || isUncommitted) throw fault;
+      await refresh();
     }
   }
 

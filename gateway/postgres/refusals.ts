@@ -28,15 +28,16 @@ const escapes: NoticeFields = {
   H: "Run SET, RESET, DISCARD, ROLLBACK, DO and functions of users as a query of their own.",
 };
 
+/** With PostgreSQL's routine: by it drivers know to prepare again. */
 export function absentStatement(name: string): NoticeFields {
-  return nativeError(
-    "26000",
-    name === "" ? "unnamed prepared statement does not exist" : `prepared statement "${name}" does not exist`,
-  );
+  return name === ""
+    ? { ...nativeError("26000", "unnamed prepared statement does not exist"), R: "exec_bind_message" }
+    : { ...nativeError("26000", `prepared statement "${name}" does not exist`), R: "FetchPreparedStatement" };
 }
 
-export function absentPortal(name: string): NoticeFields {
-  return nativeError("34000", `portal "${name}" does not exist`);
+export function absentPortal(name: string, type: "Describe" | "Execute"): NoticeFields {
+  const routine = type === "Execute" ? "exec_execute_message" : "exec_describe_portal_message";
+  return { ...nativeError("34000", `portal "${name}" does not exist`), R: routine };
 }
 
 /** A permitted command after which the session could not go on as it was judged. */

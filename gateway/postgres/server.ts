@@ -51,7 +51,7 @@ export class PostgresServer {
     const { tls } = options.config;
     this.#secureContext =
       tls && createSecureContext({ cert: readFileSync(tls.cert), key: readFileSync(tls.key), minVersion: "TLSv1.2" });
-    this.#server = createServer({ noDelay: true }, (socket) => void this.#accept(socket));
+    this.#server = createServer({ noDelay: true, allowHalfOpen: true }, (socket) => void this.#accept(socket));
     this.#expiry = setInterval(() => this.#cutExpired(), limits.expiryCheckMs);
   }
 
@@ -78,7 +78,7 @@ export class PostgresServer {
     const open = [...this.#connections];
     for (const connection of open) connection.end("drained", error);
     clearInterval(this.#expiry);
-    await Promise.allSettled([...this.#closing, ...open.map(({ told }) => told)]);
+    await Promise.allSettled([...this.#closing, ...open.map((connection) => connection.told())]);
   }
 
   readonly #closing = new Set<Promise<void>>();

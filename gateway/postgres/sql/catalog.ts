@@ -20,6 +20,10 @@ export interface CatalogRelation {
   readonly parents: readonly number[];
   /** SELECT text of a view outside pg_catalog and information_schema, or null. */
   readonly definition: string | null;
+  /** Of a definition: current_schemas(true) that its text is spelled for (the snapshot's where it is left out) … */
+  readonly spelledFor?: readonly string[];
+  /** … and what differs whenever the text would. */
+  readonly version?: string;
   /** Writes to it are rewritten by rules of users. */
   readonly hasRules?: boolean;
 }

@@ -113,6 +113,63 @@ describe.each(versions)("PostgreSQL %s", (version) => {
     const catalog = await load();
     expect(catalog.searchPath.filter((name) => !name.startsWith("pg_temp"))).toEqual(["evil", "pg_catalog"]);
     expect(catalog.relation("public", "parent")?.columns).toHaveLength(2);
+    // PostgreSQL's own look for a view's text takes the session's operators: it finds none.
+    expect(catalog.relation("public", "seen")?.definition).toBe("");
     await sql.unsafe("reset search_path");
+    expect((await load(catalog)).relation("public", "seen")?.definition).toContain("parent");
+  });
+
+  test("asks for the text of a view once, until what it names is changed or hidden by another of its name", async () => {
+    await sql.unsafe(`
+      create table base (a int, b int);
+      create function doubled(int) returns int language sql as 'select $1 * 2';
+      create view over_base as select a, doubled(b) as b2 from base;
+      create view over_view as select a from over_base;`);
+    let asked = 0;
+    const watched = (previous?: Catalog) =>
+      loadCatalog((text) => {
+        if (text.includes("pg_get_viewdef")) asked += 1;
+        return run(text);
+      }, previous);
+    let before = await watched();
+    const textOf = (name: string) => before.relation("public", name)?.definition;
+    const after = async (change: string) => {
+      await sql.unsafe(change);
+      asked = 0;
+      before = await watched(before);
+      return asked;
+    };
+    expect(await after("create table elsewhere (a int); create temp table more (a int)")).toBe(0);
+    expect(await after("create view new_view as select 1 as x")).toBe(1);
+    expect(await after("alter table base rename a to aa")).toBe(1);
+    expect(textOf("over_base")).toContain("aa");
+    expect(await after("alter function doubled(int) rename to twice")).toBe(1);
+    expect(textOf("over_base")).toContain("twice");
+    expect(await after("create temp table base (a int, b int)")).toBe(1);
+    expect(textOf("over_base")).toContain("public.base");
+    expect(await after("alter view over_base rename to under_view")).toBe(1);
+    expect(textOf("over_view")).toContain("under_view");
+    expect(await after("create schema moved; alter table public.base set schema moved")).toBe(1);
+    expect(await after("alter schema moved rename to gone")).toBe(1);
+    expect(textOf("under_view")).toContain("gone.base");
+    await sql.unsafe("drop table pg_temp.base, pg_temp.more");
+  });
+
+  test("takes no lock on what views name", async () => {
+    await sql.unsafe("create table held (a int); create view over_held as select a from held");
+    const catalog = await load();
+    await sql.unsafe("create table one_more (a int)");
+    await sql.begin(async (transaction) => {
+      await loadCatalog(
+        async (text) =>
+          (await transaction.unsafe(text).simple().raw()).map((row) =>
+            row.map((value) => value && Buffer.from(value).toString()),
+          ),
+        catalog,
+      );
+      const locked = await transaction`select count(*)::int as n from pg_locks where relation = 'held'::regclass`;
+      // The regclass above takes none.
+      expect(locked[0]?.n).toBe(0);
+    });
   });
 });

@@ -12,11 +12,38 @@ export type CatalogQuery = (sql: string) => Promise<(string | null)[][]>;
 const equal = "OPERATOR(pg_catalog.=)";
 const unequal = "OPERATOR(pg_catalog.<>)";
 
+/** One object that a view's text names: its row's version, its schema's, and which others bear its name. */
+const namedObject = (relation: string, name: string, schema: string, more: string) => `
+    select pg_catalog.concat_ws(' ', '${relation}', x.oid, x.xmin, s.xmin, ${more}(select
+        pg_catalog.string_agg(o.oid::pg_catalog.text, ' ' order by o.oid) from pg_catalog.${relation} o where o.${name} ${equal} x.${name}))
+      from pg_catalog.pg_rewrite w
+      join pg_catalog.pg_depend d on d.classid ${equal} 'pg_catalog.pg_rewrite'::pg_catalog.regclass and d.objid ${equal} w.oid
+        and d.refclassid ${equal} 'pg_catalog.${relation}'::pg_catalog.regclass
+      join pg_catalog.${relation} x on x.oid ${equal} d.refobjid
+      join pg_catalog.pg_namespace s on s.oid ${equal} x.${schema}
+      where w.ev_class ${equal} c.oid`;
+const columnsVersion = `(select pg_catalog.string_agg(pg_catalog.concat_ws(' ', a.attnum, a.xmin), ',' order by a.attnum)
+        from pg_catalog.pg_attribute a where a.attrelid ${equal} x.oid and a.attnum OPERATOR(pg_catalog.>) 0::pg_catalog.int2), `;
+
+/**
+ * Of a view's text, without asking for the text: that takes locks on all it names, which a transaction keeps, and fails
+ * where one of them goes away meanwhile.
+ */
+const viewVersion = `
+  (select pg_catalog.md5(pg_catalog.string_agg(v.part, ',' order by v.part)) from (
+    select pg_catalog.concat_ws(' ', w.oid, w.xmin) as part from pg_catalog.pg_rewrite w where w.ev_class ${equal} c.oid
+    union ${[
+      namedObject("pg_class", "relname", "relnamespace", columnsVersion),
+      namedObject("pg_proc", "proname", "pronamespace", ""),
+      namedObject("pg_operator", "oprname", "oprnamespace", ""),
+      namedObject("pg_type", "typname", "typnamespace", ""),
+    ].join("\n    union ")}) v)`;
+
 const relationsSql = `
 select c.oid, n.nspname, c.relname, c.relkind,
   case when c.relkind ${equal} any (array['v','m']::pg_catalog."char"[])
         and n.nspname ${unequal} 'pg_catalog'::pg_catalog.name and n.nspname ${unequal} 'information_schema'::pg_catalog.name
-       then pg_catalog.pg_get_viewdef(c.oid) end,
+       then ${viewVersion} end,
   (select pg_catalog.json_agg(pg_catalog.json_build_array(a.attnum, a.attname, a.atttypid::pg_catalog.int8, a.atttypmod,
             case when a.attgenerated ${unequal} ''::pg_catalog."char" then pg_catalog.pg_get_expr(d.adbin, d.adrelid) end)
           order by a.attnum)
@@ -34,6 +61,10 @@ limit ${limits.catalogRelationsMax + 1}`;
 const functionsSql = `
 select distinct n.nspname, p.proname from pg_catalog.pg_proc p
 join pg_catalog.pg_namespace n on n.oid ${equal} p.pronamespace`;
+
+const definitionsSql = (views: readonly number[]) => `
+select c.oid, pg_catalog.pg_get_viewdef(c.oid) from pg_catalog.pg_class c
+where c.oid ${equal} any ('{${views.join()}}'::pg_catalog.oid[])`;
 
 /** Operators of extensions are left out: making them takes a superuser's trust, and = itself may be among them. */
 const operatorsSql = `
@@ -86,8 +117,9 @@ export async function loadCatalog(run: CatalogQuery, previous?: Catalog): Promis
   const operatorRows = await run(operatorsSql);
   const schemaRows = await run(schemasSql);
   const encoding = textOf((await run(encodingSql))[0]?.[0]);
+  const relations = await withDefinitions(run, relationRows.map(relationOf), searchPath, previous);
   return new Catalog({
-    relations: relationRows.map(relationOf),
+    relations,
     schemas: schemaRows.map(([name]) => textOf(name)),
     functions: functionRows.map(([schema, name]) => `${textOf(schema)}.${textOf(name)}`),
     operators: operatorRows.map(([schema, name, functionSchema, functionName]) => ({
@@ -99,6 +131,33 @@ export async function loadCatalog(run: CatalogQuery, previous?: Catalog): Promis
     searchPath,
     // Read first: what changed while the rest was read shows next time.
     signature,
+  });
+}
+
+/** The text of a view is asked for where it is not known from before. */
+async function withDefinitions(
+  run: CatalogQuery,
+  relations: readonly CatalogRelation[],
+  searchPath: readonly string[],
+  previous: Catalog | undefined,
+): Promise<CatalogRelation[]> {
+  const known = (relation: CatalogRelation) => {
+    const before = previous?.relationByOid(relation.oid);
+    return before?.version !== undefined && before.version === relation.version ? before : undefined;
+  };
+  const views = relations.filter((relation) => relation.version !== undefined && known(relation) === undefined);
+  const rows = views.length === 0 ? [] : await run(definitionsSql(views.map(({ oid }) => oid)));
+  const definitions = new Map(rows.map(([oid, definition]) => [Number(textOf(oid)), definition]));
+  return relations.map((relation) => {
+    const { version, ...rest } = relation;
+    if (version === undefined) return relation;
+    const before = known(relation);
+    if (before !== undefined)
+      return { ...relation, definition: before.definition, spelledFor: before.spelledFor ?? [] };
+    const definition = definitions.get(relation.oid);
+    // It is gone meanwhile, or the session's search_path keeps PostgreSQL itself from finding it: what it is, is not
+    // understood, and asked again next time.
+    return definition == null ? { ...rest, definition: "" } : { ...relation, definition, spelledFor: searchPath };
   });
 }
 
@@ -116,13 +175,14 @@ export async function loadNames(run: CatalogQuery): Promise<SessionNames> {
 }
 
 function relationOf(row: readonly (string | null)[]): CatalogRelation {
-  const [oid, schema, name, kind, definition, columns, parents, hasRules] = row;
+  const [oid, schema, name, kind, version, columns, parents, hasRules] = row;
   return {
     oid: Number(textOf(oid)),
     schema: textOf(schema),
     name: textOf(name),
     kind: textOf(kind),
-    definition: definition ?? null,
+    definition: null,
+    ...(version != null && { version }),
     columns: columns == null ? [] : read(columnsShape, columns).map(columnOf),
     parents: parents == null ? [] : read(parentsShape, parents),
     ...(hasRules === "t" && { hasRules: true }),

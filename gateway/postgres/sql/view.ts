@@ -22,7 +22,8 @@ export function factsOfView(relation: CatalogRelation, context: NameContext): Vi
   const parsed = relation.definition === null ? undefined : parseSql(relation.definition);
   const [statement] = parsed?.kind === "parsed" ? parsed.statements : [];
   if (statement?.kind !== "SelectStmt") return unknown;
-  const findings = new Findings({ ...context, searchPath: context.catalog.searchPath }, parts, true);
+  const searchPath = relation.spelledFor ?? context.catalog.searchPath;
+  const findings = new Findings({ ...context, searchPath }, parts, true);
   try {
     const result = select(statement.body, null, findings);
     const { functions, incomplete } = findings;
