@@ -634,11 +634,7 @@ test("each command has one outcome, however it ended", async () => {
   await client.exchange(parse("select $1::int", "n"), number, execute(), sync);
   await client.exchange(query("begin"), bind("s", "left"), execute("left", 1), sync);
   client.end();
-  await until("it has ended", async () => (await lastRecorded("ann")).includes('"session.closed"'));
-  const events = (await lastRecorded("ann"))
-    .trim()
-    .split("\n")
-    .map((line) => JSON.parse(line));
+  const events = await eventsOf("ann");
   const told = events
     .filter(({ type }) => type === "intent")
     .map(({ command, text }) => {
@@ -671,6 +667,37 @@ test("what a command executes by name is recorded with it", async () => {
   expect(events.find(({ text }) => text === "execute w(1)")).toMatchObject({
     standsFor: ["select id from orders where id = $1"],
   });
+});
+
+async function eventsOf(user: User) {
+  await until("it has ended", async () => (await lastRecorded(user)).includes('"session.closed"'));
+  return (await lastRecorded(user))
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line));
+}
+
+test("what a portal was bound to is recorded with what fetches of it, and the portal was not skipped", async () => {
+  const client = await wire("ann");
+  const bound = { ...bind("f", "p"), ...{ parameters: [Buffer.from("7")] } } as FrontendMessage;
+  await client.exchange(query("begin"), parse("select $1::int as n", "f"), bound, sync);
+  expect(await client.exchange(query("fetch all from p"), query("commit"))).toContain("FETCH 1");
+  client.end();
+  const events = await eventsOf("ann");
+  expect(events.find(({ text }) => text === "fetch all from p")).toMatchObject({ params: ["7"] });
+  const { command } = events.find(({ text }) => text === "select $1::int as n") ?? {};
+  expect(events.find((event) => event.type === "outcome" && event.command === command)).toMatchObject({ status: "ok" });
+});
+
+test("an error that a commit at the end of a batch meets is recorded", async () => {
+  await direct.unsafe(`create table deferring (n int unique deferrable initially deferred);
+    grant all on deferring to public`);
+  const client = await wire("olga");
+  const insert = parse("insert into deferring values (1), (1)");
+  expect(await client.exchange(insert, bind(), execute(), sync)).toContain("ERROR 23505");
+  client.end();
+  const told = (await eventsOf("olga")).filter(({ type, fields }) => type === "notice" && fields.C === "23505");
+  expect(told).toHaveLength(1);
 });
 
 test("a key that a caller writes is in no event of the recording, whatever brings it there", async () => {

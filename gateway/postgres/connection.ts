@@ -89,13 +89,15 @@ export class Connection {
     await this.#stopped;
   }
 
-  /** The session's own queries, before the client's first. */
-  internalQuery(sql: string): Promise<(string | null)[][]> {
-    return this.#machine.internalQuery(sql);
+  /** Before the client's first command. */
+  readNames(): Promise<void> {
+    return this.#machine.readNames(false);
   }
 
-  cancel(): Promise<void> {
-    return this.#machine.cancel();
+  async cancel(): Promise<void> {
+    // What still waits for its record is not there yet to be cancelled.
+    await this.#forwarding;
+    await this.#machine.cancel();
   }
 
   /** Attaches the target's side; nothing reaches the client before `start`. */

@@ -139,13 +139,20 @@ describe("what names nothing waits for no names", () => {
   });
 
   test("a timeout too short for reading them can be lifted, and its transaction ended", async () => {
+    const other = await connectWire({ ...target });
     const ours = await open();
-    await ours.exchange(query("set statement_timeout = 1"));
-    await ours.exchange(query("begin; create temp table hurried as select now()"));
+    await ours.exchange(query("begin"), query("create temp table hurried (x int)"));
+    await other.exchange(query("begin; lock table pg_catalog.pg_inherits in access exclusive mode"));
+    await ours.exchange(query("set statement_timeout = 500"));
+    expect(await ours.exchange(query("select now()"))).toEqual(["ERROR 57014", "ReadyForQuery"]);
     expect(await ours.exchange(query("rollback"))).toEqual(["ROLLBACK", "ReadyForQuery"]);
+    await ours.exchange(query("set statement_timeout = 500"));
+    expect(await ours.exchange(query("select now()"))).toEqual(["ERROR 57014", "ReadyForQuery"]);
     expect(await ours.exchange(query("set statement_timeout = 0"))).toEqual(["SET", "ReadyForQuery"]);
+    await other.exchange(query("rollback"));
     expect(await ours.exchange(query("select now()"))).toContain("SELECT 1");
     ours.end();
+    other.end();
   });
 });
 

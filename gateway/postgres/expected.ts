@@ -19,6 +19,8 @@ export interface PortalEntry {
   context: object;
   /** The target executed it, perhaps up to a count of rows: what follows is the rest of the same command. */
   started: boolean;
+  /** FETCH took rows of it. */
+  fetched: boolean;
   /** By SQL: `run` is that of its DECLARE, until an Execute of it is judged. */
   declared: boolean;
   readonly hold: boolean;

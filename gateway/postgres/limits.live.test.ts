@@ -232,9 +232,9 @@ test("one portal too many ends the session", async () => {
 test("a portal's parameters too many end the session, but what waits its turn", async () => {
   using _ = loweredLimits({ portalParametersLengthMax: 20 });
   const ours = await open();
-  const big = (portal: string) => ({ ...bind("", portal), parameters: [Buffer.from("x".repeat(12))] });
+  const big = (portal: string) => ({ ...bind("s", portal), parameters: [Buffer.from("x".repeat(12))] });
   // Each takes the unnamed portal's place, once the target has said so.
-  const answer = await ours.exchange(parse("select $1::text"), big(""), execute(), big(""), execute(), sync);
+  const answer = await ours.exchange(parse("select $1::text", "s"), big(""), execute(), big(""), execute(), sync);
   expect(answer.filter((one) => one === "BindComplete")).toHaveLength(2);
   await ours.exchange(query("begin"));
   expect(await ours.exchange(big("a"), sync)).toContain("BindComplete");
@@ -394,6 +394,10 @@ test("a session whose commands in flight can no longer be recorded is told so an
 });
 
 test("a drain lets a session go on for its time and no longer", async () => {
+  const other = await connectWire({ ...target });
+  await other.exchange(query("create table late (n int)"));
+  const running = await open();
+  running.send(query("insert into late select 1 from pg_sleep(30)"));
   const ours = await open();
   const from = Date.now();
   const drained = server.drain(300);
@@ -402,4 +406,12 @@ test("a drain lets a session go on for its time and no longer", async () => {
   expect(Date.now() - from).toBeGreaterThanOrEqual(300);
   expect(Date.now() - from).toBeLessThan(2_000);
   await drained;
+  // What was cut does not commit later.
+  const runs = query("select from pg_stat_activity where query like 'insert into late%' having count(*) = 0");
+  for (let tries = 0; !(await other.exchange(runs)).includes("SELECT 1"); tries++) {
+    if (tries === 100) throw new Error("it still runs");
+    await Bun.sleep(50);
+  }
+  expect(await other.exchange(query("select from late"))).toContain("SELECT 0");
+  other.end();
 });

@@ -173,7 +173,7 @@ export class Machine {
     const analysed = this.#analyser.analyse(message.query);
     const resolved = this.#resolve(analysed, message.query);
     if (resolved === "unsettled") return this.#whenSettled(() => this.#judgedQuery(message), true);
-    return then(this.#authorise(message.query, resolved, [], "query"), (ruling) => {
+    return then(this.#authorise(message.query, resolved, resolved.params, "query"), (ruling) => {
       if (ruling.kind === "denied") return this.#refuse(ruling, analysed, true);
       const { permit } = ruling;
       if (this.#refuseNatively(permit, resolved, true)) return;
@@ -198,7 +198,7 @@ export class Machine {
     // A failed transaction runs nothing but its end.
     if (!this.settings.isDue(obligations) || this.transactionStatus === "E") return forward();
     try {
-      const [row] = await this.internalQuery(
+      const [row] = await this.#internalQuery(
         this.settings.take(obligations),
         "what policy obliges to could not be set",
         // After an error the target would skip the query itself: a batch before it ends here, as it would there.
@@ -289,6 +289,7 @@ export class Machine {
         entries,
         context,
         started: false,
+        fetched: false,
         declared: false,
         hold: false,
       };
@@ -568,13 +569,16 @@ export class Machine {
       // The target is asked in the client's own batch: what it has done to names so far counts.
       if (this.#batch.open && this.#analyser.changed) this.#batch.readNames = true;
       const isUncommitted = this.#batch.open || this.transactionStatus !== "I";
-      await this.#refresh(isUncommitted);
+      await this.readNames(isUncommitted);
     }
   }
 
-  /** Once more where what it asked for went away meanwhile, and no transaction failed of it. */
-  async #refresh(isUncommitted: boolean): Promise<void> {
-    const refresh = () => this.#analyser.refresh((sql) => this.internalQuery(sql), isUncommitted);
+  /**
+   * Once more where what it asked for went away meanwhile, and no transaction failed of it.
+   * @throws GatewayError `Interrupted`, or upstream.protocol
+   */
+  async readNames(isUncommitted: boolean): Promise<void> {
+    const refresh = () => this.#analyser.refresh((sql) => this.#internalQuery(sql), isUncommitted);
     try {
       await refresh();
     } catch (fault) {
@@ -584,7 +588,7 @@ export class Machine {
   }
 
   /** A query of the gateway's own on the session's connection; only while the target owes nothing. */
-  internalQuery(
+  #internalQuery(
     sql: string,
     failure = "the target's catalog could not be read",
     // An Execute before its own changes what the client's may do: LOCK and VACUUM ask whether they are the first.

@@ -85,6 +85,11 @@ export class NameRegistry<T> {
     else this.#confirmed.set(name, proposal.value);
   }
 
+  /** What the target last said that the name means. */
+  confirmed(name: string): T | undefined {
+    return this.#confirmed.get(name);
+  }
+
   lookup(name: string, batch: number): Lookup<T> {
     const list = this.#pending.get(name);
     if (list !== undefined) {

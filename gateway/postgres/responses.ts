@@ -227,6 +227,7 @@ export class Responses {
     const change = head.kind === "query" ? head.changes.get(head.run.statementIndex) : head.change;
     const ended = head.run.complete(tag);
     this.#machine.names.settle(change, true);
+    if (ended?.fetch) this.#machine.names.noteFetched(ended.fetch.name);
     // The unnamed one stays, as the target has it: it may be the one that ran this.
     if (ended?.deallocate?.name === null) this.#machine.names.statements.clear((_, name) => name === "");
     if (ended?.close?.name === null) this.#machine.names.portals.clear((_, name) => name === "");
@@ -313,6 +314,8 @@ export class Responses {
     if (head?.kind === "bind" && head.change.registry === "portals") head.change.proposal.value?.run.fail(shown);
     this.#saidGoodbye = shown.V === "FATAL" || shown.V === "PANIC";
     this.#pass({ type: "ErrorResponse", fields: shown });
+    // What a commit at the end of a batch refuses is no command's any more.
+    if (head?.kind === "sync") this.#record(null, shown);
     if (head === undefined || head.kind === "query" || head.kind === "sync") return;
     run?.finish();
     this.#skipToSync();
@@ -330,8 +333,12 @@ export class Responses {
 
   /** A notice of the gateway's own. */
   #tell(fields: NoticeFields, { permit }: Run): void {
-    this.#machine.session.record({ type: "notice", at: Date.now(), command: permit.command, fields });
+    this.#record(permit.command, fields);
     this.#pass({ type: "NoticeResponse", fields });
+  }
+
+  #record(command: number | null, fields: NoticeFields): void {
+    this.#machine.session.record({ type: "notice", at: Date.now(), command, fields });
   }
 
   /**
@@ -352,12 +359,7 @@ export class Responses {
     const run: Run | undefined = head !== undefined && "run" in head ? head.run : undefined;
     const shown = this.#isCanonical(run) ? canonicalFields(fields) : fields;
     if (this.#noticeCount++ < limits.recordedNoticesPerCommandMax) {
-      this.#machine.session.record({
-        type: "notice",
-        at: Date.now(),
-        command: run?.permit.command ?? null,
-        fields: shown,
-      });
+      this.#record(run?.permit.command ?? null, shown);
     }
     this.#pass({ type: "NoticeResponse", fields: shown });
   }

@@ -111,8 +111,12 @@ export class Run {
     const { analyser, hashKey } = this.#options;
     const { analysis, decision } = this.permit;
     const masks = new Map(decision.masks.map((mask) => [mask.column, mask.with]));
-    const predicted = this.#current?.outputColumns ?? null;
-    if (predicted !== null && predicted.length !== fields.length) throw mismatch("another number of columns");
+    let predicted = this.#current?.outputColumns ?? null;
+    if (predicted !== null && predicted.length !== fields.length) {
+      // A policy that lets through what is not understood, as DDL before it in the same text, takes it as it comes.
+      if (analysis.complete || this.masked) throw mismatch("another number of columns");
+      predicted = null;
+    }
     const maskers: (Masker | undefined)[] = [];
     const kinds: (MaskKind | undefined)[] = [];
     fields.forEach((field, index) => {

@@ -245,7 +245,7 @@ export class PostgresServer {
     this.#connections.add(connection);
     connection.attach();
     try {
-      await analyser.refresh((sql) => connection.internalQuery(sql), false);
+      await connection.readNames();
     } catch (fault) {
       connection.end("fault", fault);
       return;

@@ -14,6 +14,8 @@ export interface Resolved extends Pick<AnalysedCommand, "statements" | "plain"> 
   readonly analysis: CommandAnalysis;
   /** Digest of the texts of those names; "" where it has none. */
   readonly standsFor: string;
+  /** Of portals that FETCH names: their parameters, as they were bound. */
+  readonly params: readonly (string | null)[];
   /** Each of those texts once. */
   readonly bodies: readonly string[];
   /** What those names meant, by statement: a text made anew under the same name is another. */
@@ -61,11 +63,12 @@ export class SessionNames {
     const { plain } = analysed;
     if (plain || !analysed.statements.some((statement) => statement.execute || statement.fetch)) {
       const { command: analysis, statements } = analysed;
-      return { analysis, statements, plain, standsFor: "", bodies: [], entries: [], unaccountable: false };
+      return { analysis, statements, plain, standsFor: "", params: [], bodies: [], entries: [], unaccountable: false };
     }
     const made: MadeHere = { prepared: new Map(), cursors: new Map() };
     const statements: AnalysedStatement[] = [];
     const entries: (PreparedEntry | undefined)[] = [];
+    const params: (string | null)[] = [];
     const uses: Use[] = [];
     let unaccountable = false;
     for (const statement of analysed.statements) {
@@ -80,6 +83,7 @@ export class SessionNames {
       const body = this.#textOf(statement, made, batch);
       if (body === "unsettled") return "unsettled";
       entries.push(body);
+      if (statement.fetch && !made.cursors.has(use.name)) params.push(...this.#boundTo(use.name, batch));
       const command = body && this.#analyser.analyse(body.text);
       uses.push({ name: use.name, command });
       unaccountable ||= command !== undefined && !isOneQuery(command);
@@ -90,7 +94,7 @@ export class SessionNames {
     const order = entries.map((entry) => (entry === undefined ? -1 : bodies.indexOf(entry.text)));
     const standsFor = combine([order.join(), ...bodies.map((body) => combine([body]))]);
     const analysis = this.#combine(combine([text, standsFor]), analysed.command, uses);
-    return { analysis, statements, plain, standsFor, bodies, entries, unaccountable };
+    return { analysis, statements, plain, standsFor, params, bodies, entries, unaccountable };
   }
 
   /** @param key of the text and of those that its names stand for */
@@ -137,6 +141,11 @@ export class SessionNames {
     return lookup.kind === "found" ? lookup.value.statement : lookup.kind === "absent" ? undefined : "unsettled";
   }
 
+  #boundTo(portal: string, batch: number): readonly (string | null)[] {
+    const lookup = this.portals.lookup(portal, batch);
+    return lookup.kind === "found" ? lookup.value.params : [];
+  }
+
   /** Under the names of now. */
   analysisOf(entry: PreparedEntry): AnalysedCommand {
     const { context } = this.#analyser;
@@ -178,6 +187,12 @@ export class SessionNames {
     return { registry: "portals", name, proposal: this.portals.propose(name, batch, portal) };
   }
 
+  /** FETCH gave rows of a portal, perhaps of one that was bound by message. */
+  noteFetched(name: string): void {
+    const portal = this.portals.confirmed(name);
+    if (portal) portal.fetched = true;
+  }
+
   closing(registry: NameChange["registry"], name: string, batch: number): NameChange {
     return registry === "statements"
       ? { registry, name, proposal: this.statements.propose(name, batch, undefined) }
@@ -217,12 +232,22 @@ export function meaningOf({ analysis, statements, standsFor }: Resolved): string
 
 /** Of no judgement: an Execute of it is judged, and its columns asked for, as a FETCH is. */
 function declared(run: Run, { text, hold }: NonNullable<AnalysedStatement["cursor"]>): PortalEntry {
-  return { run, statement: { text }, params: [], entries: [], context: {}, started: false, declared: true, hold };
+  return {
+    run,
+    statement: { text },
+    params: [],
+    entries: [],
+    context: {},
+    started: false,
+    fetched: false,
+    declared: true,
+    hold,
+  };
 }
 
 /** A portal that is closed, or ended by its transaction, was read as far as its caller wanted; or not at all. */
-function endPortal({ run, started, declared }: PortalEntry): void {
-  if (!declared) run.finish(started ? undefined : "skipped");
+function endPortal({ run, started, fetched, declared }: PortalEntry): void {
+  if (!declared) run.finish(started || fetched ? undefined : "skipped");
 }
 
 function combine(fingerprints: readonly string[]): string {
