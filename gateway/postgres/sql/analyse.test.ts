@@ -69,6 +69,7 @@ const builtIn = [
   "generate_series",
   "name",
   "text",
+  "json_object",
 ];
 const snapshot = {
   relations: [
@@ -466,6 +467,7 @@ describe("statements", () => {
     ["create index on people (id) where name <<< 'a'", ["public.operator_function"]],
     ["select json_value('{}', '$')", ["public.json_value"]],
     ["select json_object('a': 1)", ["public.json_object"]],
+    ["select json_object('{a}', '{b}')", ["pg_catalog.json_object", "public.json_object"]],
     ["select json_arrayagg(id) from orders", ["public.json_arrayagg"]],
     [
       "merge into orders o using people p on o.id = p.id when matched then delete returning merge_action()",

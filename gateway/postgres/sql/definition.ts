@@ -95,6 +95,7 @@ const usersOidMin = 16_384;
 
 /** A new condition of a domain is tried on every value of it. Which columns have it is not known: any type of a user may. */
 function domainCheck(findings: Findings): void {
+  findings.usesNames = true;
   for (const relation of findings.context.catalog.relations()) {
     for (const column of relation.columns) {
       const isLabelled = findings.context.labels.has(attributeKey(relation.oid, column.attnum));

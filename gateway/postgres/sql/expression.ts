@@ -189,9 +189,7 @@ export function expression(
     useOperator(body.useOp, findings);
     return expression(node(body.node), scope, use, findings);
   }
-  for (const name of findFunctions([keywordOf(one)], findings.context)) {
-    if (!name.startsWith("pg_catalog.")) useFunction(name.split("."), findings);
-  }
+  usersOwn(keywordOf(one), findings);
   if (!plain.has(kind)) findings.incomplete.add(`an expression (${kind}) is not understood`);
   expressionOperators(one, findings);
   if (kind === "TypeCast") findings.usesNames = true;
@@ -212,6 +210,13 @@ const newestKeywords =
 
 function keywordOf(one: Node): string {
   return newestKeywords.test(one.kind) ? (columnName(one) ?? "") : "";
+}
+
+/** What a word may call of users' where the server's grammar does not have it. */
+function usersOwn(name: string, findings: Findings): void {
+  for (const full of findFunctions([name], findings.context)) {
+    if (!full.startsWith("pg_catalog.")) useFunction(full.split("."), findings);
+  }
 }
 
 /** Those of the node itself. */
@@ -279,6 +284,8 @@ function call({ body }: Node, scope: Scope, use: ColumnUse, findings: Findings):
   const names = strings(body.funcname);
   const sqlSyntax = body.funcformat === "COERCE_SQL_SYNTAX" && names[0] === "pg_catalog";
   useFunction(names, findings, { sqlSyntax, location: body.location });
+  // json_object(a, b) is a word of the newest grammar as well, which gives it this name itself.
+  if (names.join(".") === "pg_catalog.json_object") usersOwn("json_object", findings);
   if (names.at(-1) === "set_config") setConfig(nodes(body.args), findings);
   const inner = use === "output" ? "derived" : use;
   const all = [...nodes(body.args), ...nodes(body.agg_order)].map((argument) =>
