@@ -1,4 +1,5 @@
 /** A command that goes no further, and what its caller is told: what is wrong, by which rules, and what to do. */
+import { GatewayError } from "../errors.ts";
 import type { Decision, Rule } from "../policy/decision.ts";
 import type { UsedUp } from "./rates.ts";
 
@@ -14,13 +15,23 @@ export interface Denial {
 const runAgain = "Run it again.";
 
 /** A decision of the gateway's own, by a rule of its own. */
-export function deniedBecause(id: string, message: string): Decision {
+function deniedBecause(id: string, message: string): Decision {
   return { verdict: "deny", rules: [{ id: `sallyport.${id}`, message }], masks: [], diagnostics: "canonical" };
 }
 
 /** What changed under a command, which is not at fault. */
 export const outdated = deniedBecause("labels_changed", "the policy's labels changed while this command waited");
 export const renamed = deniedBecause("names_changed", "what the names in this command mean changed while it was held");
+
+export function evaluationFault(fault: unknown): string {
+  return fault instanceof GatewayError ? fault.code : "policy.evaluation_failed";
+}
+
+/** A policy that cannot answer denies; the caller is told what it can do something about. */
+export function deniedByFault(fault: unknown): Decision {
+  const bound = fault instanceof GatewayError && fault.code === "policy.input_too_large" ? `. ${fault.hint}` : "";
+  return deniedBecause(evaluationFault(fault), `the policy could not judge this command${bound}`);
+}
 
 export function isChanged(decision: Decision): boolean {
   return decision === outdated || decision === renamed;

@@ -19,8 +19,9 @@ import {
   type Denial,
   denialMessage,
   deniedAfterApproval,
-  deniedBecause,
+  deniedByFault,
   deniedByPolicy,
+  evaluationFault,
   isChanged,
   notApproved,
   outdated,
@@ -385,14 +386,13 @@ export class Session {
         .decision;
     } catch (fault) {
       // A policy that cannot answer denies (invariant 1); what went wrong is in the log and named in the rule.
-      const code = fault instanceof GatewayError ? fault.code : "policy.evaluation_failed";
       this.#dependencies.log.error("policy evaluation failed", {
         session: this.id,
         digest,
-        code,
+        code: evaluationFault(fault),
         error: String((fault as Error).message),
       });
-      return deniedBecause(code, "the policy could not judge this command");
+      return deniedByFault(fault);
     }
   }
 

@@ -1,27 +1,21 @@
 /** One of the two revisions that are compared: judges recorded sessions and commands as the gateway would have. */
-import { GatewayError } from "../../../gateway/errors.ts";
 import type { Bundle } from "../../../gateway/policy/bundle.ts";
 import type { Decision } from "../../../gateway/policy/decision.ts";
 import type { CommandAnalysis, NowInput } from "../../../gateway/policy/input.ts";
 import { Policy, type SessionJudge } from "../../../gateway/policy/policy.ts";
 import type { CommandRest, SessionBase } from "../../../gateway/policy/visible-input.ts";
 import { policyNow } from "../../../gateway/session/clock.ts";
+import { deniedByFault } from "../../../gateway/session/denial.ts";
 import type { CatalogLabels, Labeller } from "./catalog-labels.ts";
 import { type Relabelled, relabel, type TargetLabels, targetLabels } from "./relabel.ts";
 
 /** As the gateway records a command that its policy could not judge. */
 function deniedBy(fault: unknown): Decision {
-  const code = fault instanceof GatewayError ? fault.code : "policy.evaluation_failed";
-  const known = faults.get(code);
-  if (known !== undefined) return known;
-  const decision: Decision = {
-    verdict: "deny",
-    rules: [{ id: `sallyport.${code}`, message: "the policy could not judge this command" }],
-    masks: [],
-    diagnostics: "canonical",
-  };
-  faults.set(code, decision);
-  return decision;
+  const decision = deniedByFault(fault);
+  const key = JSON.stringify(decision.rules);
+  const known = faults.get(key);
+  if (known === undefined) faults.set(key, decision);
+  return known ?? decision;
 }
 const faults = new Map<string, Decision>();
 
