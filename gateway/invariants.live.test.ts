@@ -677,6 +677,35 @@ async function eventsOf(user: User) {
     .map((line) => JSON.parse(line));
 }
 
+test("a query that waits for a lock shows nothing of what was renamed meanwhile, and one of another table goes on", async () => {
+  const swap = [
+    query("alter table customers rename column ssn to swapped"),
+    query("alter table customers rename column name to ssn"),
+    query("alter table customers rename column swapped to name"),
+  ];
+  const dora = await wire("dora");
+  const ann = await wire("ann");
+  const other = await wire("ann");
+  await direct.unsafe("create table elsewhere (id int); grant select on elsewhere to public");
+  try {
+    await dora.exchange(query("begin"), ...swap, query("lock table elsewhere"));
+    const asked = [
+      ann.exchange(query("select name || '' as n from customers")),
+      other.exchange(query("select count(*) from elsewhere")),
+    ];
+    await until(
+      "both wait",
+      async () => (await direct`select from pg_stat_activity where wait_event_type = 'Lock'`).length >= 2,
+    );
+    await dora.exchange(query("commit"));
+    expect(await asked[0]).toEqual(["FATAL 08P01"]);
+    expect(await asked[1]).toContain("SELECT 1");
+  } finally {
+    await dora.exchange(query("rollback"), query("begin"), ...swap, query("commit"));
+    for (const one of [dora, ann, other]) one.end();
+  }
+});
+
 test("what a portal was bound to is recorded with what fetches of it, and the portal was not skipped", async () => {
   const client = await wire("ann");
   const bound = { ...bind("f", "p"), ...{ parameters: [Buffer.from("7")] } } as FrontendMessage;

@@ -23,14 +23,14 @@ export interface AnalysedStatement {
   readonly transaction?: string;
   readonly changesCatalog: boolean;
   readonly changesSession: boolean;
-  /** DDL whose effect on names other sessions see. */
-  readonly changesOthersNames?: boolean;
+  /** DDL that other sessions see: the names of relations, without schemas, that may mean something else after it. */
+  readonly redefines?: readonly string[] | "anything";
   readonly copy?: { readonly direction: "in" | "out"; readonly header?: boolean };
 }
 
 /** It uses and changes no name, setting, transaction or copy; names may mean something else after it all the same. */
 export function hasOnlyRows(statement: AnalysedStatement): boolean {
-  const { outputColumns: _, changesCatalog: __, changesSession: ___, changesOthersNames: ____, ...effects } = statement;
+  const { outputColumns: _, changesCatalog: __, changesSession: ___, redefines: ____, ...effects } = statement;
   return Object.values(effects).every((effect) => effect === undefined);
 }
 
@@ -66,8 +66,10 @@ export interface SessionAnalyser {
   readonly labelsOutdated: boolean;
   /** The policy's labels that `analyse` works with. */
   readonly labels: ReadonlyMap<string, readonly string[]>;
-  /** Counts the changes of names that other sessions of this gateway have made, each before the target makes it. */
-  readonly changesElsewhere: number;
+  /** Counts what sessions of this gateway have redefined, each before the target does it. */
+  readonly redefinitions: number;
+  /** Whether another session redefined one of these relations (names without schemas) since there were so many. */
+  isRedefined(since: number, relations: ReadonlySet<string>): boolean;
   /** @param inTransaction others do not see what it changes before its end */
   noteForwarded(statement: AnalysedStatement, inTransaction: boolean): void;
   /** What names meant when they were read last may be true no more: they are read again before the next use. */

@@ -15,6 +15,9 @@ import type { Catalog, NameContext } from "./sql/catalog.ts";
 import { bindLabels } from "./sql/labels.ts";
 import { loadCatalog, loadNames } from "./sql/load-catalog.ts";
 
+/** Nothing is under way for as long as so much DDL takes. */
+const redefinedMax = 1_000;
+
 interface BindingStore {
   labelBindings(target: string, database: string): Promise<readonly LabelBinding[]>;
   saveLabelBindings(target: string, database: string, rows: readonly LabelBinding[]): Promise<unknown>;
@@ -23,8 +26,10 @@ interface BindingStore {
 interface Shared {
   /** Rises when a session of this gateway ran something that may have changed names. */
   epoch: number;
-  /** Rises when DDL of one takes effect for the others. */
-  changes: number;
+  /** DDL that took effect for other sessions, the oldest forgotten. */
+  readonly redefined: { readonly by: object; readonly names: readonly string[] | "anything" }[];
+  /** All that there ever were. */
+  redefinitions: number;
   loaded: { epoch: number; at: number; policy: PolicyRevision; context: NameContext } | undefined;
 }
 
@@ -42,7 +47,7 @@ export class Catalogs implements AnalyserSource {
     const key = `${target.name}/${database}`;
     let shared = this.#shared.get(key);
     if (shared === undefined) {
-      shared = { epoch: 0, changes: 0, loaded: undefined };
+      shared = { epoch: 0, redefined: [], redefinitions: 0, loaded: undefined };
       this.#shared.set(key, shared);
     }
     return new CatalogAnalyser({
@@ -74,9 +79,8 @@ class CatalogAnalyser implements SessionAnalyser {
   #ownChange = false;
   /** Something the end of a transaction may undo was forwarded: SET LOCAL, or anything in one that fails. */
   #undoable = false;
-  /** DDL of an open transaction, which its end makes others see. */
-  #changesAtEnd = false;
-  #ownChanges = 0;
+  /** By DDL of an open transaction, whose end makes others see it. */
+  #redefinedAtEnd: (readonly string[] | "anything")[] = [];
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -121,15 +125,24 @@ class CatalogAnalyser implements SessionAnalyser {
     return this.context.labels.get(`${oid}.${attnum}`)?.derived === true;
   }
 
-  get changesElsewhere(): number {
-    return this.#parts.shared.changes - this.#ownChanges;
+  get redefinitions(): number {
+    return this.#parts.shared.redefinitions;
+  }
+
+  isRedefined(since: number, relations: ReadonlySet<string>): boolean {
+    const { redefined, redefinitions } = this.#parts.shared;
+    const count = redefinitions - since;
+    if (count > redefined.length) return true;
+    return redefined
+      .slice(redefined.length - count)
+      .some(({ by, names }) => by !== this && (names === "anything" || names.some((name) => relations.has(name))));
   }
 
   noteForwarded(statement: AnalysedStatement, inTransaction: boolean): void {
     if (statement.transaction !== undefined) return this.#noteTransaction(statement.transaction);
-    if (statement.changesOthersNames === true) {
-      if (inTransaction) this.#changesAtEnd = true;
-      else this.#othersMaySee();
+    if (statement.redefines !== undefined) {
+      if (inTransaction) this.#redefinedAtEnd = [...this.#redefinedAtEnd, statement.redefines].slice(-redefinedMax - 1);
+      else this.#othersMaySee([statement.redefines]);
     }
     if (statement.changesCatalog || statement.changesSession) {
       this.#ownChange = true;
@@ -142,7 +155,8 @@ class CatalogAnalyser implements SessionAnalyser {
     const isOver = /^(?:commit|rollback|prepare)$/.test(what);
     // Of a prepared transaction it is not known what it did.
     const isPrepared = /_prepared$/.test(what);
-    if (isPrepared || (isOver && this.#changesAtEnd)) this.#othersMaySee();
+    if (isPrepared) this.#othersMaySee(["anything"]);
+    if (isOver) this.#othersMaySee(this.#redefinedAtEnd);
     if (isPrepared || (this.#undoable && !/^(?:begin|start)$/.test(what))) {
       this.#ownChange = true;
       // What was read since the change may be what came before it.
@@ -151,13 +165,15 @@ class CatalogAnalyser implements SessionAnalyser {
     // A savepoint ends nothing: what came before it is still undone by the end of the transaction.
     if (isOver) {
       this.#undoable = false;
-      this.#changesAtEnd = false;
+      this.#redefinedAtEnd = [];
     }
   }
 
-  #othersMaySee(): void {
-    this.#parts.shared.changes += 1;
-    this.#ownChanges += 1;
+  #othersMaySee(changes: readonly (readonly string[] | "anything")[]): void {
+    const { shared } = this.#parts;
+    for (const names of changes) shared.redefined.push({ by: this, names });
+    shared.redefinitions += changes.length;
+    if (shared.redefined.length > redefinedMax) shared.redefined.splice(0, shared.redefined.length - redefinedMax);
   }
 
   invalidate(): void {

@@ -58,7 +58,8 @@ const analyser: SessionAnalyser = {
   get stale() {
     return stale;
   },
-  changesElsewhere: 0,
+  redefinitions: 0,
+  isRedefined: () => false,
   noteForwarded: () => undefined,
   invalidate: () => undefined,
   // What the gateway asks on a session's own connection before it serves the client.

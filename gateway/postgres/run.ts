@@ -37,8 +37,8 @@ export class Run {
   #sqlstate: string | undefined;
   #finished = false;
   #copyingOut = false;
-  /** When it was judged. */
-  readonly #changesElsewhere: number;
+  /** How many there were when it was judged. */
+  readonly #redefinitions: number;
   /** A result or an error of it came. */
   answered = false;
   /** Its COPY FROM STDIN statements whose data the client has not ended. */
@@ -57,7 +57,7 @@ export class Run {
     this.plain = plain;
     this.copiesIn = plain ? 0 : statements.filter(({ copy }) => copy?.direction === "in").length;
     this.#options = options;
-    this.#changesElsewhere = options.analyser.changesElsewhere;
+    this.#redefinitions = options.analyser.redefinitions;
     this.#budget = new CaptureBudget(options.rowBytesMax);
     const { limit } = permit.decision.obligations ?? {};
     this.limit = limit && new RowLimit(limit);
@@ -102,9 +102,11 @@ export class Run {
    */
   #checkNames(): void {
     const { analyser } = this.#options;
-    if (analyser.changesElsewhere === this.#changesElsewhere || analyser.labels.size === 0) return;
-    if (this.permit.analysis.statements.every(({ relations }) => relations.length === 0)) return;
-    throw mismatch("another session changed names before the target looked them up");
+    if (analyser.redefinitions === this.#redefinitions || analyser.labels.size === 0) return;
+    const { statements } = this.permit.analysis;
+    const relations = new Set(statements.flatMap((statement) => statement.relations.map(({ name }) => name)));
+    if (relations.size === 0 || !analyser.isRedefined(this.#redefinitions, relations)) return;
+    throw mismatch("another session redefined what it names before the target looked it up");
   }
 
   #judge(fields: readonly FieldDescription[]): Description {

@@ -67,7 +67,10 @@ export class DryAnalyser implements SessionAnalyser {
   isDerived(oid: number, attnum: number): boolean {
     return this.context.labels.get(attributeKey(oid, attnum))?.derived === true;
   }
-  readonly changesElsewhere = 0;
+  readonly redefinitions = 0;
+  isRedefined(): boolean {
+    return false;
+  }
 
   noteForwarded(statement: AnalysedStatement): void {
     this.#forwarded.push(statement);

@@ -101,9 +101,14 @@ function analyseStatement(one: ParsedStatement, sql: string, context: NameContex
     ...kind.statement,
     changesCatalog: findings.changesCatalog || statementClass === "ddl" || kind.statement?.changesCatalog === true,
     changesSession: findings.changesSession || kind.statement?.changesSession === true,
-    ...(statementClass === "ddl" && !findings.features.has("temp") && { changesOthersNames: true }),
+    ...(statementClass === "ddl" && !findings.features.has("temp") && { redefines: redefined(input, findings) }),
   };
   return { input, statement, findings };
+}
+
+function redefined({ relations }: StatementInput, { newNames }: Findings): readonly string[] | "anything" {
+  const names = [...relations.filter(({ access }) => access === "ddl").map(({ name }) => name), ...newNames];
+  return names.length === 0 ? "anything" : names;
 }
 
 /** PostgreSQL cuts a name to 63 bytes of the database's encoding, the parser here to 63 of UTF-8; escapes are longer than what they stand for. */

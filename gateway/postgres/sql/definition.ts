@@ -64,6 +64,7 @@ export function definition(kind: string, body: Body, findings: Findings): Kind {
   }
   const created = kind === "CreateStmt" ? "relation" : kind === "CreateSeqStmt" ? "sequence" : undefined;
   named(body, created, findings);
+  if (kind === "RenameStmt") findings.newNames.push(text(body.newname));
   if (kind === "AlterTableStmt") alteredTypes(body, findings);
   if (kind === "AlterDomainStmt" && /^[CVO]$/.test(text(body.subtype))) domainCheck(findings);
   if (kind === "AlterObjectSchemaStmt" && /^(?:pg_|information_schema$)/.test(text(body.newschema))) {

@@ -48,6 +48,8 @@ export class Findings {
   readonly incomplete = new Set<string>();
   /** Those of the reasons in `incomplete` that are names which the catalog does not have, in the order of the analysis. */
   readonly unknown = new Map<string, UnknownName>();
+  /** What DDL calls a relation from now on. */
+  readonly newNames: string[] = [];
   bounded = true;
   /** Raised by what a statement does beside its verb: a data-modifying CTE, SELECT INTO. */
   class: StatementClass | undefined;
