@@ -83,6 +83,7 @@ export interface StatementInput {
   /** Upper case: SELECT, INSERT, COPY, CREATE TABLE, SET, … */
   readonly verb: string;
   readonly class: StatementClass;
+  /** Those named, and those whose rows that gives or takes: below a view, and above a partition or child. */
   readonly relations: readonly RelationInput[];
   readonly columns: readonly ColumnInput[];
   /** Schema-qualified and sorted; an unresolved one is spelled as written. Operators of users count by their function. */
@@ -98,7 +99,7 @@ export interface StatementInput {
 /** The part of a command that depends on its text, catalog and search_path only; frozen and shared between sessions. */
 export interface CommandAnalysis {
   readonly kind: "sql";
-  /** sha256:<hex> of the normalised parse; literals do not count. */
+  /** sha256:<hex> of the normalised parse and of what its names stand for; literals do not count. */
   readonly fingerprint: string;
   /** False when anything in the command could not be accounted for; `incomplete` says what. */
   readonly complete: boolean;
