@@ -168,6 +168,18 @@ describe("a client that sends no more", () => {
     ]);
   });
 
+  test.each<[string, FrontendMessage[]]>([
+    ["before its data", [query("copy left_open from stdin")]],
+    ["within its data", [query("copy left_open from stdin"), { type: "CopyData", data: Buffer.from("1\n") }]],
+    ["before its data, in a batch", [parse("copy left_open from stdin"), bind(), execute()]],
+  ])("leaves no COPY open: %s", async (_, messages) => {
+    const ours = await open();
+    await ours.exchange(query("create temp table left_open (x int)"));
+    ours.send(...messages);
+    ours.end();
+    expect((await ours.untilClosed()).at(-1)).toBe("CopyInResponse");
+  });
+
   test("has all run that it sent before it left", async () => {
     const other = await open();
     await other.exchange(query("create table kept (x int)"));

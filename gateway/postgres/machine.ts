@@ -521,9 +521,11 @@ export class Machine {
     this.#batch.end();
   }
 
-  /** What the client sent was forwarded and answered. */
+  /** What the client sent was forwarded and answered, or the target waits for data that will not come. */
   async settled(): Promise<void> {
-    await this.#drained();
+    if (this.#batch.open && this.expected.length > 0) this.#send({ type: "Flush" });
+    this.flush();
+    while (this.expected.length > 0 && !this.copyIn.taking) await this.#nextAnswer();
   }
 
   /** Sends what is encoded, and waits until the target owes no more than this. */
