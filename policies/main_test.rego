@@ -181,6 +181,24 @@ test_the_strongest_mask_of_a_column_wins if {
 	decision.masks == [{"column": "public.customers.ssn", "with": "redact", "rule": "team.b"}]
 }
 
+test_a_mask_of_no_kind_is_stronger_than_any_other_of_its_column if {
+	every kind in ["redact", "null", "partial", "hash"] {
+		decision := sallyport.command with input as _select_ssn with sallyport.labels.mask as {
+			{"column": "public.customers.ssn", "with": kind, "rule": "team.a"},
+			{"column": "public.customers.ssn", "with": "partail", "rule": "team.b"},
+		}
+		decision.masks == [{"column": "public.customers.ssn", "with": "partail", "rule": "team.b"}]
+	}
+}
+
+test_what_nothing_allows_is_denied_though_a_rule_would_hold_it if {
+	decision := sallyport.command with input as _analyst({})
+		with sallyport.access.allow as set()
+		with sallyport.rules.approve as {{"id": "team.hold", "message": "held"}}
+	decision.verdict == "deny"
+	_ids(decision) == {"access.none"}
+}
+
 test_an_approval_carries_its_masks if {
 	statement := object.union(_statement, {"columns": [_column("output", "secret")]})
 	request := object.union(_input(["analysts"], "agent", statement), {"command": {"novel": true}})
