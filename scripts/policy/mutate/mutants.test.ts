@@ -11,6 +11,9 @@ function mutants(rego: string, data = "{}\n"): Mutant[] {
   return readMutants(folder);
 }
 
+/** Those that take away, and not those that let through more or less. */
+const removals = (given: readonly Mutant[]) =>
+  given.filter(({ key }) => !/: (first only|last only|any is enough|\S+ increased)/.test(key));
 const changes = (given: readonly Mutant[], rego: string) =>
   Object.fromEntries(given.map(({ key, text }) => [key, text.split("\n").filter((line) => !rego.includes(line))]));
 
@@ -25,7 +28,7 @@ deny contains {"id": "p.a", "message": "no"} if {
 	every part in one.parts { part > 1 }
 }
 `;
-  expect(changes(mutants(rego), rego)).toEqual({
+  expect(changes(removals(mutants(rego)), rego)).toEqual({
     "p.rego deny p.a: removed": ["\tfalse; some one in input.ones"],
     'p.rego deny p.a: condition removed: name == "x"': ["\ttrue"],
     'p.rego deny p.a: condition negated: name == "x"': ['\tnot name == "x"'],
@@ -55,7 +58,7 @@ holds if input.a in {1, 2, 3}
 
 list := [one | some one in input.all; one != ""]
 `;
-  const found = changes(mutants(rego), rego);
+  const found = changes(removals(mutants(rego)), rego);
   expect(Object.keys(found)).toEqual([
     "p.rego kind: default removed",
     "p.rego kind: removed",
@@ -82,6 +85,77 @@ list := [one | some one in input.all; one != ""]
   ]);
 });
 
+test("a quantifier sees the first or the last only, and any is enough where all are meant", () => {
+  const rego = `package p
+
+holds if {
+	some one in input.ones
+	some key, _ in one.parts
+	every part in one.all { part.a; part.b }
+	not key in one.some
+	key in {"x"}
+}
+
+list := [one | some one in input.all; one != ""]
+`;
+  const found = mutants(rego).filter(({ key }) => /first only|last only|any is enough/.test(key));
+  const all = "every part in one.all { part.a; part.b }";
+  expect(changes(found, rego)).toEqual({
+    "p.rego holds: first only: some one in input.ones": [
+      "\tsome one in array.slice([one_of | some one_of in input.ones], 0, 1)",
+    ],
+    "p.rego holds: last only: some one in input.ones": [
+      "\tsome one in array.slice([one_of | some one_of in input.ones], count(input.ones) - 1, count(input.ones))",
+    ],
+    "p.rego holds: first only: some key, _ in one.parts": [
+      "\tsome key, _ in {one_of: one.parts[one_of] | some one_of in array.slice(sort(object.keys(one.parts)), 0, 1)}",
+    ],
+    "p.rego holds: last only: some key, _ in one.parts": [
+      "\tsome key, _ in {one_of: one.parts[one_of] | some one_of in array.slice(sort(object.keys(one.parts)), count(one.parts) - 1, count(one.parts))}",
+    ],
+    [`p.rego holds: first only: ${all}`]: [
+      "\tevery part in array.slice([one_of | some one_of in one.all], 0, 1) { part.a; part.b }",
+    ],
+    [`p.rego holds: last only: ${all}`]: [
+      "\tevery part in array.slice([one_of | some one_of in one.all], count(one.all) - 1, count(one.all)) { part.a; part.b }",
+    ],
+    [`p.rego holds: any is enough: ${all}`]: ["\tcount([1 |", "some part in one.all", "]) >= min([1, count(one.all)])"],
+    "p.rego list: first only: some one in input.all": [
+      'list := [one | some one in array.slice([one_of | some one_of in input.all], 0, 1); one != ""]',
+    ],
+    "p.rego list: last only: some one in input.all": [
+      'list := [one | some one in array.slice([one_of | some one_of in input.all], count(input.all) - 1, count(input.all)); one != ""]',
+    ],
+    "p.rego holds: first only: not key in one.some": [
+      "\tnot key in array.slice([one_of | some one_of in one.some], 0, 1)",
+    ],
+    "p.rego holds: last only: not key in one.some": [
+      "\tnot key in array.slice([one_of | some one_of in one.some], count(one.some) - 1, count(one.some))",
+    ],
+  });
+});
+
+test("a prefix is a shorter one or stands anywhere, a number is greater, a set of known words has one more", () => {
+  const rego = `package p
+
+holds if {
+	startswith(input.name, "pg_")
+	input.uses - {"output", "derived", "order", "write"} == set()
+	input.count > -1
+	input.all[0]
+}
+`;
+  const found = mutants(rego).filter(({ key }) => !/removed|negated/.test(key));
+  expect(changes(found, rego)).toEqual({
+    'p.rego holds: anywhere: startswith(input.name, "pg_")': ['\tcontains(input.name, "pg_")'],
+    'p.rego holds: prefix shortened: startswith(input.name, "pg_")': ['\tstartswith(input.name, "pg")'],
+    "p.rego holds: -1 increased": ["\tinput.count > 0"],
+    'p.rego holds: element added: "predicate"': [
+      '\tinput.uses - {"output", "derived", "order", "write", "predicate"} == set()',
+    ],
+  });
+});
+
 test("data loses each element of a list, and each plain value becomes another, with its line", () => {
   const found = mutants("package p\n", "labels:\n  pii: { mask: partial }\nlist: [a, b]\nttl: 15m\n");
   expect(found.map(({ key, line }) => [key, line])).toEqual([
@@ -90,4 +164,33 @@ test("data loses each element of a list, and each plain value becomes another, w
     ["data.yaml list: element removed: b", 3],
     ["data.yaml ttl: 15m changed to 16m", 4],
   ]);
+});
+
+test("a list of what is let through has one more, a pattern lets through more or stops less", () => {
+  const found = mutants(
+    "package p\n",
+    `targets: { demo: { access: { analysts: [read, write, ddl] } } }
+labels: { pii: { show_to: [dba] } }
+functions: { allow: [] }
+dangerous: { settings_allowed: [jit, enable_*], functions: [pg_catalog.pg_backup_*, "*dblink*", "*.xyz*"] }
+`,
+  );
+  expect(found.map(({ key }) => key).filter((key) => !key.includes("removed"))).toEqual([
+    "data.yaml targets.demo.access.analysts: element added: dcl",
+    "data.yaml labels.pii.show_to: element added: analysts",
+    "data.yaml functions.allow: element added: *",
+    "data.yaml dangerous.settings_allowed: jit changed to *jit",
+    "data.yaml dangerous.settings_allowed: jit changed to jit*",
+    "data.yaml dangerous.settings_allowed: enable_* changed to *enable_*",
+    "data.yaml dangerous.settings_allowed: enable_* changed to enable*",
+    "data.yaml dangerous.settings_allowed: element added: *",
+    "data.yaml dangerous.functions: pg_catalog.pg_backup_* changed to pg_catalog.pg_backup_",
+    "data.yaml dangerous.functions: pg_catalog.pg_backup_* changed to pg_catalog.pg_backup_start",
+    "data.yaml dangerous.functions: pg_catalog.pg_backup_* changed to pg_catalog.pg_backup_stop",
+    "data.yaml dangerous.functions: *dblink* changed to *dblink",
+    "data.yaml dangerous.functions: *dblink* changed to public.*dblink*",
+    "data.yaml dangerous.functions: *.xyz* changed to *.xyz",
+    "data.yaml dangerous.functions: *.xyz* changed to public.xyz*",
+  ]);
+  expect(found.find(({ key }) => key.endsWith("allow: element added: *"))?.text).toContain('allow: [ "*" ]');
 });

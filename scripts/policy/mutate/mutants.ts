@@ -1,10 +1,10 @@
 /** Policies with one thing wrong each: what fixtures that test every rule must notice. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { isMap, isScalar, isSeq, LineCounter, parseDocument } from "yaml";
-import { maskKinds } from "../../../gateway/policy/decision.ts";
+import { statementClasses } from "../../../gateway/policy/input.ts";
 import { policySources } from "../sources.ts";
-import { type Extent, readRules } from "./rego-syntax.ts";
+import { mutantsOfData } from "./data-mutants.ts";
+import { type Extent, type Quantifier, type RegoRule, readRules } from "./rego-syntax.ts";
 
 export interface Mutant {
   /** Says what it is without a line, so that it stays the same while lines move. */
@@ -40,7 +40,8 @@ function mutantsOfRego(folder: string, file: string, source: string): Mutant[] {
     const text = source.slice(0, start) + instead + source.slice(end);
     found.push({ key: `${file} ${rule}: ${what}`, file, line: source.slice(0, at).split("\n").length, text });
   };
-  for (const { name, extent, isDefault, body, conditions, elements } of readRules(join(folder, file), source)) {
+  for (const rule of readRules(join(folder, file), source)) {
+    const { name, extent, isDefault, body, conditions, elements } = rule;
     if (isDefault) {
       add(name, "default removed", extent, "");
       continue;
@@ -61,54 +62,54 @@ function mutantsOfRego(folder: string, file: string, source: string): Mutant[] {
     for (const element of elements) {
       add(name, `element removed: ${shortened(source.slice(element.start, element.end))}`, element, "");
     }
+    for (const [what, at, instead] of loosened(rule, source)) add(name, what, at, instead);
   }
   return found;
 }
 
-/** Each element of a list removed, each plain value another. */
-function mutantsOfData(file: string, source: string): Mutant[] {
-  const lines = new LineCounter();
-  const document = parseDocument(source, { lineCounter: lines });
-  const found: Mutant[] = [];
-  const add = (
-    path: readonly PropertyKey[],
-    what: string,
-    change: (copy: ReturnType<typeof parseDocument>) => void,
-  ) => {
-    const copy = parseDocument(source);
-    change(copy);
-    const range = (document.getIn(path, true) as { range?: readonly number[] }).range;
-    const { line } = lines.linePos(range?.[0] ?? 0);
-    found.push({
-      key: `${file} ${path.filter((key) => typeof key === "string").join(".")}: ${what}`,
-      file,
-      line,
-      text: String(copy),
-    });
+type Change = [what: string, at: Extent, instead: string];
+
+const vocabularies = [statementClasses, ["output", "derived", "predicate", "order", "write"]];
+
+/** What still holds of what a fixture shows first, and of too little or too much of the rest. */
+function loosened({ quantifiers, prefixes, numbers, words }: RegoRule, source: string): Change[] {
+  const textOf = ({ start, end }: Extent) => source.slice(start, end);
+  const prefixed = (call: Extent): Change[] => {
+    const text = textOf(call);
+    const shorter = text.replace(/(?<=.)."\)$/, '")');
+    const changes: Change[] = [[`anywhere: ${shortened(text)}`, call, text.replace("startswith", "contains")]];
+    return shorter === text ? changes : [...changes, [`prefix shortened: ${shortened(text)}`, call, shorter]];
   };
-  const walk = (node: unknown, path: readonly (string | number)[]) => {
-    if (isMap(node)) {
-      for (const { key, value } of node.items) walk(value, [...path, String(isScalar(key) ? key.value : key)]);
-    } else if (isSeq(node)) {
-      node.items.forEach((item, index) => {
-        add([...path, index], `element removed: ${isScalar(item) ? item.value : item}`, (copy) =>
-          copy.deleteIn([...path, index]),
-        );
+  return [
+    ...quantifiers.flatMap((one) => narrowed(one, textOf)),
+    ...prefixes.flatMap(prefixed),
+    ...numbers.map((one): Change => [`${textOf(one)} increased`, one, String(Number(textOf(one)) + 1)]),
+    ...words.flatMap(({ members, ...set }) => {
+      const known = vocabularies.find((all) => members.every((member) => (all as readonly string[]).includes(member)));
+      const others = (known ?? []).filter((word) => !members.includes(word));
+      return others.map((word): Change => {
+        const text = textOf(set);
+        return [`element added: "${word}"`, set, text.replace(/,?\s*\}$/, `, "${word}"}`)];
       });
-    } else if (isScalar(node)) {
-      const other = otherValue(node.value);
-      add(path, `${node.value} changed to ${other}`, (copy) => copy.setIn(path, other));
-    }
-  };
-  walk(document.contents, []);
-  return found;
+    }),
+  ];
 }
 
-function otherValue(value: unknown): unknown {
-  if (typeof value === "number") return value + 1;
-  if (typeof value === "boolean") return !value;
-  const mask = (maskKinds as readonly unknown[]).indexOf(value);
-  if (mask >= 0) return maskKinds[(mask + 1) % maskKinds.length];
-  const text = String(value);
-  return /\d/.test(text) ? text.replace(/\d+/, (digits) => String(Number(digits) + 1)) : `${text}-other`;
+/** The first and the last only, in the order of their keys where they have some, and where all are meant, any. */
+function narrowed({ domain, body, isPair, ...all }: Quantifier, textOf: (of: Extent) => string): Change[] {
+  const of = textOf(domain);
+  const list = isPair ? `sort(object.keys(${of}))` : `[one_of | some one_of in ${of}]`;
+  const only = (from: string, to: string) => {
+    const part = `array.slice(${list}, ${from}, ${to})`;
+    return isPair ? `{one_of: ${of}[one_of] | some one_of in ${part}}` : part;
+  };
+  const text = shortened(textOf(all));
+  const changes: Change[] = [
+    [`first only: ${text}`, domain, only("0", "1")],
+    [`last only: ${text}`, domain, only(`count(${of}) - 1`, `count(${of})`)],
+  ];
+  if (body === undefined) return changes;
+  const given = textOf({ start: all.start, end: domain.end }).replace(/^every/, "some");
+  const any = `count([1 |\n${given}\n${textOf(body)}\n]) >= min([1, count(${of})])`;
+  return [...changes, [`any is enough: ${text}`, all, any]];
 }

@@ -1,4 +1,4 @@
-/** What of a Rego source can be taken away: its rules, their conditions and the elements of their sets, with their extents. */
+/** What of a Rego source can be changed: its rules, conditions, sets, quantifiers, prefixes and numbers, with their extents. */
 import { z } from "zod";
 import { resolveOpa } from "../toolchain.ts";
 
@@ -18,6 +18,21 @@ export interface RegoRule {
   readonly conditions: readonly RegoCondition[];
   /** Elements of set literals, and of object literals of plain values. */
   readonly elements: readonly Extent[];
+  readonly quantifiers: readonly Quantifier[];
+  /** Calls of `startswith`. */
+  readonly prefixes: readonly Extent[];
+  readonly numbers: readonly Extent[];
+  /** Set literals of strings only, with them. */
+  readonly words: readonly (Extent & { readonly members: readonly string[] })[];
+}
+
+/** `some … in domain`, `every … in domain { body }` or `… in domain`, the domain being no literal. */
+export interface Quantifier extends Extent {
+  readonly domain: Extent;
+  /** `every` alone has one. */
+  readonly body: Extent | undefined;
+  /** Key and value. */
+  readonly isPair: boolean;
 }
 
 export interface RegoCondition extends Extent {
@@ -87,6 +102,20 @@ export function readRules(path: string, source: string): RegoRule[] {
         negated: one.negated === true,
         isEvery: isNode(one.terms) && "domain" in one.terms,
       })),
+      quantifiers: inner.flatMap((one) => quantifier(one, extentOf) ?? []),
+      prefixes: inner.filter((one) => calls(one, "startswith")).map(extentOf),
+      numbers: isDefault
+        ? []
+        : numbersOf(inner).map((one) => {
+            // A negative one's own place is its sign.
+            const { start: at } = extentOf(one);
+            return { start: at, end: at + String(one.value).length };
+          }),
+      words: inner.flatMap((one) => {
+        const members = one.type === "set" ? flat(one.value) : [];
+        const isWords = members.length > 0 && members.every(({ type }) => type === "string");
+        return isWords ? [{ ...extentOf(one), members: members.map(({ value }) => String(value)) }] : [];
+      }),
       elements: isDefault ? [] : inner.flatMap((one) => (isRemovable(one, head) ? elementsOf(extentOf(one)) : [])),
     });
     if (elseBranch !== undefined) take(elseBranch, outer ?? called);
@@ -107,6 +136,38 @@ function nameOf(head: Node, text: string): string {
   if (id === undefined) return name || String(head.name);
   // What is put together is named as its template would be.
   return `${name || head.name} ${id}${put?.startsWith("concat") ? "%s" : ""}`;
+}
+
+/** The name of the built-in that a call is of, whether it stands as an expression or as a term. */
+function calls(node: Node, name: string): boolean {
+  const [operator] = flat(node.type === "call" ? node.value : Array.isArray(node.terms) ? node.terms : []);
+  const parts = flat(operator?.value).map(({ value }) => value);
+  return parts.join(".") === name;
+}
+
+function quantifier(node: Node, extentOf: (node: Node) => Extent): Quantifier | undefined {
+  const { terms } = node;
+  if (terms === undefined || node.generated === true) return undefined;
+  const extent = extentOf(node);
+  if (isNode(terms) && "domain" in terms) {
+    const domain = extentOf(terms.domain as Node);
+    const inner = flat(terms.body).map(extentOf);
+    const body = { start: inner[0]?.start ?? 0, end: inner.at(-1)?.end ?? 0 };
+    return { ...extent, domain, body, isPair: isNode(terms.key) };
+  }
+  const [symbol] = isNode(terms) ? flat(terms.symbols) : [];
+  const call = symbol ?? node;
+  const isPair = calls(call, "internal.member_3");
+  if (!isPair && !calls(call, "internal.member_2")) return undefined;
+  const last = flat(call.value ?? terms).at(-1);
+  if (last === undefined || ["set", "array"].includes(String(last.type))) return undefined;
+  return { ...extent, domain: { start: extentOf(last).start, end: extent.end }, body: undefined, isPair };
+}
+
+/** Not those that say which element of an array is meant. */
+function numbersOf(nodes: readonly Node[]): Node[] {
+  const indexes = nodes.filter(({ type }) => type === "ref").flatMap(({ value }) => flat(value).slice(1));
+  return nodes.filter((node) => node.type === "number" && !indexes.includes(node));
 }
 
 /** An expression that binds nothing: taken away, the rest still means something. */
