@@ -44,6 +44,11 @@ test_no_group_no_access if {
 	decision.verdict == "deny"
 }
 
+test_a_session_says_what_was_granted if {
+	decision := sallyport.session with input as _analyst({})
+	decision.rules == [{"id": "access.target", "message": "granted: read"}]
+}
+
 test_a_labelled_output_is_masked if {
 	decision := sallyport.command with input as _analyst({"columns": [_column("output", "secret")]})
 	decision.verdict == "mask"
