@@ -196,6 +196,12 @@ test_a_mask_of_no_kind_is_stronger_than_any_other_of_its_column if {
 	}
 }
 
+test_every_reason_to_allow_is_told if {
+	reasons := {{"id": "team.a", "message": "a"}, {"id": "team.b", "message": "b"}, {"id": "team.c", "message": "c"}}
+	decision := sallyport.command with input as _analyst({}) with sallyport.access.allow as reasons
+	_ids(decision) == {"team.a", "team.b", "team.c"}
+}
+
 test_what_nothing_allows_is_denied_though_a_rule_would_hold_it if {
 	decision := sallyport.command with input as _analyst({})
 		with sallyport.access.allow as set()
@@ -258,6 +264,14 @@ test_an_obligation_of_no_known_form_stays_in_the_decision if {
 	}
 }
 
+test_a_limit_that_is_no_number_is_less_than_any if {
+	decision := sallyport.command with input as _analyst({}) with sallyport.rules.oblige as {
+		{"rule": "team.a", "limit": 0},
+		{"rule": "team.b", "limit": "10"},
+	}
+	decision.obligations.limit == {"rows": "10", "rule": "team.b"}
+}
+
 _sound("limit", value) if is_number(value.rows)
 
 _sound("timeout", value) if is_number(value.ms)
@@ -287,6 +301,24 @@ test_a_window_over_midnight_goes_on_in_the_mornings_after_its_days if {
 		decision := sallyport.command with input as _at(moment) with data.rules.one as rule
 			with data.windows as windows
 		decision.verdict == verdict
+	}
+}
+
+test_a_night_ends_on_the_day_after_it_began if {
+	mornings := {
+		"Monday": "Tuesday", "Tuesday": "Wednesday", "Wednesday": "Thursday", "Thursday": "Friday",
+		"Friday": "Saturday", "Saturday": "Sunday", "Sunday": "Monday",
+	}
+	every began, ended in mornings {
+		windows := {"night": {"days": [began], "from": "22:00", "to": "06:00"}}
+		open := {day |
+			some day, _ in mornings
+			decision := sallyport.command with input as _at([day, "05:00"])
+				with data.rules.one as {"within": "night", "deny": "asleep"}
+				with data.windows as windows
+			decision.verdict == "deny"
+		}
+		open == {ended}
 	}
 }
 

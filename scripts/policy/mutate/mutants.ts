@@ -101,7 +101,7 @@ function narrowed({ domain, body, isPair, ...all }: Quantifier, textOf: (of: Ext
   const list = isPair ? `sort(object.keys(${of}))` : `[one_of | some one_of in ${of}]`;
   const only = (from: string, to: string) => {
     const part = `array.slice(${list}, ${from}, ${to})`;
-    return isPair ? `{one_of: ${of}[one_of] | some one_of in ${part}}` : part;
+    return isPair ? `object.filter(${of}, ${part})` : part;
   };
   const text = shortened(textOf(all));
   const changes: Change[] = [
