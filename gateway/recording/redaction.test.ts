@@ -116,6 +116,10 @@ test("hostile text of a megabyte is redacted in bounded work", () => {
     "glpat-",
     "SG.a-",
     "ya29.",
+    // Between a literal and what may go on with it: each blank or dash once, not each way to share them out.
+    `'a'\n${" ".repeat(60)}x`,
+    `'a'${"-".repeat(60)}\n`,
+    `'a'\n${"--\n".repeat(30)}x`,
   ]) {
     const text = `passwd ${piece.repeat(Math.ceil(1_000_000 / piece.length))}`;
     const start = performance.now();

@@ -16,7 +16,7 @@ const next =
   /(?<comment>--[^\n\r]*|\/\*)|(?<escaped>E'(?:\\[\s\S]|''|[^'\\])*'?)|(?<bits>[bx]'[^']*'?)|(?<plain>'(?:''|[^'])*'?)|(?<name>"(?:""|[^"])*"?)|(?<tag>\$(?:[a-z_\u{80}-\u{10ffff}][a-z0-9_\u{80}-\u{10ffff}]*)?\$)|[a-z_\u{80}-\u{10ffff}][a-z0-9_$\u{80}-\u{10ffff}]*/giu;
 
 /** A literal goes on where only blanks with a line break, and comments to a line's end, are before the next quote. */
-const goesOn = /(?:[ \t\f\v]|--[^\n\r]*)*[\n\r](?:[ \t\n\r\f\v]+|--[^\n\r]*[\n\r])*'/y;
+const goesOn = /[ \t\f\v]*(?:--[^\n\r]*)?[\n\r](?:[ \t\n\r\f\v]|--[^\n\r]*[\n\r])*'/y;
 const escapedRest = /(?:\\[\s\S]|''|[^'\\])*'?/y;
 const bitsRest = /[^']*'?/y;
 const plainRest = /(?:''|[^'])*'?/y;
