@@ -2,18 +2,23 @@
  * Takes secrets out of what is recorded, be it a statement, a parameter, a row or a target's error: passwords in role
  * DDL, options and connection strings, and strings shaped like well-known tokens. Role DDL that mentions PASSWORD loses
  * every literal, so no quoting can slip through. A binary value (\x and hex) that has one is taken out whole.
+ *
+ * Callers write these texts, and the one thread waits: each pattern takes time in proportion to a text's length. But
+ * for a bounded part, none begins again within what another attempt has passed over, or has two ways to match the same.
  */
+import { limits } from "../limits.ts";
+import { redacted, withoutNamedSecrets } from "./named-secrets.ts";
 import { type Lexeme, lexemes } from "./sql-lexemes.ts";
 
-const redacted = "<redacted>";
 const suspicious =
   /passw|pwd|secret|:\/\/|eyJ|AKIA|ASIA|gh[a-z]_|github_pat_|xox[a-z]-|sk-|AIza|ya29\.|gl[a-z]{2,4}-|hf_|npm_|dop_v1_|SG\.|PRIVATE KEY|bearer/i;
 const ddl = /\b(?:role|user|group|server|subscription|mapping)\b/i;
 const literal =
   /(\$(?:[\p{L}_][\p{L}\p{N}_]*)?\$)[\s\S]*?(?:\1|$)|\bE'(?:\\[\s\S]|''|[^'\\])*(?:'|$)|'(?:''|[^'])*(?:'|$)/giu;
+/** Looked for from where a run of its letters begins, once, and only where a dot ends it. */
+const jwt = /(?<![\w-])(?=[\w-]+\.[\w-])([\w-]*?)\beyJ[\w-]{5,}\.[\w-]+(?:\.[\w-]*)?/g;
 const tokens: readonly RegExp[] = [
   /-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|$)/g,
-  /\beyJ[\w-]{5,}\.[\w-]+(?:\.[\w-]*)?/g,
   /\b(?:AKIA|ASIA)[A-Z0-9]{16}\b/g,
   /\b(?:gh[a-z]_\w{20,}|github_pat_\w{20,}|xox[a-z]-[\w-]{8,}|sk-[\w-]{16,}|AIza[\w-]{30,})/g,
   // Google OAuth, GitLab (glpat-, gldt-, glrt-, …), Hugging Face, npm, DigitalOcean, SendGrid.
@@ -22,7 +27,7 @@ const tokens: readonly RegExp[] = [
 
 /** What a literal follows that is a secret: its name, by any of the ways to give it a value. */
 const namesSecret =
-  /(?:\b[\w.]{0,64}(?:password|passwd|pwd|secret)\w{0,64}|U&"[^"]*\\[^"]*)"?\s{0,64}(?:=>?|:=|\bto\b)?[\s(]{0,64}(?:E|U&)?$|set_config\s{0,64}\(\s{0,64}'[\w.]{0,64}(?:password|passwd|pwd|secret)\w{0,64}'\s{0,64},[\s(]{0,64}$/i;
+  /(?:(?:password|passwd|pwd|secret)\w{0,64}(?!\w)|U&"[^"\\]*\\[^"]*)"?\s{0,64}(?:=>?|:=|\bto\b)?[\s(]{0,64}(?:U&)?$|set_config\s{0,64}\(\s{0,64}'[\w.]{0,64}(?:password|passwd|pwd|secret)\w{0,64}'\s{0,64},[\s(]{0,64}(?:U&)?$/i;
 const escapedName = /U&"[^"]*\\/i;
 const leadLength = 512;
 
@@ -76,14 +81,12 @@ function redactText(text: string): string {
     result = result.replace(literal, `'${redacted}'`);
   }
   for (const token of tokens) result = result.replace(token, redacted);
-  return result
-    .replace(/("\w{0,32}(?:password|passwd|pwd|secret)\w{0,32}"\s{0,8}:\s{0,8}")(?:\\.|[^"\\])*"/gi, `$1${redacted}"`)
-    .replace(/\b(bearer\s{1,8})[\w.~+/=-]{8,}/gi, `$1${redacted}`)
-    .replace(/(:\/\/[^\s:/@'"]{0,128}:)[^\s'"]{1,512}@/g, `$1${redacted}@`)
-    .replace(
-      /\b((?:\w{0,32}password|passwd|pwd|\w{0,32}secret\w{0,32})\s{0,32}=\s{0,32})(?:''(?:\\[\s\S]|[^'])*''|'(?:\\[\s\S]|''|[^'])*'|"[^"]*"|[^\s'",;)]+)/gi,
-      `$1${redacted}`,
-    );
+  return withoutNamedSecrets(
+    result
+      .replace(jwt, `$1${redacted}`)
+      .replace(/((?:password|passwd|pwd|secret)\w{0,32}"\s{0,8}:\s{0,8}")(?:\\[\s\S]|[^"\\])*"/gi, `$1${redacted}"`)
+      .replace(/\b(bearer\s{1,8})[\w.~+/=-]{8,}/gi, `$1${redacted}`),
+  );
 }
 
 function hasSecret(bytes: Buffer): boolean {
@@ -99,6 +102,9 @@ export function redactedJson(value: unknown, lengthMax = Number.POSITIVE_INFINIT
   const json = JSON.stringify(value);
   if (json.length <= lengthMax && !suspicious.test(json) && !binaryInJson.test(json)) return json;
   return JSON.stringify(value, (_, part) =>
-    typeof part === "string" ? redactSecrets(part).slice(0, lengthMax) : part,
+    // Before the cut, so that no secret is cut to what no pattern knows.
+    typeof part === "string"
+      ? redactSecrets(part.slice(0, lengthMax + limits.tokenBytesMax)).slice(0, lengthMax)
+      : part,
   );
 }
