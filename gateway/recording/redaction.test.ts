@@ -97,6 +97,9 @@ for (const text of [
   `update t set secret = ('${hidden}')`,
   `select E'host=x password=\\'${hidden} x\\''`,
   `select '{"password": "${hidden}"}'::json`,
+  `create subscription s connection 'host=h pass'\n'word=${hidden}' publication p`,
+  `select E'host=h pass' -- c\n 'word=''${hidden}'''`,
+  `select 'ghp_'\n'${hidden}'\n\n'${hidden}'`,
 ]) {
   test(`takes the secret out of the statement ${text}`, () => {
     expect(redactStatement(text)).not.toContain(hidden);

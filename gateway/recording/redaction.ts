@@ -28,7 +28,8 @@ const tokens: readonly RegExp[] = [
 /** What a literal follows that is a secret: its name, by any of the ways to give it a value. */
 const namesSecret =
   /(?:(?:password|passwd|pwd|secret)\w{0,64}(?!\w)|U&"[^"\\]*\\[^"]*)"?\s{0,64}(?:=>?|:=|\bto\b)?[\s(]{0,64}(?:U&)?$|set_config\s{0,64}\(\s{0,64}'[\w.]{0,64}(?:password|passwd|pwd|secret)\w{0,64}'\s{0,64},[\s(]{0,64}(?:U&)?$/i;
-const escapedName = /U&"[^"]*\\/i;
+/** What `suspicious` may not see: a name in escapes, a literal that goes on over lines. */
+const inPieces = /U&"[^"]*\\|'[ \t\f\v]*(?:--|[\n\r][ \t\n\r\f\v]*(?:'|--))/i;
 const leadLength = 512;
 
 /**
@@ -36,20 +37,19 @@ const leadLength = 512;
  * quoted name or a comment, which goes as a whole.
  */
 export function redactStatement(statement: string): string {
-  if (!suspicious.test(statement) && !binary.test(statement) && !escapedName.test(statement)) return statement;
+  if (!suspicious.test(statement) && !binary.test(statement) && !inPieces.test(statement)) return statement;
   let shown = "";
   let end = 0;
   /** What is before, comments left out. */
   let lead = "";
-  for (const { kind, start, inside, stop } of lexemes(statement)) {
-    const content = statement.slice(...inside);
+  for (const { kind, start, open, content, stop } of lexemes(statement)) {
     const whole = statement.slice(start, stop);
     const before = statement.slice(end, start);
     shown += before;
     lead = `${lead}${before}`.slice(-leadLength);
     const isSecret = (kind === "literal" && namesSecret.test(lead)) || redactSecrets(content) !== content;
-    const [open, close] = marks(statement.slice(start, inside[0]), kind);
-    shown += isSecret ? `${open}${redacted}${close}` : whole;
+    const [left, right] = marks(open, kind);
+    shown += isSecret ? `${left}${redacted}${right}` : whole;
     lead += kind === "comment" ? " " : whole.slice(0, leadLength);
     end = stop;
   }

@@ -61,6 +61,18 @@ test("they end where PostgreSQL's end", () => {
   );
 });
 
+test("a literal over lines has what all its parts say", () => {
+  const found = [...lexemes(`'a'\n 'b''' /* c */ E'd\\''\n'e' "f" $$g$$ -- h`)];
+  expect(found.map(({ kind, open, content }) => [kind, open, content])).toEqual([
+    ["literal", "'", "ab''"],
+    ["comment", "/*", " c "],
+    ["literal", "E'", "d\\'e"],
+    ["name", '"', "f"],
+    ["literal", "$$", "g"],
+    ["comment", "--", " h"],
+  ]);
+});
+
 const word = fc.constantFrom(
   ...[
     "'x'",

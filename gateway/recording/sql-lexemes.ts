@@ -6,8 +6,10 @@
 export interface Lexeme {
   readonly kind: "literal" | "name" | "comment";
   readonly start: number;
-  /** What is between its marks. */
-  readonly inside: readonly [start: number, end: number];
+  /** The mark that it begins with. */
+  readonly open: string;
+  /** What is between its marks; of a literal that goes on over lines, of all its parts. */
+  readonly content: string;
   readonly stop: number;
 }
 
@@ -21,17 +23,25 @@ const escapedRest = /(?:\\[\s\S]|''|[^'\\])*'?/y;
 const bitsRest = /[^']*'?/y;
 const plainRest = /(?:''|[^'])*'?/y;
 
-/** In the mode of its first part. @param stop behind a part's closing quote @returns where its last part stops */
-function endOfLiteral(sql: string, stop: number, rest: RegExp): number {
-  let end = stop;
-  while (sql[end - 1] === "'") {
-    goesOn.lastIndex = end;
-    if (!goesOn.test(sql)) break;
-    rest.lastIndex = goesOn.lastIndex;
+/**
+ * In the mode of its first part.
+ *
+ * @param from behind its opening quote
+ * @param end of its first part
+ */
+function literalParts(sql: string, from: number, end: number, rest: RegExp): { content: string; stop: number } {
+  let [start, stop, content] = [from, end, ""];
+  // One that is not closed goes to the end of the text.
+  while (stop > start && sql[stop - 1] === "'") {
+    content += sql.slice(start, stop - 1);
+    goesOn.lastIndex = stop;
+    if (!goesOn.test(sql)) return { content, stop };
+    start = goesOn.lastIndex;
+    rest.lastIndex = start;
     rest.test(sql);
-    end = rest.lastIndex;
+    stop = rest.lastIndex;
   }
-  return end;
+  return { content: content + sql.slice(start, stop), stop };
 }
 
 /** In the order of the text; none where only words, numbers and signs are. */
@@ -40,24 +50,28 @@ export function* lexemes(sql: string): Generator<Lexeme> {
   for (let match = scan.exec(sql); match !== null; match = scan.exec(sql)) {
     const { comment, escaped, bits, plain, name, tag } = match.groups ?? {};
     const start = match.index;
+    const rest = escaped ? escapedRest : bits ? bitsRest : plain ? plainRest : undefined;
+    if (rest !== undefined) {
+      const from = start + (plain ? 1 : 2);
+      const { content, stop } = literalParts(sql, from, scan.lastIndex, rest);
+      scan.lastIndex = stop;
+      yield { kind: "literal", start, open: sql.slice(start, from), content, stop };
+      continue;
+    }
     if (comment === "/*") scan.lastIndex = endOfComment(sql, scan.lastIndex);
     if (tag !== undefined) {
       const closing = sql.indexOf(tag, scan.lastIndex);
       scan.lastIndex = closing < 0 ? sql.length : closing + tag.length;
     }
-    if (escaped !== undefined && escaped.length > 2) scan.lastIndex = endOfLiteral(sql, scan.lastIndex, escapedRest);
-    if (bits !== undefined && bits.length > 2) scan.lastIndex = endOfLiteral(sql, scan.lastIndex, bitsRest);
-    if (plain !== undefined && plain.length > 1) scan.lastIndex = endOfLiteral(sql, scan.lastIndex, plainRest);
     const stop = scan.lastIndex;
-    const kind = comment ? "comment" : name ? "name" : escaped || bits || plain || tag ? "literal" : undefined;
+    const kind = comment ? "comment" : name ? "name" : tag ? "literal" : undefined;
     if (kind === undefined) continue;
-    const open = comment || escaped || bits ? 2 : tag ? tag.length : 1;
-    const close = comment === undefined ? (tag ?? (name ? '"' : "'")) : comment === "/*" ? "*/" : "";
-    const from = start + open;
-    const to = stop - close.length;
+    const open = comment?.slice(0, 2) ?? tag ?? '"';
+    const close = open === "/*" ? "*/" : open === "--" ? "" : open;
+    const [from, to] = [start + open.length, stop - close.length];
     // One that is not closed goes to the end of the text.
     const isClosed = close !== "" && to >= from && sql.startsWith(close, to);
-    yield { kind, start, inside: [from, isClosed ? to : stop], stop };
+    yield { kind, start, open, content: sql.slice(from, isClosed ? to : stop), stop };
   }
 }
 
