@@ -27,7 +27,7 @@ const tokens: readonly RegExp[] = [
 
 /** What a literal follows that is a secret: its name, by any of the ways to give it a value. */
 const namesSecret =
-  /(?:(?:password|passwd|pwd|secret)\w{0,64}(?!\w)|U&"[^"\\]*\\[^"]*)"?\s{0,64}(?:=>?|:=|\bto\b)?[\s(]{0,64}(?:U&)?$|set_config\s{0,64}\(\s{0,64}'[\w.]{0,64}(?:password|passwd|pwd|secret)\w{0,64}'\s{0,64},[\s(]{0,64}(?:U&)?$/i;
+  /(?:(?:password|passwd|pwd|secret)\w{0,64}(?!\w)|U&"[^"\\]*\\[^"]*)"?\s{0,64}(?:=>?|:=|\bto\b)?[\s(]{0,64}(?:U&|N)?$|set_config\s{0,64}\(\s{0,64}'[\w.]{0,64}(?:password|passwd|pwd|secret)\w{0,64}'\s{0,64},[\s(]{0,64}(?:U&|N)?$/i;
 /** What `suspicious` may not see: a name in escapes, a literal that goes on over lines. */
 const inPieces = /U&"[^"]*\\|'[ \t\f\v]*(?:--|[\n\r][ \t\n\r\f\v]*(?:'|--))/i;
 const leadLength = 512;
