@@ -109,6 +109,15 @@ for (const text of [
     expect(redactStatement(text)).not.toContain(hidden);
   });
 }
+test("a name is shown, however it would look like a secret's value", () => {
+  for (const text of [
+    `drop table "password=accounts"`,
+    `update "secret" set "pwd=" = 1 where "://a:b@c" > 0`,
+    `select 1 as "bearer of_the_ring"`,
+  ])
+    expect(redactStatement(text)).toBe(text);
+  expect(redactStatement(`select 1 as "ghp_${hidden}${hidden}"`)).toBe(`select 1 as "${redacted}"`);
+});
 test("leaves ordinary statements as they are", () => {
   for (const text of [
     "select 1",

@@ -33,8 +33,8 @@ const inPieces = /U&"[^"]*\\|'[ \t\f\v]*(?:--|[\n\r][ \t\n\r\f\v]*(?:'|--))/i;
 const leadLength = 512;
 
 /**
- * A statement with no secret in it, and all its SQL: who approves it must see what runs. What has one is a literal, a
- * quoted name or a comment, which goes as a whole.
+ * A statement with no secret in it, and all its SQL: who approves it must see what runs. What has one is a literal
+ * or a comment, which goes as a whole; a quoted name does where it is shaped like a token, whatever else it says.
  */
 export function redactStatement(statement: string): string {
   if (!suspicious.test(statement) && !binary.test(statement) && !inPieces.test(statement)) return statement;
@@ -47,7 +47,10 @@ export function redactStatement(statement: string): string {
     const before = statement.slice(end, start);
     shown += before;
     lead = `${lead}${before}`.slice(-leadLength);
-    const isSecret = (kind === "literal" && namesSecret.test(lead)) || redactSecrets(content) !== content;
+    const isSecret =
+      kind === "name"
+        ? withoutTokens(content) !== content
+        : (kind === "literal" && namesSecret.test(lead)) || redactSecrets(content) !== content;
     const [left, right] = marks(open, kind);
     shown += isSecret ? `${left}${redacted}${right}` : whole;
     lead += kind === "comment" ? " " : whole.slice(0, leadLength);
@@ -80,13 +83,17 @@ function redactText(text: string): string {
   if (/passw/i.test(text) && ddl.test(text) && /\b(?:create|alter)\b/i.test(text)) {
     result = result.replace(literal, `'${redacted}'`);
   }
-  for (const token of tokens) result = result.replace(token, redacted);
   return withoutNamedSecrets(
-    result
-      .replace(jwt, `$1${redacted}`)
+    withoutTokens(result)
       .replace(/((?:password|passwd|pwd|secret)\w{0,32}"\s{0,8}:\s{0,8}")(?:\\[\s\S]|[^"\\])*"/gi, `$1${redacted}"`)
       .replace(/\b(bearer\s{1,8})[\w.~+/=-]{8,}/gi, `$1${redacted}`),
   );
+}
+
+function withoutTokens(text: string): string {
+  let result = text.replace(jwt, `$1${redacted}`);
+  for (const token of tokens) result = result.replace(token, redacted);
+  return result;
 }
 
 function hasSecret(bytes: Buffer): boolean {
