@@ -35,9 +35,10 @@ export class CommandTexts {
   /** A prepared statement brings the same text again and again. */
   #recordedText({ text, analysis }: CommandRequest): string {
     if (text !== this.#last?.text) {
-      // What does not parse has no literals either.
+      const { statement, value } = this.#redact;
+      // What does not parse may have no literals where it seems to: it is looked at as any text, too.
       const isSql = analysis.complete || analysis.statements.length > 0;
-      const redact = isSql ? this.#redact.statement : this.#redact.value;
+      const redact = isSql ? statement : (one: string) => value(statement(one));
       this.#last = { text, recorded: redactedStart(text, redact, limits.recordedTextBytesMax) };
     }
     return this.#last.recorded;

@@ -64,9 +64,9 @@ async function open(policy: Partial<PolicyRevision> = {}, expiresAtMs = Date.now
 const request = { text: "select 1", analysis, labels: new Map(), params: [], via: "query" };
 
 /** The intent that is recorded of an allowed command. */
-async function recorded(text: string, params: (string | null)[]) {
+async function recorded(text: string, params: (string | null)[], change: Partial<typeof analysis> = {}) {
   const { session, events } = await open();
-  await (await session).authorise({ ...request, text, params }, quietHold);
+  await (await session).authorise({ ...request, text, params, analysis: { ...analysis, ...change } }, quietHold);
   const intent = events.find((event) => event.type === "intent");
   if (intent?.type !== "intent") throw new Error("no intent");
   return intent;
@@ -222,4 +222,23 @@ test("a secret that the cut of a text or parameter falls into leaves no part of 
   const { text, params } = await recorded(`select '${secret}'`, [`a value with ${secret}`]);
   expect(text).not.toContain("A1b2");
   expect(params[0]).not.toContain("A1b2");
+});
+
+describe("of what does not parse", () => {
+  const hidden = "hunter2hunter2";
+  const unparsed = (message: string) => ({ complete: false, incomplete: [message] });
+
+  test.each([
+    `set app.password to '${hidden}' oops`,
+    `select set_config('app.password', '${hidden}', false) frm x x`,
+    `select login(password => '${hidden}') frm x x`,
+    `select login(password => '${hidden}`,
+    `create user maping for a server s options (password '${hidden}')`,
+    `alter user bob password '${hidden}' x x`,
+    `select dblink('host=h password=ab''${hidden}') frm x x`,
+  ])("no secret is recorded that a statement would lose, or a value: %s", async (text) => {
+    const intent = await recorded(text, [], unparsed("syntax error"));
+    expect(intent.text).toContain("<redacted>");
+    expect(intent.text).not.toContain(hidden);
+  });
 });
