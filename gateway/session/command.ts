@@ -1,6 +1,8 @@
 /** A command as a protocol hands it over, and its texts as they are recorded and shown: without secrets, and cut. */
 import { limits } from "../limits.ts";
+import type { Rule } from "../policy/decision.ts";
 import type { CommandAnalysis } from "../policy/input.ts";
+import { redacted } from "../recording/named-secrets.ts";
 import type { SessionDependencies } from "./dependencies.ts";
 
 export interface CommandRequest {
@@ -29,6 +31,22 @@ export class CommandTexts {
       text: this.#recordedText(request),
       standsFor: standsFor?.map((one) => redactedStart(one, this.#redact.statement, limits.recordedTextBytesMax)),
       params: params.map((value) => value && redactedStart(value, this.#redact.value)),
+    };
+  }
+
+  /** Its analysis and the rules that judged it: where their words quote the text, no more of it than is recorded. */
+  recordedWords(request: CommandRequest, rules: readonly Rule[]) {
+    const { analysis } = request;
+    const text = this.#recordedText(request);
+    const unrecorded = analysis.incomplete.flatMap((reason) => {
+      const quoted = / at or near "([\s\S]+)"$/.exec(reason)?.[1];
+      return quoted === undefined || text.includes(quoted) ? [] : [`"${quoted}"`];
+    });
+    if (unrecorded.length === 0) return { analysis, rules };
+    const shown = (words: string) => unrecorded.reduce((kept, one) => kept.replaceAll(one, `"${redacted}"`), words);
+    return {
+      analysis: { ...analysis, incomplete: analysis.incomplete.map(shown) },
+      rules: rules.map((rule) => ({ ...rule, message: shown(rule.message) })),
     };
   }
 

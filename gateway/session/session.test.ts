@@ -6,6 +6,7 @@ import { GatewayError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import { createLogger } from "../log.ts";
 import type { Decision } from "../policy/decision.ts";
+import type { CommandAnalysis } from "../policy/input.ts";
 import type { RecordedEvent } from "../recording/events.ts";
 import { redactSecrets, redactStatement } from "../recording/redaction.ts";
 import { Approvals } from "./approvals.ts";
@@ -15,7 +16,7 @@ import { Rates } from "./rates.ts";
 import { requirePermit, Session } from "./session.ts";
 
 const decision = { verdict: "allow" as const, rules: [], masks: [], diagnostics: "full" as const };
-const analysis = { kind: "sql" as const, fingerprint: "f", complete: true, incomplete: [], statements: [] };
+const analysis: CommandAnalysis = { kind: "sql", fingerprint: "f", complete: true, incomplete: [], statements: [] };
 const approve = (from: string): Decision => ({
   ...{ ...decision, verdict: "approve", approval: { from: [from], count: 1, ttl: "1m" } },
 });
@@ -64,7 +65,7 @@ async function open(policy: Partial<PolicyRevision> = {}, expiresAtMs = Date.now
 const request = { text: "select 1", analysis, labels: new Map(), params: [], via: "query" };
 
 /** The intent that is recorded of an allowed command. */
-async function recorded(text: string, params: (string | null)[], change: Partial<typeof analysis> = {}) {
+async function recorded(text: string, params: (string | null)[], change: Partial<CommandAnalysis> = {}) {
   const { session, events } = await open();
   await (await session).authorise({ ...request, text, params, analysis: { ...analysis, ...change } }, quietHold);
   const intent = events.find((event) => event.type === "intent");
@@ -240,5 +241,30 @@ describe("of what does not parse", () => {
     const intent = await recorded(text, [], unparsed("syntax error"));
     expect(intent.text).toContain("<redacted>");
     expect(intent.text).not.toContain(hidden);
+  });
+
+  test.each([
+    [`alter user bob password ${hidden}`, hidden],
+    [`create user "bob" with login password "${hidden}"`, `"${hidden}"`],
+    [`select login(password => '${hidden}`, `'${hidden}`],
+    [`select 1 frm ghp_${hidden}${hidden}`, `ghp_${hidden}${hidden}`],
+  ])("what the parser's message and the rules quote is recorded as far as the text is: %s", async (text, quoted) => {
+    const message = `syntax error at or near "${quoted}"`;
+    const rules = [{ id: "access.incomplete", message: `not understood: ${message}` }];
+    const judge = () => ({ decision: { ...decision, verdict: "deny" as const, rules } });
+    const { session, events } = await open({ forSession: () => ({ judge }) });
+    const incomplete = { ...analysis, ...unparsed(message) };
+    const ruling = await (await session).authorise({ ...request, text, analysis: incomplete }, quietHold);
+    expect(JSON.stringify(events)).not.toContain(hidden);
+    expect(events.map(({ type }) => type)).toEqual(["session.opened", "analysis", "intent", "outcome"]);
+    // Who wrote it is told as PostgreSQL would.
+    expect(ruling).toMatchObject({ kind: "denied", denial: { rules } });
+  });
+
+  test("its place is recorded where it is no secret", async () => {
+    const { session, events } = await open();
+    const incomplete = { ...analysis, ...unparsed('syntax error at or near "frm"') };
+    await (await session).authorise({ ...request, text: "select 1 frm x", analysis: incomplete }, quietHold);
+    expect(events).toContainEqual({ type: "analysis", id: 1, analysis: incomplete });
   });
 });

@@ -397,11 +397,12 @@ export class Session {
   }
 
   #recordIntent(request: CommandRequest, judged: Judged, forwarded: boolean): void {
+    const words = this.#texts.recordedWords(request, judged.decision.rules);
     let analysis = this.#analyses.get(request.analysis);
     if (analysis === undefined) {
       analysis = ++this.#analysisCount;
       this.#analyses.set(request.analysis, analysis);
-      this.record({ type: "analysis", id: analysis, analysis: request.analysis });
+      this.record({ type: "analysis", id: analysis, analysis: words.analysis });
     }
     const { decision } = judged;
     const { approval } = decision;
@@ -416,7 +417,7 @@ export class Session {
       analysis,
       novel: judged.novel,
       verdict: decision.verdict,
-      rules: decision.rules,
+      rules: words.rules,
       masks: decision.masks,
       diagnostics: decision.diagnostics,
       approval,
