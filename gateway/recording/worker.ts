@@ -7,12 +7,13 @@ import { and, desc, eq, isNull, sql } from "drizzle-orm";
 import { GatewayError } from "../errors.ts";
 import { type Database, openDatabase } from "../store/database.ts";
 import { keyBeside } from "../store/file-path.ts";
-import { storeQueries } from "../store/queries.ts";
+import { type DecideApproval, storeQueries } from "../store/queries.ts";
 import { chunks, seals, sessions } from "../store/schema.ts";
 import { extend, genesis } from "./chain.ts";
 import { type ChunkRow, type CommitWriter, openCommit, type SessionRow, type Written } from "./commit.ts";
 import type { SessionOpened } from "./events.ts";
 import type { FromWorker, ToWorker, WorkerOptions } from "./protocol.ts";
+import { redactSecrets } from "./redaction.ts";
 import { noSeal, sealHash } from "./seal.ts";
 import { obtainSigningKey } from "./signing-key.ts";
 import { SessionSummary } from "./summary.ts";
@@ -227,11 +228,21 @@ async function sealInterrupted(gateway: string): Promise<void> {
   );
 }
 
+/** What people write is kept without secrets, as all that is recorded. */
+const queries = {
+  ...storeQueries,
+  decideApproval: (database: Database, { reason, ...decide }: DecideApproval) =>
+    storeQueries.decideApproval(database, {
+      ...decide,
+      ...(reason !== undefined && { reason: redactSecrets(reason) }),
+    }),
+};
+
 async function answer(message: Extract<ToWorker, { type: "call" }>): Promise<void> {
   const { call, method } = message;
   try {
     const query = (
-      storeQueries as unknown as Record<string, (db: Database, ...rest: readonly unknown[]) => Promise<unknown>>
+      queries as unknown as Record<string, (db: Database, ...rest: readonly unknown[]) => Promise<unknown>>
     )[method];
     if (query === undefined) throw new GatewayError("internal", `no query ${method}`);
     post({ type: "answer", call, value: await query(db, ...message.arguments) });

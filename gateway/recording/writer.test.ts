@@ -202,6 +202,25 @@ test("a killed gateway leaves a store that opens, verifies and has every event t
   }
 }, 30_000);
 
+test("the reason that an approver gives is kept without secrets", async () => {
+  const recording = await Recording.open({ url: url("reason"), durability: "group", gateway: "g" });
+  const { calls } = recording;
+  const words = { text: "t", digest: "d", fingerprint: "f", revision: "r", target: "db" };
+  const held = { id: "a", session: "s", command: 1, issuer: "i", subject: "ann", email: "ann@example.com", ...words };
+  await calls.createApproval({ ...held, from: ["dba"], count: 2, created: 1, expires: 3 });
+  const decide = (subject: string, reason: string) =>
+    calls.decideApproval({
+      ...{ id: "a", decision: "approve", at: 2, by: { issuer: "i", subject, email: `${subject}@example.com` }, reason },
+    });
+  await decide("bob", "as agreed");
+  await decide("cat", "by dblink, password=hunter2hunter2 as before");
+  expect((await calls.getApproval("a"))?.decisions.map(({ reason }) => reason).sort()).toEqual([
+    "as agreed",
+    "by dblink, password=<redacted> as before",
+  ]);
+  await recording.close();
+});
+
 test("a store that is a file has one writer, by whatever name, until it ends", async () => {
   const first = await Recording.open({ url: url("sole"), durability: "group", gateway: "g" });
   const path = url("sole").slice("file:".length);
