@@ -1,9 +1,10 @@
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Database, openDatabase } from "./database.ts";
 import { type NewApproval, storeQueries as store } from "./queries.ts";
+import { seals, sessions } from "./schema.ts";
 
 let folder: string;
 let db: Database;
@@ -121,4 +122,48 @@ test("label bindings are replaced as a whole", async () => {
   await store.saveLabelBindings(db, "t", "d", [{ name: "public.a.b", oid: 5, attnum: 2 }]);
   await store.saveLabelBindings(db, "t", "d", [{ name: "public.a.c", oid: 5, attnum: 3 }]);
   expect(await store.labelBindings(db, "t", "d")).toEqual([{ name: "public.a.c", oid: 5, attnum: 3 }]);
+});
+
+describe("a session that was sealed is missed", () => {
+  const none = Buffer.alloc(32);
+  /** Sessions a to e, all sealed; then the table of sessions made anew as somebody could who can write the file. */
+  async function rewritten(name: string, change: (run: (statement: string) => Promise<unknown>) => Promise<unknown>) {
+    const at = await openDatabase({ url: `file:${join(folder, `${name}.db`)}`, durability: "group" });
+    const who = { gateway: "g", issuer: "i", subject: "s", email: "e", kind: "human", target: "t", head: none };
+    for (const [index, id] of ["a", "b", "c", "d", "e"].entries()) {
+      await at.insert(sessions).values({ ...who, id, openedAt: 1_000 + index });
+      await at.insert(seals).values({ n: index + 1, session: id, events: 1, head: none, previous: none, hash: none });
+    }
+    const run = (statement: string) => at.$client.execute(statement);
+    const [made] = (await run("select sql from sqlite_master where name = 'sessions'")).rows;
+    const loose = String(made?.sql).replace("`sessions`", "loose").replace("PRIMARY KEY", "");
+    await run(loose.replaceAll("NOT NULL", ""));
+    await run("insert into loose select * from sessions");
+    await run("drop table sessions");
+    await run("alter table loose rename to sessions");
+    await change(run);
+    return store.sealedSessionsMissing(at);
+  }
+
+  test("when it was taken out, or is in no page of the list", async () => {
+    expect(await rewritten("whole", async () => undefined)).toEqual([]);
+    expect(await rewritten("out", (run) => run("delete from sessions where id in ('b', 'd')"))).toEqual(["b", "d"]);
+    expect(await rewritten("no-time", (run) => run("update sessions set opened_at = null where id = 'c'"))).toEqual([
+      "c",
+    ]);
+    const unlike = (run: (statement: string) => Promise<unknown>) =>
+      run("update sessions set opened_at = 'never' where id = 'c'");
+    expect(await rewritten("text", unlike)).toEqual(["c"]);
+  });
+
+  test.each([
+    ["null", "null"],
+    ["twice", "'a'"],
+  ])("when a row without an id of its own hides it: %s", async (name, id) => {
+    const hide = async (run: (statement: string) => Promise<unknown>) => {
+      await run("delete from sessions where id = 'b'");
+      await run(`insert into sessions (id) values (${id})`);
+    };
+    expect(await code(rewritten(name, hide))).toBe("recording.failed");
+  });
 });

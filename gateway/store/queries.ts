@@ -1,5 +1,5 @@
 /** What the gateway asks of its store, beside the recording. Races are decided here, by conditional updates. */
-import { and, asc, desc, eq, gt, gte, like, lt, lte, notInArray, or } from "drizzle-orm";
+import { and, asc, count, countDistinct, desc, eq, gt, gte, like, lt, lte, notExists, or, sql } from "drizzle-orm";
 import { GatewayError } from "../errors.ts";
 import type { Database } from "./database.ts";
 import { samePerson } from "./same-person.ts";
@@ -234,14 +234,32 @@ export const storeQueries = {
     return db.select().from(seals).where(gte(seals.n, from)).orderBy(asc(seals.n)).limit(sealPageSize);
   },
 
-  /** Sessions that were sealed and are no longer there. */
+  /**
+   * Sessions that were sealed and are no longer there; and those that no page of the list has, for want of a time. Who
+   * rewrote the store may have made its tables anew, so nothing is taken from what they declare.
+   *
+   * @throws GatewayError recording.failed where a row has no id of its own
+   */
   async sealedSessionsMissing(db: Database): Promise<string[]> {
-    const rows = await db
+    const counted = await db.select({ rows: count(), ids: countDistinct(sessions.id) }).from(sessions);
+    const [{ rows = 0, ids = 0 } = {}] = counted;
+    if (rows !== ids) {
+      throw new GatewayError(
+        "recording.failed",
+        `the list of sessions was rewritten: ${rows - ids} of its ${rows} rows have no id of their own`,
+      );
+    }
+    const listed = db.select({ id: sessions.id }).from(sessions).where(eq(sessions.id, seals.session));
+    const missing = await db
       .select({ session: seals.session })
       .from(seals)
-      .where(notInArray(seals.session, db.select({ id: sessions.id }).from(sessions)))
+      .where(notExists(listed))
       .orderBy(asc(seals.n));
-    return rows.map(({ session }) => session);
+    const unlisted = await db
+      .select({ session: sessions.id })
+      .from(sessions)
+      .where(sql`typeof(${sessions.openedAt}) <> 'integer'`);
+    return [...missing, ...unlisted].map(({ session }) => session);
   },
 
   async ping(db: Database) {
