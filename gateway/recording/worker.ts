@@ -11,8 +11,9 @@ import { type DecideApproval, storeQueries } from "../store/queries.ts";
 import { chunks, seals, sessions } from "../store/schema.ts";
 import { extend, genesis } from "./chain.ts";
 import { type ChunkRow, type CommitWriter, openCommit, type SessionRow, type Written } from "./commit.ts";
-import type { SessionOpened } from "./events.ts";
+import type { SessionClosed, SessionOpened } from "./events.ts";
 import type { FromWorker, ToWorker, WorkerOptions } from "./protocol.ts";
+import { readEvents } from "./reader.ts";
 import { redactSecrets } from "./redaction.ts";
 import { noSeal, sealHash } from "./seal.ts";
 import { obtainSigningKey } from "./signing-key.ts";
@@ -206,13 +207,29 @@ async function seal(session: Pick<OpenSession, "id" | "events" | "head">, at: nu
   ]);
 }
 
-/** Sessions that this gateway left open when it died: their recording ends here, and says so. */
+/** The end that a session was given, where its gateway died before it was sealed. */
+async function endOf({ id, events }: { id: string; events: number }): Promise<SessionClosed | undefined> {
+  const store = { chunkPage: (session: string, from: number) => storeQueries.chunkPage(db, session, from) };
+  try {
+    for await (const last of readEvents(store, id, events)) if (last.type === "session.closed") return last;
+  } catch {
+    // What cannot be read is for verify to tell: a gateway starts all the same.
+  }
+  return undefined;
+}
+
+/** Sessions that this gateway left open when it died: their recording ends here, and says so unless it ended before. */
 async function sealInterrupted(gateway: string): Promise<void> {
   const rows = await db
     .select()
     .from(sessions)
     .where(and(eq(sessions.gateway, gateway), isNull(sessions.closedAt)));
   for (const row of rows) {
+    const end = await endOf(row);
+    if (end !== undefined) {
+      await seal(row, end.at, end.reason);
+      continue;
+    }
     const at = Date.now();
     const line = JSON.stringify({ type: "session.closed", at, reason: "interrupted" });
     const head = extend(row.head, line);
@@ -224,7 +241,7 @@ async function sealInterrupted(gateway: string): Promise<void> {
     await seal({ id: row.id, events, head }, at, "interrupted");
   }
   await db.run(
-    sql`update approvals set state = 'cancelled' where state in ('pending', 'approved') and session in (select id from sessions where close_reason = 'interrupted')`,
+    sql`update approvals set state = 'cancelled' where state in ('pending', 'approved') and session in (select id from sessions where closed_at is not null)`,
   );
 }
 

@@ -202,6 +202,27 @@ test("a killed gateway leaves a store that opens, verifies and has every event t
   }
 }, 30_000);
 
+test("a gateway that was killed between a session's end and its seal leaves one end, which is sealed as it was", async () => {
+  const recording = await Recording.open({ url: url("unsealed"), durability: "strict", gateway: "g" });
+  for (const id of ["before", "ended", "unreadable"]) {
+    await recording.session(opened(id)).close({ type: "session.closed", at: 2_000, reason: "client" });
+  }
+  await recording.close();
+  const client = createClient({ url: url("unsealed") });
+  const [ended, unreadable] = ["session in ('ended', 'unreadable')", "session = 'unreadable'"];
+  await client.execute(`delete from seals where ${ended}`);
+  await client.execute("update sessions set closed_at = null, close_reason = null where id in ('ended', 'unreadable')");
+  await client.execute(`update recording_chunks set codec = 'zstd' where ${unreadable}`);
+  client.close();
+  const again = await Recording.open({ url: url("unsealed"), durability: "strict", gateway: "g" });
+  expect(await verifySession(again.calls, "ended", again.publicKey)).toEqual({ ok: true, events: 2 });
+  expect(await again.calls.getSession("ended")).toMatchObject({ closedAt: 2_000, closeReason: "client" });
+  // It starts whatever it finds, and verify tells.
+  expect(await again.calls.getSession("unreadable")).toMatchObject({ closeReason: "interrupted" });
+  expect(await verifySession(again.calls, "unreadable", again.publicKey)).toMatchObject({ ok: false });
+  await again.close();
+});
+
 test("the reason that an approver gives is kept without secrets", async () => {
   const recording = await Recording.open({ url: url("reason"), durability: "group", gateway: "g" });
   const { calls } = recording;
