@@ -150,7 +150,8 @@ async function main(): Promise<void> {
 }
 
 main().catch((error: unknown) => {
-  if (error instanceof GatewayError) console.error(error.message);
+  if (error instanceof GatewayError)
+    console.error(error.hint === undefined ? error.message : `${error.message}\n${error.hint}`);
   else log.error("the gateway could not start", { error });
   process.exit(1);
 });

@@ -1,4 +1,5 @@
 /** What the main thread and the store's worker say to each other. Appends are one string: Bun's fast path between threads. */
+import type { ErrorCode } from "../errors.ts";
 import type { SessionOpened } from "./events.ts";
 
 export interface WorkerOptions {
@@ -30,4 +31,11 @@ export type FromWorker =
   | { readonly type: "committed"; readonly appends: number }
   | { readonly type: "answer"; readonly call: number; readonly value: unknown }
   | { readonly type: "refused"; readonly call: number; readonly code: string; readonly message: string }
-  | { readonly type: "failed"; readonly message: string };
+  | { readonly type: "failed"; readonly failure: WorkerFailure };
+
+/** The first: nothing is written after it. With a code where it is one of the gateway's own errors. */
+export interface WorkerFailure {
+  readonly message: string;
+  readonly code?: ErrorCode | undefined;
+  readonly hint?: string | undefined;
+}

@@ -49,7 +49,8 @@ const post = (message: FromWorker) => postMessage(message);
 
 function fail(error: unknown): void {
   failed = true;
-  post({ type: "failed", message: (error as Error)?.message ?? String(error) });
+  const { code, hint } = error instanceof GatewayError ? error : {};
+  post({ type: "failed", failure: { message: (error as Error)?.message ?? String(error), code, hint } });
 }
 
 self.onmessage = (event: MessageEvent<ToWorker>) => {

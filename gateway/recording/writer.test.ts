@@ -1,10 +1,11 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import { generateKeyPairSync, sign } from "node:crypto";
-import { mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { type Client, createClient } from "@libsql/client";
 import { loweredLimits } from "../../scripts/lowered-limits.ts";
+import type { GatewayError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import { extend, genesis } from "./chain.ts";
 import type { SessionOpened } from "./events.ts";
@@ -273,6 +274,37 @@ test("a signing key that is none is refused by name, and one that is not there i
       expect.objectContaining({ code: "config.invalid", message: expect.stringContaining(`${path} is no Ed25519`) }),
     );
   }
+});
+
+test("a store that cannot be used says why, and by which code", async () => {
+  const at = url("later");
+  const made = await Recording.open({ url: at, durability: "group", gateway: "g" });
+  await made.close();
+  const client = createClient({ url: at });
+  await client.execute("insert into __drizzle_migrations (hash, created_at) values ('x', 9999999999999)");
+  client.close();
+  const [key, inner, text] = [join(folder, "no.key"), join(folder, "inner.db"), join(folder, "text.db")];
+  writeFileSync(key, "no key");
+  mkdirSync(inner);
+  writeFileSync(text, "SQLite format 3\0 and no more of it");
+  const failure = async (options: { url: string; signingKey?: string }) =>
+    Recording.open({ durability: "group", gateway: "g", ...options }).then(
+      () => "none",
+      ({ code, message, hint }: GatewayError) => [code, message, hint],
+    );
+  const saying = (words: string) => expect.stringContaining(words);
+  expect(await failure({ url: at })).toEqual(["store.unavailable", saying("9999999999999"), saying("later version")]);
+  expect(await failure({ url: url("no-key"), signingKey: key })).toEqual([
+    ...["config.invalid", saying("is no Ed25519 private key"), undefined],
+  ]);
+  expect(await failure({ url: `file:${inner}` })).toEqual([
+    "store.unavailable",
+    saying("no file"),
+    saying("store.url"),
+  ]);
+  expect(await failure({ url: `file:${text}` })).toEqual([
+    ...["store.unavailable", saying("the store cannot be used: SQLITE_"), undefined],
+  ]);
 });
 
 test("many sessions share commits", async () => {

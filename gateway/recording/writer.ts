@@ -9,7 +9,7 @@ import { lockFile } from "../store/lock.ts";
 import type { storeQueries } from "../store/queries.ts";
 import { encodeEvent } from "./encode.ts";
 import type { RecordedEvent, SessionClosed, SessionOpened } from "./events.ts";
-import type { FromWorker, ToWorker, WorkerOptions } from "./protocol.ts";
+import type { FromWorker, ToWorker, WorkerFailure, WorkerOptions } from "./protocol.ts";
 
 type Queries = typeof storeQueries;
 /** Each query of the store, asked of its worker. */
@@ -55,7 +55,7 @@ export class Recording {
   #publicKey: string | undefined;
   readonly calls: StoreCalls;
 
-  /** @throws GatewayError store.unavailable */
+  /** @throws GatewayError store.unavailable, or config.invalid for a signing key that is none */
   static async open(options: WorkerOptions): Promise<Recording> {
     const path = filePath(options.url);
     const unlock = path === undefined ? () => undefined : lockFile(path);
@@ -77,7 +77,7 @@ export class Recording {
     this.#strict = options.durability === "strict";
     this.#worker = new Worker(new URL("./worker.ts", import.meta.url).href);
     this.#worker.onmessage = (event: MessageEvent<FromWorker>) => this.#receive(event.data);
-    this.#worker.onerror = (event) => this.#fail(event.message);
+    this.#worker.onerror = (event) => this.#fail({ message: event.message });
     this.#post({ type: "start", options });
     const ask = (method: string, rest: readonly unknown[]) => this.#call(method, rest);
     this.calls = new Proxy({} as StoreCalls, {
@@ -212,6 +212,7 @@ export class Recording {
       case "started":
         this.#publicKey = message.publicKey;
         this.#started?.();
+        this.#started = undefined;
         return;
       case "committed":
         return this.#acknowledge(message.appends);
@@ -224,7 +225,7 @@ export class Recording {
         this.#calls.delete(message.call);
         return;
       case "failed":
-        this.#fail(message.message);
+        this.#fail(message.failure);
     }
   }
 
@@ -237,9 +238,17 @@ export class Recording {
     if (this.#waiting.length > 0) this.#shareCommit();
   }
 
-  #fail(cause: string): void {
+  #fail({ message, code, hint }: WorkerFailure): void {
     if (this.#failure) return;
-    const failure = new GatewayError("recording.failed", "the recording failed; nothing runs unrecorded", { cause });
+    const failure =
+      this.#started === undefined
+        ? new GatewayError("recording.failed", "the recording failed; nothing runs unrecorded", { cause: message })
+        : // Before anybody is served: who starts the gateway is told why it cannot.
+          new GatewayError(
+            code ?? "store.unavailable",
+            code === undefined ? `the store cannot be used: ${message}` : message,
+            { ...(hint !== undefined && { hint }) },
+          );
     this.#failure = failure;
     for (const waiting of this.#waiting.splice(0)) waiting.reject(failure);
     for (const call of this.#calls.values()) call.reject(failure);
