@@ -9,7 +9,7 @@ import { psqlCommand } from "./cli/psql.ts";
 import { replayCommand } from "./cli/replay.ts";
 import { sessionsCommand } from "./cli/sessions.ts";
 import { statusCommand } from "./cli/status.ts";
-import { escapeControls, paint, processTerminal, type Terminal } from "./cli/terminal.ts";
+import { escapeControls, jsonText, paint, processTerminal, type Terminal } from "./cli/terminal.ts";
 import { verifyCommand } from "./cli/verify.ts";
 import { GatewayError } from "./errors.ts";
 import { redactText } from "./log.ts";
@@ -80,7 +80,7 @@ function report(error: unknown, command: Command, terminal: Terminal, asJson: bo
     return exitCodes.usage;
   }
   const { exitCode, code, message, hint } = describe(error);
-  if (asJson) terminal.err(`${JSON.stringify({ error: { code, message, hint } })}\n`);
+  if (asJson) terminal.err(`${jsonText({ error: { code, message, hint } })}\n`);
   else {
     terminal.err(`${paint(terminal, "red", "error:")} ${escapeControls(message)}\n`);
     if (hint !== undefined) terminal.err(`${paint(terminal, "dim", "hint:")}  ${escapeControls(hint)}\n`);

@@ -13,6 +13,7 @@ import {
 import {
   escapeControls,
   escapedLines,
+  firstLine,
   jsonText,
   paint,
   printJson,
@@ -88,8 +89,7 @@ function approvalTable(terminal: Terminal, approvals: readonly Approval[]): stri
     { text: approval.target },
     { text: approval.state === "pending" ? shortDuration(Date.parse(approval.expiresAt) - Date.now()) : "" },
     { text: approval.from.join(",") },
-    // A line break stays one: it may end a comment.
-    { text: approval.text },
+    { text: firstLine(approval.text) },
   ]);
   return table(terminal, columns, rows);
 }

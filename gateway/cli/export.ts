@@ -1,4 +1,4 @@
-/** `sallyport export`: a recording as JSON lines, one event each, as the gateway wrote them. */
+/** `sallyport export`: a recording as JSON lines, one event each: the values that the gateway wrote, harmless to a terminal. */
 import {
   type Command,
   exitCodes,
@@ -9,6 +9,7 @@ import {
   UsageError,
 } from "./command.ts";
 import { withRecordings } from "./recordings.ts";
+import { harmlessJson } from "./terminal.ts";
 
 export const exportCommand: Command = {
   name: "export",
@@ -24,7 +25,8 @@ export const exportCommand: Command = {
     const format = stringOption(invocation, "format") ?? "jsonl";
     if (format !== "jsonl") throw new UsageError(`there is no format "${format}"; jsonl is the one`);
     return await withRecordings(invocation, async (recordings) => {
-      for await (const line of recordings.lines(requirePositional(invocation, 0))) invocation.terminal.out(`${line}\n`);
+      for await (const line of recordings.lines(requirePositional(invocation, 0)))
+        invocation.terminal.out(`${harmlessJson(line)}\n`);
       return exitCodes.ok;
     });
   },

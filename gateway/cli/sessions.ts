@@ -8,7 +8,16 @@ import {
   type SessionSummary,
   withRecordings,
 } from "./recordings.ts";
-import { type Cell, printJson, shortDuration, shortTime, type Terminal, table, verdictColour } from "./terminal.ts";
+import {
+  type Cell,
+  escapeControls,
+  printJson,
+  shortDuration,
+  shortTime,
+  type Terminal,
+  table,
+  verdictColour,
+} from "./terminal.ts";
 
 const verdicts = ["allow", "deny", "mask", "approve"];
 const pageMax = 1_000;
@@ -53,7 +62,7 @@ export const sessionsCommand: Command = {
       else if (page.sessions.length === 0) terminal.err("No sessions.\n");
       else {
         terminal.out(sessionTable(terminal, page.sessions));
-        if (page.next !== null) terminal.err(`More: --before ${page.next}\n`);
+        if (page.next !== null) terminal.err(`More: --before ${escapeControls(page.next)}\n`);
       }
       return exitCodes.ok;
     });

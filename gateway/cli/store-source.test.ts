@@ -115,6 +115,20 @@ test("export and replay show the recording; a session that is not there is an er
   }
 }, 30_000);
 
+test("export and the cursor of sessions write nothing that drives a terminal", async () => {
+  const odd = "char(155) || char(8238) || char(27)";
+  const path = await changed(
+    "odd",
+    `update recording_chunks set data = replace(cast(data as text), 'drop', ${odd}) where session = 's1'`,
+    `update sessions set id = ${odd} where id = 's2'`,
+  );
+  const exported = await sallyport("export", "s1", "--store", path);
+  expect(exported.out).toContain('"\\u009b\\u202e\\u001b table customers"');
+  expect(JSON.parse(exported.out.split("\n")[1] ?? "").text).toBe("\x9b\u202e\x1b table customers");
+  const { err } = await sallyport("sessions", "--store", path, "--limit", "2");
+  expect(err).toBe("More: --before \\x9b\\u202e\\x1b\n");
+}, 30_000);
+
 test("verify checks chains and signatures by the key beside the store, or another, and says where it could not", async () => {
   const good = await sallyport("verify", "--all", "--store", store, "--json");
   expect(good.code).toBe(0);

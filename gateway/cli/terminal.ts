@@ -42,9 +42,9 @@ export interface Column {
   readonly right?: boolean;
 }
 
-/** C0, DEL, C1, bidirectional controls and line separators: what could drive a terminal or disguise a line. */
-const beyondC0 = /[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
-const controls = new RegExp(`[\\x00-\\x1f]|${beyondC0.source}`, "g");
+/** DEL, C1, line separators, and what is invisible or reorders text: it could drive a terminal or disguise a line. */
+const beyondC0 = /[\x7f-\x9f\u2028\u2029\u202a-\u202e\ufff9-\ufffb\p{Default_Ignorable_Code_Point}]/gu;
+const controls = new RegExp(`[\\x00-\\x1f]|${beyondC0.source}`, "gu");
 const names: Readonly<Record<string, string>> = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
 
 /** Recorded data as one harmless line. */
@@ -52,8 +52,10 @@ export function escapeControls(text: string): string {
   return text.replace(controls, (character) => {
     const known = names[character];
     if (known !== undefined) return known;
-    const code = character.charCodeAt(0);
-    return code < 256 ? `\\x${code.toString(16).padStart(2, "0")}` : `\\u${code.toString(16).padStart(4, "0")}`;
+    const code = character.codePointAt(0) ?? 0;
+    const digits = code.toString(16);
+    if (code < 256) return `\\x${digits.padStart(2, "0")}`;
+    return code < 65_536 ? `\\u${digits.padStart(4, "0")}` : `\\u{${digits}}`;
   });
 }
 
@@ -127,17 +129,33 @@ export function shortDuration(ms: number): string {
   return `${Math.floor(minutes / 60)}h${String(minutes % 60).padStart(2, "0")}m`;
 }
 
+/** PostgreSQL ends a line, and with it a comment, at a carriage return too: it breaks the line here, and is seen. */
+const linesOf = (text: string) => text.split(/\n|(?<=\r)(?!\n)/);
+
 /** A text of several lines, each harmless. */
 export function escapedLines(text: string, indent: string): string {
-  return text.split("\n").map(escapeControls).join(`\n${indent}`);
+  return linesOf(text).map(escapeControls).join(`\n${indent}`);
 }
+
+/** A statement where there is room for one line: its first, and how many there are. Joined, a comment would hide the rest. */
+export function firstLine(text: string): string {
+  const lines = linesOf(text).filter((line) => /[^ \t\v\f\r]/.test(line));
+  const [first = ""] = lines;
+  return lines.length > 1 ? `(1 of ${lines.length} lines) ${first}` : first;
+}
+
+/** Each UTF-16 unit by itself, as JSON spells them. */
+const escapeUnits = (character: string) =>
+  character.replace(/./gs, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`);
 
 /** JSON escapes C0 by itself; what else could drive a terminal is escaped here. */
 export function jsonText(value: unknown, indent?: number): string {
-  return JSON.stringify(value, undefined, indent).replace(
-    beyondC0,
-    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
-  );
+  return JSON.stringify(value, undefined, indent).replace(beyondC0, escapeUnits);
+}
+
+/** One line of JSON from elsewhere: the same value, though not the same bytes, without what could drive a terminal. */
+export function harmlessJson(line: string): string {
+  return line.replace(controls, escapeUnits);
 }
 
 export function printJson(terminal: Terminal, value: unknown): void {
