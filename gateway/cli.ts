@@ -44,6 +44,8 @@ Exit codes: 0 done; 1 refused or failed; 2 usage; 3 no valid token; 4 gateway or
 `;
 }
 
+const interrupted = 130;
+
 /** @returns the exit code. */
 export async function runCli(line: readonly string[], terminal: Terminal, signal: AbortSignal): Promise<number> {
   const [name, ...rest] = line;
@@ -69,7 +71,7 @@ export async function runCli(line: readonly string[], terminal: Terminal, signal
     }
     return await command.run({ values, positionals, terminal, signal });
   } catch (error) {
-    if (signal.aborted) return 130;
+    if (signal.aborted) return interrupted;
     return report(error, command, terminal, rest.includes("--json"));
   }
 }
@@ -107,13 +109,34 @@ function describe(error: unknown): { exitCode: number; code: string; message: st
   return { exitCode: exitCodes.failed, code: "internal", message, hint: undefined };
 }
 
+/**
+ * Of a command whose output could not all be written. Where its reader went away (`| head`) that is no fault of its own;
+ * anything else is. What it had found out counts either way.
+ */
+function withoutReader(code: number, error: NodeJS.ErrnoException, terminal: Terminal): number {
+  const own = code === interrupted ? exitCodes.ok : code;
+  if (error.code === "EPIPE") return own;
+  terminal.err(`${paint(terminal, "red", "error:")} the output could not be written: ${error.code ?? error.message}\n`);
+  return own === exitCodes.ok ? exitCodes.failed : own;
+}
+
 if (import.meta.main) {
   const abort = new AbortController();
   const terminal = processTerminal();
-  // `| head` closes the pipe: that is no fault.
-  process.stdout.on("error", () => process.exit(0));
+  const [name, ...rest] = process.argv.slice(2);
+  let ended: number | undefined;
+  let unwritten: NodeJS.ErrnoException | undefined;
+  // It may come after the command has ended: a file is written behind its back.
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (unwritten !== undefined) return;
+    unwritten = error;
+    if (ended !== undefined) process.exitCode = withoutReader(ended, error, terminal);
+    // What verify is asked for is its exit code, which needs no reader.
+    else if (name !== "verify") abort.abort();
+  });
   const interrupt = () => abort.abort();
-  if (process.argv[2] !== "psql" && process.argv[2] !== "policy") process.once("SIGINT", interrupt);
-  process.exitCode = await runCli(process.argv.slice(2), terminal, abort.signal);
+  if (name !== "psql" && name !== "policy") process.once("SIGINT", interrupt);
+  ended = await runCli(name === undefined ? [] : [name, ...rest], terminal, abort.signal);
+  process.exitCode = unwritten === undefined ? ended : withoutReader(ended, unwritten, terminal);
   process.off("SIGINT", interrupt);
 }

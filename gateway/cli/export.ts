@@ -25,8 +25,10 @@ export const exportCommand: Command = {
     const format = stringOption(invocation, "format") ?? "jsonl";
     if (format !== "jsonl") throw new UsageError(`there is no format "${format}"; jsonl is the one`);
     return await withRecordings(invocation, async (recordings) => {
-      for await (const line of recordings.lines(requirePositional(invocation, 0)))
+      for await (const line of recordings.lines(requirePositional(invocation, 0))) {
+        invocation.signal.throwIfAborted();
         invocation.terminal.out(`${harmlessJson(line)}\n`);
+      }
       return exitCodes.ok;
     });
   },

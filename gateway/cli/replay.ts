@@ -61,6 +61,7 @@ export const replayCommand: Command = {
       const events: unknown[] = [];
       let previousAt: number | undefined;
       for await (const line of recordings.lines(id)) {
+        signal.throwIfAborted();
         const event = eventSchema.parse(recordedEvent(JSON.parse(line)));
         if (values.json === true) events.push(event);
         else {

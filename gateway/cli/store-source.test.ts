@@ -169,6 +169,35 @@ test("verify finds a changed event, and with --all a session that was taken out"
   ]);
 }, 30_000);
 
+test("output that cannot be written is a failure, a reader that went away is none, and neither hides what was found", async () => {
+  const tampered = await changed("tampered", "update sessions set subject = 'eve' where id = 's1'");
+  const shell = async (store: string, command: string, to: string) => {
+    const line = `{ "$BUN" "$CLI" ${command} --store "$STORE"; echo "exit $?" >&2; } ${to}`;
+    const child = Bun.spawn(["sh", "-c", line], {
+      env: {
+        BUN: process.execPath,
+        CLI: join(root, "gateway/cli.ts"),
+        STORE: store,
+        HOME: folder,
+        PATH: process.env.PATH,
+      },
+      ...{ stdin: "ignore", stdout: "ignore", stderr: "pipe" },
+    });
+    return await new Response(child.stderr).text();
+  };
+  for (const command of ["verify --all", "export s1", "replay s1", "sessions"]) {
+    const full = await shell(store, command, "> /dev/full");
+    expect([command, full]).toEqual([
+      command,
+      expect.stringMatching(/could not be written: ENOSPC\n(?:.*\n)*exit 1\n$/),
+    ]);
+    expect([command, await shell(store, command, "| true")]).toEqual([command, expect.stringMatching(/exit 0\n$/)]);
+  }
+  for (const to of ["> /dev/full", "| true"]) {
+    expect([to, await shell(tampered, "verify --all", to)]).toEqual([to, expect.stringMatching(/exit 5\n$/)]);
+  }
+}, 60_000);
+
 test("a store whose gateway was killed is read whole, and reading changes nothing in it", async () => {
   const path = join(folder, "killed", "store.db");
   const program = `
