@@ -54,6 +54,7 @@ const session = (id: string, subject: string): SessionRecord => ({
   closedAt: null,
   closeReason: null,
   commands: 2,
+  events: 2,
 });
 
 let approval: ApprovalRecord;

@@ -1,6 +1,5 @@
 /** Recorded sessions: list, read, stream and verify. A caller sees its own; an auditor (policy data) sees all. */
 import { Hono } from "hono";
-import { stream } from "hono/streaming";
 import { z } from "zod";
 import { GatewayError } from "../errors.ts";
 import type { Authenticated } from "../identity/verifier.ts";
@@ -66,20 +65,8 @@ export function addSessionRoutes(app: Hono<ApiEnv>, deps: ApiDependencies): void
     const query = check(eventsQuery, queryOf(context), "query");
     const { id } = await visible(context.var.caller, idOf(context));
     context.header("Content-Type", "application/jsonl; charset=utf-8");
-    return stream(
-      context,
-      async (body) => {
-        let count = 0;
-        for await (const event of deps.store.events(id, query.from)) {
-          if (body.aborted || count++ >= (query.limit ?? Number.POSITIVE_INFINITY)) return;
-          await body.write(`${JSON.stringify(event)}\n`);
-        }
-      },
-      async (error) => {
-        // The status is sent: a reader sees the recording end without its last line, never an invented one.
-        deps.log.error("a recording could not be streamed", { session: id, error });
-      },
-    );
+    const failed = (error: unknown) => deps.log.error("a recording could not be streamed", { session: id, error });
+    return context.body(jsonLines(deps.store.events(id, query.from), query.limit, failed));
   });
 
   routes.get("/:id/verify", async (context) => {
@@ -87,4 +74,34 @@ export function addSessionRoutes(app: Hono<ApiEnv>, deps: ApiDependencies): void
     return context.json(await deps.verifySession(id));
   });
   app.route("/v1/sessions", routes);
+}
+
+/** The status is sent when a reading fails: the connection is cut, so that nobody takes what came for all of it. */
+function jsonLines(
+  events: AsyncIterable<unknown>,
+  limit: number | undefined,
+  failed: (error: unknown) => void,
+): ReadableStream<Uint8Array> {
+  const iterator = events[Symbol.asyncIterator]();
+  const encoder = new TextEncoder();
+  let left = limit ?? Number.POSITIVE_INFINITY;
+  return new ReadableStream({
+    async pull(controller) {
+      try {
+        const next = left > 0 ? await iterator.next() : undefined;
+        if (next === undefined || next.done === true) return controller.close();
+        left -= 1;
+        controller.enqueue(encoder.encode(`${JSON.stringify(next.value)}\n`));
+      } catch (error) {
+        failed(error);
+        // What was read goes out first, and the status.
+        await Bun.sleep(1);
+        // Without the error, which Bun would write to stderr beside the log.
+        controller.error();
+      }
+    },
+    async cancel() {
+      await iterator.return?.();
+    },
+  });
 }

@@ -36,6 +36,8 @@ export interface SessionRecord extends Person {
   readonly closedAt: number | null;
   readonly closeReason: string | null;
   readonly commands: number;
+  /** Recorded so far. */
+  readonly events: number;
 }
 
 /** With `issuer` and `subject`: sessions of exactly this identity. */
@@ -101,7 +103,7 @@ export function approvalView(record: ApprovalRecord, nowMs: number) {
 }
 
 export function sessionView(record: SessionRecord) {
-  const { id, issuer, subject, email, kind, target, commands } = record;
+  const { id, issuer, subject, email, kind, target, commands, events } = record;
   return {
     id,
     identity: { issuer, subject, email, kind },
@@ -110,6 +112,7 @@ export function sessionView(record: SessionRecord) {
     closedAt: record.closedAt === null ? null : time(record.closedAt),
     closeReason: record.closeReason,
     commands,
+    events,
   };
 }
 

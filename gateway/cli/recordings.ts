@@ -3,6 +3,7 @@ import { z } from "zod";
 import { connectApi } from "./api-client.ts";
 import { type Invocation, stringOption } from "./command.ts";
 import { openStore } from "./store-source.ts";
+import { whole } from "./whole.ts";
 
 export const sessionSchema = z.looseObject({
   id: z.string(),
@@ -45,6 +46,7 @@ export interface Recordings {
   close(): Promise<void>;
 }
 
+const countSchema = z.looseObject({ events: z.number() });
 const pageSchema = z.object({ sessions: z.array(sessionSchema), next: z.string().nullable() });
 
 /** Opens what the line names, runs `use`, and closes it whatever happens. */
@@ -73,7 +75,8 @@ async function overApi(invocation: Invocation): Promise<Recordings> {
       return pageSchema.parse(await api.get("/v1/sessions", { ...filter, limit: String(filter.limit) }));
     },
     async *lines(id) {
-      for await (const line of api.lines(path(id, "/events"))) if (line !== "") yield line;
+      const { events } = countSchema.parse(await api.get(path(id)));
+      yield* whole(api.lines(path(id, "/events")), events);
     },
     verify: (id) => api.get(path(id, "/verify")),
     close: async () => {},

@@ -141,6 +141,17 @@ test("verify checks chains and signatures by the key beside the store, or anothe
   expect([unchecked.code, unchecked.err]).toEqual([0, expect.stringContaining("were not checked")]);
 }, 30_000);
 
+test("a recording that is not whole fails export and replay, wherever it ends", async () => {
+  const unreadable = await changed("unreadable", "update recording_chunks set codec = 'zstd' where session = 's1'");
+  const gone = await changed("gone", "delete from recording_chunks where session = 's1'");
+  for (const path of [unreadable, gone]) {
+    for (const command of ["export", "replay"]) {
+      const { code, err } = await sallyport(command, "s1", "--store", path);
+      expect([command, code, err]).toEqual([command, 1, expect.stringContaining("after 0 of at least 3 events")]);
+    }
+  }
+}, 30_000);
+
 test("verify finds a changed event, and with --all a session that was taken out", async () => {
   const edited = await changed(
     "edited",

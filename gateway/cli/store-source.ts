@@ -10,6 +10,7 @@ import { openReadOnly } from "../store/read-only.ts";
 import { ClientError, exitCodes } from "./command.ts";
 import type { Recordings } from "./recordings.ts";
 import { storeLocation } from "./store-location.ts";
+import { whole } from "./whole.ts";
 
 export interface StoreSource {
   /** As `--store` names it: a file, an address, or a gateway's configuration. */
@@ -39,8 +40,9 @@ export async function openStore({ store, key, environment }: StoreSource): Promi
       return pageView(pageOf(await calls.listSessions(query), filter.limit));
     },
     async *lines(id) {
-      if ((await calls.getSession(id)) === undefined) throw noSession();
-      for await (const { line } of eventLines(calls, id)) yield line;
+      const session = await calls.getSession(id);
+      if (session === undefined) throw noSession();
+      yield* whole(linesOf(calls, id), session.events);
     },
     async verify(id) {
       // A session that was taken out leaves its seal.
@@ -51,6 +53,10 @@ export async function openStore({ store, key, environment }: StoreSource): Promi
     sealsProblem: () => sealChainProblem((n) => storeQueries.sealPage(db, n), publicKey),
     close: async () => db.$client.close(),
   };
+}
+
+async function* linesOf(calls: Parameters<typeof eventLines>[0], id: string): AsyncGenerator<string> {
+  for await (const { line } of eventLines(calls, id)) yield line;
 }
 
 function readPublicKey(path: string | undefined): string | undefined {
