@@ -24,3 +24,19 @@ test("port 0 is any free one, and a port above 65535 is refused", () => {
   expect(listening("127.0.0.1:0")).toEqual({ host: "127.0.0.1", port: 0 });
   expect(() => listening("127.0.0.1:65536")).toThrow(/listen\.postgres.*0 to 65535/s);
 });
+
+test("two listeners that would take one port are refused", () => {
+  const listening = (postgres: string, http: string) => () => parse({ listen: { postgres, http } });
+  for (const http of ["127.0.0.1:6432", "localhost:6432", "0.0.0.0:6432", "[::]:6432"])
+    expect(listening("127.0.0.1:6432", http)).toThrow(/gateway\.yaml:1: listen\.http: port 6432/);
+  for (const http of ["127.0.0.1:6433", "127.0.0.2:6432"]) expect(listening("127.0.0.1:6432", http)).not.toThrow();
+  expect(listening("127.0.0.1:0", "127.0.0.1:0")).not.toThrow();
+});
+
+test("a store that is a file is named by its path and nothing else", () => {
+  const store = (url: string) => parse({ store: { url } }).store.url;
+  expect(store("file:data/store.db")).toBe("file:/tmp/data/store.db");
+  expect(store("file:///srv/a%20b.db")).toBe("file:/srv/a b.db");
+  for (const url of ["file:x.db?mode=memory", "file:x.db#y", "file:a%20b.db", "file://elsewhere/x.db"])
+    expect(() => store(url)).toThrow(/gateway\.yaml:1: store\.url: /);
+});

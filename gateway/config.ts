@@ -220,7 +220,7 @@ export function parseConfig(text: string, path: string): Config {
     throw new GatewayError("config.invalid", messages.join("\n"));
   }
   const config = parsed.data;
-  const fail = (keys: readonly PropertyKey[], message: string) => {
+  const fail = (keys: readonly PropertyKey[], message: string): never => {
     throw new GatewayError("config.invalid", `${path}:${lineOf(keys)}: ${keys.join(".")}: ${message}`);
   };
   const names = new Map<string, number>();
@@ -236,22 +236,24 @@ export function parseConfig(text: string, path: string): Config {
       fail(["identity", "issuers", index, "issuer"], "this issuer is already listed; give it a list of audiences");
     issuers.add(entry.issuer);
   });
+  const { http, postgres } = config.listen;
+  if (http && postgres && collide(http, postgres))
+    fail(["listen", "http"], `port ${http.port} is that of listen.postgres; give each listener its own`);
   const announced = config.postgres.oauth.issuer;
   if (announced !== undefined && !issuers.has(announced))
     fail(["postgres", "oauth", "issuer"], "this issuer is not listed in identity.issuers");
   const from = dirname(path);
   const local = (value: string) => (isAbsolute(value) ? value : resolve(from, value));
   const localSecret = (value: SecretRef): SecretRef => ("file" in value ? { file: local(value.file) } : value);
-  const { url, recording } = config.store;
+  const { recording } = config.store;
+  const url = parseStoreUrl(config.store.url, local, (message) => fail(["store", "url"], message));
   const { bundle, data, token, ca, keep, verify } = config.policies;
   return {
     ...config,
     ...(config.tls && { tls: { cert: local(config.tls.cert), key: local(config.tls.key) } }),
     store: {
       ...config.store,
-      url: url.startsWith("file:")
-        ? `file:${local(url.startsWith("file://") ? fileURLToPath(url) : url.slice("file:".length))}`
-        : url,
+      url,
       ...(config.store.auth_token && { auth_token: localSecret(config.store.auth_token) }),
       recording: { ...recording, ...(recording.signing_key && { signing_key: local(recording.signing_key) }) },
     },
@@ -283,6 +285,30 @@ export function parseConfig(text: string, path: string): Config {
   };
 }
 
+type Address = z.infer<typeof hostPort>;
+
+function collide(a: Address, b: Address): boolean {
+  const host = ({ host }: Address) => (host === "localhost" ? "127.0.0.1" : host);
+  const everywhere = [a, b].some(({ host }) => host === "0.0.0.0" || host === "::");
+  return a.port !== 0 && a.port === b.port && (everywhere || host(a) === host(b));
+}
+
+/** Of a file: file:<absolute path>. */
+function parseStoreUrl(url: string, local: (path: string) => string, fail: (message: string) => never): string {
+  if (!url.startsWith("file:")) return url;
+  let path = url.slice("file:".length);
+  if (path.startsWith("//")) {
+    try {
+      path = fileURLToPath(url);
+    } catch {
+      fail("a file:// address names no host: file:///path");
+    }
+  }
+  // The driver would read another path out of it, or none: ?mode=memory keeps nothing.
+  if (/[?#%]/.test(local(path))) fail("a path without ?, # and %: nothing but the file is named");
+  return `file:${local(path)}`;
+}
+
 /** The secret's value, without a trailing newline. @param what names it in the error, e.g. "password of target prod-db". */
 export function readSecret(reference: SecretRef, what: string): string {
   if ("env" in reference) {
@@ -292,9 +318,13 @@ export function readSecret(reference: SecretRef, what: string): string {
     }
     return value;
   }
+  let value: string;
   try {
-    return readFileSync(reference.file, "utf8").replace(/\r?\n$/, "");
+    value = readFileSync(reference.file, "utf8").replace(/\r?\n$/, "");
   } catch (cause) {
-    throw new GatewayError("config.invalid", `${what}: ${reference.file} cannot be read`, { cause });
+    const why = (cause as Error).message;
+    throw new GatewayError("config.invalid", `${what}: ${reference.file} cannot be read: ${why}`, { cause });
   }
+  if (value === "") throw new GatewayError("config.invalid", `${what}: ${reference.file} is empty`);
+  return value;
 }

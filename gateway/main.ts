@@ -13,6 +13,7 @@ import { PolicyHost } from "./policy/host.ts";
 import { observePolicies } from "./policy-reports.ts";
 import { Catalogs } from "./postgres/catalogs.ts";
 import { PostgresServer } from "./postgres/server.ts";
+import { checkReferences, readHashKey } from "./preflight.ts";
 import { readEvents, verifySession } from "./recording/reader.ts";
 import { redactSecrets, redactStatement } from "./recording/redaction.ts";
 import { SearchThread } from "./recording/search-thread.ts";
@@ -37,6 +38,7 @@ async function main(): Promise<void> {
   });
   const config = loadConfig(values.config);
   if (values.bundle !== undefined) config.policies.bundle = resolve(values.bundle);
+  checkReferences(config);
   const policies = await PolicyHost.load(config.policies);
   const location = {
     url: config.store.url,
@@ -69,15 +71,12 @@ async function main(): Promise<void> {
     gateway: config.name,
     redact: { statement: redactStatement, value: redactSecrets },
   };
-  const hashKey = config.masking.hash_key
-    ? Buffer.from(readSecret(config.masking.hash_key, "masking.hash_key"))
-    : randomBytes(32);
   const server = new PostgresServer({
     config,
     dependencies,
     shared: { approvals, novelty: new Novelty(store), rates: new Rates() },
     analysers: new Catalogs(store, policies),
-    hashKey,
+    hashKey: readHashKey(config) ?? randomBytes(32),
   });
 
   let draining = false;
