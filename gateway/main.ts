@@ -10,7 +10,7 @@ import { GatewayError } from "./errors.ts";
 import { createVerifier } from "./identity/verifier.ts";
 import { createLogger } from "./log.ts";
 import { PolicyHost } from "./policy/host.ts";
-import { observePolicies } from "./policy-reports.ts";
+import { observePolicies, warnOfUnknownTargets } from "./policy-reports.ts";
 import { Catalogs } from "./postgres/catalogs.ts";
 import { PostgresServer } from "./postgres/server.ts";
 import { checkReferences, readHashKey } from "./preflight.ts";
@@ -40,6 +40,8 @@ async function main(): Promise<void> {
   if (values.bundle !== undefined) config.policies.bundle = resolve(values.bundle);
   checkReferences(config);
   const policies = await PolicyHost.load(config.policies);
+  warnOfUnknownTargets(config, log);
+  policies.onChange(() => warnOfUnknownTargets(config, log));
   const location = {
     url: config.store.url,
     authToken: config.store.auth_token && readSecret(config.store.auth_token, "store.auth_token"),

@@ -1,6 +1,9 @@
-/** Tells operators of reloads of the policy: log lines and metrics. */
+/** Tells operators of the policy and its reloads: log lines and metrics. */
+import { readFileSync } from "node:fs";
 import type { Metrics } from "./api/metrics.ts";
+import type { Config } from "./config.ts";
 import type { Logger } from "./log.ts";
+import { parseDataFile, unknownTargets } from "./policy/data.ts";
 import type { PolicyHost } from "./policy/host.ts";
 
 export function observePolicies(policies: PolicyHost, log: Logger, metrics: Metrics): void {
@@ -30,4 +33,21 @@ export function observePolicies(policies: PolicyHost, log: Logger, metrics: Metr
     if (error !== undefined)
       log.error("the policy could not be reloaded; the one before stays", { result, revision, error });
   });
+}
+
+/** A warning only: one file of data may serve several gateways. */
+export function warnOfUnknownTargets({ policies, targets }: Config, log: Logger): void {
+  const { data: file } = policies;
+  if (file === undefined) return;
+  try {
+    const { data, lineOf } = parseDataFile(readFileSync(file, "utf8"), file);
+    for (const path of unknownTargets(data, new Set(targets.map(({ name }) => name))))
+      log.warn("the policy's data names a target that the configuration does not have: is it misspelt?", {
+        ...{ file, line: lineOf(path), key: path.join(".") },
+        targets: targets.map(({ name }) => name),
+      });
+  } catch (error) {
+    // It was read a moment ago; what is wrong with it now, the next reload says.
+    log.warn("the policy's data could not be looked through", { file, error });
+  }
 }

@@ -88,3 +88,28 @@ test("what is there and can be used is good, and a signing key and a store may b
   const { code, out, err } = await gateway({ tls, store, ...key({ file: "long" }) }, { ca: "other.crt" }, "--check");
   expect([code, out, err]).toEqual([0, expect.stringContaining("are good"), ""]);
 });
+
+test("data that names a target which the configuration does not have is good, with a warning that names file and key", async () => {
+  writeFileSync(
+    join(folder, "data.yaml"),
+    "targets:\n  db: {}\n  bd: { labels: { public.a.b: [pii] } }\nrules: { x: { on: { targets: [db, dbb] }, deny: no } }\n",
+  );
+  const policies = { bundle: join(root, "policies/dist/bundle.tar.gz"), data: "data.yaml" };
+  const { code, err } = await gateway({ policies }, {}, "--check");
+  const said = err
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line));
+  const warning = {
+    level: "warn",
+    message: expect.stringContaining("is it misspelt?"),
+    file: join(folder, "data.yaml"),
+  };
+  expect([code, said]).toEqual([
+    0,
+    [
+      expect.objectContaining({ ...warning, line: 3, key: "targets.bd", targets: ["db"] }),
+      expect.objectContaining({ ...warning, line: 4, key: "rules.x.on.targets.1" }),
+    ],
+  ]);
+});

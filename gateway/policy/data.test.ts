@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { checkData } from "./data.ts";
+import { checkData, unknownTargets } from "./data.ts";
 
 const check = (data: unknown) => () => checkData(data, "data.yaml");
 
@@ -29,4 +29,15 @@ test("data of a deployment's own passes", () => {
     },
   };
   expect(check(data)).not.toThrow();
+});
+
+test("targets that the gateway does not have are found where data names them, and patterns are not", () => {
+  const rules = { night: { on: { targets: ["demo", "dmeo", "prod-*"] } }, all: { deny: "no" } };
+  const data = { targets: { demo: {}, dmeo: {} }, rules };
+  expect(unknownTargets(data, new Set(["demo"]))).toEqual([
+    ["targets", "dmeo"],
+    ["rules", "night", "on", "targets", 1],
+  ]);
+  for (const odd of [{}, { targets: ["dmeo"], rules: { a: null } }])
+    expect(unknownTargets(odd, new Set(["demo"]))).toEqual([]);
 });

@@ -143,3 +143,17 @@ function textOf(labels: Labels): string {
 export function sameLabels(a: Labels, b: Labels): boolean {
   return a === b || (a.size === b.size && textOf(a) === textOf(b));
 }
+
+/**
+ * Where a deployment's data names targets that its gateway does not have: they may be another gateway's, or misspelt,
+ * and then what was meant is neither labelled nor denied.
+ */
+export function unknownTargets(data: PolicyData, known: ReadonlySet<string>): (string | number)[][] {
+  const unknown = (name: unknown) => typeof name === "string" && !name.includes("*") && !known.has(name);
+  const named = isMap(data.targets) ? Object.keys(data.targets).filter(unknown) : [];
+  const rules = Object.entries(isMap(data.rules) ? data.rules : {}).flatMap(([rule, value]) => {
+    const on = isMap(value) && isMap(value.on) && Array.isArray(value.on.targets) ? value.on.targets : [];
+    return on.flatMap((name, index) => (unknown(name) ? [["rules", rule, "on", "targets", index]] : []));
+  });
+  return [...named.map((name) => ["targets", name]), ...rules];
+}
