@@ -63,7 +63,11 @@ export interface ApiStore {
   events(id: string, fromSeq?: number): AsyncIterable<unknown>;
 }
 
-const time = (at: number) => new Date(at).toISOString();
+/** One that a store was tampered with to have is shown as it is, so that the rest can be shown too. */
+function time(at: number): string {
+  const date = new Date(at);
+  return Number.isNaN(date.getTime()) ? String(at) : date.toISOString();
+}
 
 export function heldCommand(record: ApprovalRecord): HeldCommand {
   return {

@@ -209,6 +209,18 @@ test("output that cannot be written is a failure, a reader that went away is non
   }
 }, 60_000);
 
+test("a time that is none fails its own session, and the others are verified and listed", async () => {
+  const path = await changed(
+    "timeless",
+    "update sessions set opened_at = 'yesterday', closed_at = 9e15 where id = 's1'",
+    "update sessions set opened_at = 9e15 where id = 's2'",
+  );
+  const { out, code } = await sallyport("verify", "--all", "--store", path);
+  expect([code, out]).toEqual([5, expect.stringMatching(/^FAILED s1 .*\nFAILED s2 .*\nok {5}s3 /m)]);
+  const listed = await sallyport("sessions", "--store", path);
+  expect([listed.code, listed.out]).toEqual([0, expect.stringMatching(/^s1 .*\ns2 .*\ns3 /m)]);
+}, 30_000);
+
 test("a store whose gateway was killed is read whole, and reading changes nothing in it", async () => {
   const path = join(folder, "killed", "store.db");
   const program = `

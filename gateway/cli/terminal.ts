@@ -120,8 +120,9 @@ export function shortTime(time: string | number | null | undefined): string {
   return Number.isNaN(date.getTime()) ? "" : date.toISOString().slice(0, 19).replace("T", " ");
 }
 
-/** "45s", "12m", "3h05m". */
+/** "45s", "12m", "3h05m"; "" of what is no time. */
 export function shortDuration(ms: number): string {
+  if (Number.isNaN(ms)) return "";
   const seconds = Math.max(0, Math.round(ms / 1_000));
   if (seconds < 60) return `${seconds}s`;
   const minutes = Math.floor(seconds / 60);
