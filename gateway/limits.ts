@@ -121,6 +121,7 @@ export const limits = {
   apiBodyBytesMax: 64 * 1_024,
   apiPageMax: 1_000,
   apiStreamsMax: 200,
+  apiStreamsPerIdentityMax: 10,
   /** Searches of recordings that are under way or wait. */
   searchesMax: 16,
   /** One request's search; the next goes on where it ended. */

@@ -113,6 +113,14 @@ const post = (who: string, action: string, body?: string, type = "application/js
     ...(body !== undefined && { body, headers: { "content-type": type } }),
   });
 
+/** A stream of approvals that has begun, or was refused. */
+async function follow(who: string) {
+  const response = await app.request("/v1/approvals/stream", { headers: { authorization: `Bearer ${who}` } });
+  const reader = response.body?.getReader();
+  await reader?.read();
+  return { status: response.status, reader };
+}
+
 beforeEach(() => {
   approval = held;
   lines = [];
@@ -192,20 +200,25 @@ describe("the API", () => {
 
   test("one stream too many is refused, and one that ended makes room", async () => {
     using _ = loweredLimits({ apiStreamsMax: 2 });
-    const headers = { authorization: "Bearer dana" };
-    const follow = async () => {
-      const response = await app.request("/v1/approvals/stream", { headers });
-      const reader = response.body?.getReader();
-      await reader?.read();
-      return { status: response.status, reader };
-    };
-    const streams = [await follow(), await follow()];
+    const streams = [await follow("dana"), await follow("olga")];
     expect(streams.map(({ status }) => status)).toEqual([200, 200]);
-    expect((await follow()).status).toBe(429);
+    expect((await follow("dana")).status).toBe(429);
     await streams[0]?.reader?.cancel();
     await Bun.sleep(50);
-    streams.push(await follow());
+    streams.push(await follow("dana"));
     expect(streams.at(-1)?.status).toBe(200);
+    for (const { reader } of streams) await reader?.cancel();
+  });
+
+  test("one stream too many of an identity is refused, another's is served, and one that ended makes room", async () => {
+    using _ = loweredLimits({ apiStreamsPerIdentityMax: 2 });
+    const streams = [await follow("agent-7"), await follow("agent-7")];
+    expect((await follow("agent-7")).status).toBe(429);
+    streams.push(await follow("dana"));
+    await streams[0]?.reader?.cancel();
+    await Bun.sleep(50);
+    streams.push(await follow("agent-7"));
+    expect(streams.map(({ status }) => status)).toEqual([200, 200, 200, 200]);
     for (const { reader } of streams) await reader?.cancel();
   });
 

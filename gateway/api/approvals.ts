@@ -53,10 +53,16 @@ export function addApprovalRoutes(app: Hono<ApiEnv>, deps: ApiDependencies): voi
     const { caller } = context.var;
     if (feed.size() >= limits.apiStreamsMax)
       throw new GatewayError("session.too_many", `At most ${limits.apiStreamsMax} streams are served at once.`);
+    // Nobody shuts the approvers out by opening them all.
+    if (feed.size(caller.identity) >= limits.apiStreamsPerIdentityMax)
+      throw new GatewayError(
+        "session.too_many",
+        `At most ${limits.apiStreamsPerIdentityMax} streams are served to one.`,
+      );
     return streamSSE(context, async (stream) => {
       const queue: ApprovalRecord[] = [];
       let wake: () => void = () => {};
-      const unsubscribe = feed.subscribe((record) => {
+      const unsubscribe = feed.subscribe(caller.identity, (record) => {
         queue.push(record);
         wake();
       });

@@ -162,6 +162,10 @@ export const limitTests: Readonly<Record<keyof typeof limits, NamedTest>> = {
   ),
   apiPageMax: test("api/app.test.ts", "a malformed query, body or content type is refused, and an oversized body too"),
   apiStreamsMax: test("api/app.test.ts", "one stream too many is refused, and one that ended makes room"),
+  apiStreamsPerIdentityMax: test(
+    "api/app.test.ts",
+    "one stream too many of an identity is refused, another's is served, and one that ended makes room",
+  ),
   searchesMax: test("recording/search.test.ts", "one search too many is refused, and one that ended makes room"),
   searchMsMax: test("recording/search.test.ts", "a search whose time is over says where the next goes on"),
   searchIdleMs: test("recording/search.test.ts", "the thread ends when there was nothing to search for a while"),
