@@ -4,7 +4,7 @@ import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { createApi } from "./api/app.ts";
 import { createMetrics } from "./api/metrics.ts";
-import { serveApi } from "./api/serve.ts";
+import { type ApiServer, serveApi } from "./api/serve.ts";
 import { loadConfig, readSecret } from "./config.ts";
 import { GatewayError } from "./errors.ts";
 import { createVerifier } from "./identity/verifier.ts";
@@ -27,15 +27,51 @@ import { checkStore } from "./store/read-only.ts";
 
 const log = createLogger();
 
+const usage = `Usage: bun run gateway [options]
+
+  --config <file>    the configuration (gateway.yaml)
+  --check            validate it, what it refers to, the policy and the store, and exit
+  --bundle <bundle>  a path or an address, instead of policies.bundle
+  --help             show this
+`;
+
+/** What signals do changes as the gateway comes up: until anything is open, a wish to stop is met at once. */
+const onSignal = {
+  stop: (why: string): void => {
+    log.info("shutting down", { why });
+    process.exit(0);
+  },
+  /** The policy is read again when everything is up, whatever was read before. */
+  reload: (): void => {},
+};
+for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => onSignal.stop(signal));
+process.on("SIGHUP", () => onSignal.reload());
+
+function parseLine() {
+  try {
+    const { values } = parseArgs({
+      options: {
+        config: { type: "string", default: "gateway.yaml" },
+        check: { type: "boolean", default: false },
+        bundle: { type: "string" },
+        help: { type: "boolean", default: false },
+      },
+    });
+    return values;
+  } catch (error) {
+    console.error(`${(error as Error).message}\n\n${usage}`);
+    process.exit(2);
+  }
+}
+
 async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: {
-      config: { type: "string", default: "gateway.yaml" },
-      check: { type: "boolean", default: false },
-      /** Instead of `policies.bundle`. */
-      bundle: { type: "string" },
-    },
-  });
+  const values = parseLine();
+  if (values.help) {
+    console.log(usage);
+    process.exit(0);
+  }
+  // What was not checked is not good.
+  if (values.check) onSignal.stop = () => process.exit(1);
   const config = loadConfig(values.config);
   if (values.bundle !== undefined) config.policies.bundle = resolve(values.bundle);
   checkReferences(config);
@@ -54,6 +90,11 @@ async function main(): Promise<void> {
     console.log(`configuration, policy (${policies.current().revision.digest}) and store are good`);
     process.exit(0);
   }
+  // What is being opened is closed as it should be.
+  let wanted: string | undefined;
+  onSignal.stop = (why) => {
+    wanted ??= why;
+  };
   const recording = await Recording.open({
     ...location,
     durability: config.store.recording.durability,
@@ -81,6 +122,7 @@ async function main(): Promise<void> {
     hashKey: readHashKey(config) ?? randomBytes(32),
   });
 
+  let api: ApiServer | undefined;
   let draining = false;
   const stop = async (why: string, failure?: GatewayError) => {
     if (draining) return;
@@ -91,6 +133,8 @@ async function main(): Promise<void> {
     await recording.close().catch(() => undefined);
     process.exit(failure ? 1 : 0);
   };
+  onSignal.stop = (why) => void stop(why);
+  if (wanted !== undefined) return await stop(wanted);
   // Without a recording nothing may run: the process ends rather than serve unrecorded.
   recording.onFailure((error) => {
     log.error("the recording failed", { error });
@@ -100,9 +144,9 @@ async function main(): Promise<void> {
   const search = new SearchThread(location);
   const metrics = createMetrics();
   observePolicies(policies, log, metrics);
-  process.on("SIGHUP", () => void policies.reload().catch(() => undefined));
+  onSignal.reload = () => void policies.reload().catch(() => undefined);
   const { http, postgres } = config.listen;
-  const api = http
+  api = http
     ? serveApi(
         createApi({
           verifier,
@@ -146,8 +190,6 @@ async function main(): Promise<void> {
   }
   if (api) log.info("listening", { protocol: "http", host: api.host, port: api.port });
   await policies.watch();
-  process.on("SIGTERM", () => void stop("SIGTERM"));
-  process.on("SIGINT", () => void stop("SIGINT"));
 }
 
 main().catch((error: unknown) => {
