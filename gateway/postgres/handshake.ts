@@ -12,7 +12,7 @@ import { decodePasswordMessage, decodeSASLInitialResponse, decodeSASLResponse } 
 import { type CancelRequest, frontendType } from "./messages.ts";
 import { checkAcknowledgement, errorDocument, type OAuthAnnouncement, parseInitialResponse } from "./oauthbearer.ts";
 import { type Frame, FrameReader } from "./reader.ts";
-import { decodeStartupPacket, protocolMinorMax, readStartupMessage, type StartupRequest } from "./startup.ts";
+import { decodeStartupPacket, readStartupMessage, type StartupRequest } from "./startup.ts";
 import { MessageWriter } from "./writer.ts";
 
 export interface HandshakeOptions {
