@@ -9,6 +9,8 @@ export const redacted = "<redacted>";
 type Quote = "" | "'" | '"';
 
 const assignment = /(?:password|passwd|pwd|secret\w{0,32})\s{0,32}=\s{0,32}/gi;
+/** Behind a value that has the name of another in it. */
+const equals = /\s{0,32}=\s{0,32}|(?<=(?:password|passwd|pwd|secret\w{0,32})=)\s{1,32}/iy;
 /** Also in an SQL literal, where quotes are doubled; and by SQL's rules, where a backslash escapes none. */
 const quoted =
   /''(?:\\[\s\S]|[^'\\])*''|''[^']+''|'(?:\\[\s\S]|''|[^'\\])*'|'[^']*'|"(?:\\[\s\S]|""|[^"\\])*"|"[^"]*"/y;
@@ -23,8 +25,8 @@ export function withoutNamedSecrets(text: string): string {
   return replaced(replaced(text, user, passwordOfUri()), assignment, endOfValue);
 }
 
-/** Where what begins at `from` ends; at `from` where it is no secret. */
-type EndOf = (text: string, from: number, open: Quote) => number;
+/** Where what begins at `from` ends; at `from` where it is no secret. Places are asked about from left to right. */
+type EndOf = (text: string, from: number, openAt: (at: number) => Quote) => number;
 
 /** @param name what the secrets follow */
 function replaced(text: string, name: RegExp, endOf: EndOf): string {
@@ -34,7 +36,7 @@ function replaced(text: string, name: RegExp, endOf: EndOf): string {
   name.lastIndex = 0;
   while (name.test(text)) {
     const from = name.lastIndex;
-    const to = endOf(text, from, openAt(from));
+    const to = endOf(text, from, openAt);
     if (to === from) continue;
     shown += text.slice(end, from) + redacted;
     end = to;
@@ -43,15 +45,20 @@ function replaced(text: string, name: RegExp, endOf: EndOf): string {
   return shown + text.slice(end);
 }
 
-function endOfValue(text: string, from: number, open: Quote): number {
-  return endOf(quoted, text, from) ?? endOfUnquoted(text, from, open);
-}
+const endOfValue: EndOf = (text, from, openAt) => {
+  for (let next: number | undefined = from; ; ) {
+    const inQuotes = endOfMatch(quoted, text, next);
+    if (inQuotes !== undefined) return inQuotes;
+    const end = endOfUnquoted(text, next, openAt);
+    // As in password=a,secret = b: the next one's name has gone with this value, and its value is no other's.
+    next = end > next ? endOfMatch(equals, text, end) : undefined;
+    if (next === undefined) return end;
+  }
+};
 
-function endOfUnquoted(text: string, from: number, open: Quote): number {
-  return endOf(unquoted[open], text, from) ?? from;
-}
+const endOfUnquoted: EndOf = (text, from, openAt) => endOfMatch(unquoted[openAt(from)], text, from) ?? from;
 
-function endOf(pattern: RegExp, text: string, from: number): number | undefined {
+function endOfMatch(pattern: RegExp, text: string, from: number): number | undefined {
   pattern.lastIndex = from;
   return pattern.test(text) ? pattern.lastIndex : undefined;
 }
@@ -59,9 +66,9 @@ function endOf(pattern: RegExp, text: string, from: number): number | undefined 
 /** Up to the last @ before a blank: a password has any others in clear. */
 function passwordOfUri(): EndOf {
   let known = 0;
-  return (text, from, open) => {
+  return (text, from, openAt) => {
     if (from < known) return from;
-    known = endOfUnquoted(text, from, open);
+    known = endOfUnquoted(text, from, openAt);
     return from + Math.max(0, text.slice(from, known).lastIndexOf("@"));
   };
 }

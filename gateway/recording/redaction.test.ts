@@ -57,6 +57,12 @@ for (const value of [
   `host=h password = 'a\\' ${hidden}' port=1`,
   `host=h password=abc\\ ${hidden}`,
   `host=h old_password=${hidden}`,
+  `password=a,secret = ${hidden}`,
+  `password=a,secret= ${hidden}`,
+  `pwd=a;password = b;secret = '${hidden} ${hidden}'`,
+  `alter user bob password = ${hidden}`,
+  `create user bob password "${hidden}" x`,
+  `{"password": "${hidden}`,
   `1,"host=h password=abc,${hidden}",2`,
   `select dblink('host=h password=ab''${hidden}', 'select 1')`,
   `postgres://me@corp:${hidden}@h/db`,
@@ -109,11 +115,13 @@ for (const text of [
     expect(redactStatement(text)).not.toContain(hidden);
   });
 }
-test("a name is shown, however it would look like a secret's value", () => {
+test("a name is shown, however it would look like a secret's value; so is what only stands for one", () => {
   for (const text of [
     `drop table "password=accounts"`,
     `update "secret" set "pwd=" = 1 where "://a:b@c" > 0`,
     `select 1 as "bearer of_the_ring"`,
+    `select format('alter role %I password %L', a, b) from t`,
+    `alter role bob password null`,
   ])
     expect(redactStatement(text)).toBe(text);
   expect(redactStatement(`select 1 as "ghp_${hidden}${hidden}"`)).toBe(`select 1 as "${redacted}"`);

@@ -17,7 +17,7 @@ const literal =
   /(\$(?:[\p{L}_][\p{L}\p{N}_]*)?\$)[\s\S]*?(?:\1|$)|\bE'(?:\\[\s\S]|''|[^'\\])*(?:'|$)|'(?:''|[^'])*(?:'|$)/giu;
 /** Which PostgreSQL refuses, and repeats. */
 const barePassword =
-  /(\b(?:create|alter)\s{1,64}(?:role|user|group)\s[^;]{0,512}?\bpassword\s{1,64})(?!null\b|')(?:"[^"]*"?|[^\s"';]+)/gi;
+  /(\b(?:create|alter)\s{1,64}(?:role|user|group)\s[^;]{0,512}?\bpassword\s{1,64})(?!null\b|['=%$])(?:"[^"]*"?|[^\s"';]+)/gi;
 /** Looked for from where a run of its letters begins, once, and only where a dot ends it. */
 const jwt = /(?<![\w-])(?=[\w-]+\.[\w-])([\w-]*?)\beyJ[\w-]{5,}\.[\w-]+(?:\.[\w-]*)?/g;
 const tokens: readonly RegExp[] = [
@@ -84,13 +84,16 @@ function redactText(text: string): string {
   if (!suspicious.test(text)) return text;
   let result = text;
   if (/passw/i.test(text) && ddl.test(text) && /\b(?:create|alter)\b/i.test(text)) {
-    result = result.replace(literal, `'${redacted}'`).replace(barePassword, `$1${redacted}`);
+    result = result.replace(literal, `'${redacted}'`);
   }
   return withoutNamedSecrets(
     withoutTokens(result)
-      .replace(/((?:password|passwd|pwd|secret)\w{0,32}"\s{0,8}:\s{0,8}")(?:\\[\s\S]|[^"\\])*"/gi, `$1${redacted}"`)
+      .replace(
+        /((?:password|passwd|pwd|secret)\w{0,32}"\s{0,8}:\s{0,8}")(?:\\[\s\S]|[^"\\])*(?:"|\\?$)/gi,
+        `$1${redacted}"`,
+      )
       .replace(/\b(bearer\s{1,8})[\w.~+/=-]{8,}/gi, `$1${redacted}`),
-  );
+  ).replace(barePassword, `$1${redacted}`);
 }
 
 function withoutTokens(text: string): string {
