@@ -62,8 +62,14 @@ export class CommandTexts {
     return this.#last.recorded;
   }
 
-  /** The whole command, but for secrets: its parameters as SQL comments before it, what it stands for behind it. */
-  shownToApprovers({ text, standsFor = [], params }: CommandRequest): string {
+  /**
+   * The whole command, but for secrets: its parameters as SQL comments before it, what it stands for behind it.
+   * @returns undefined where that is more than anybody could read
+   */
+  shownToApprovers(request: CommandRequest): string | undefined {
+    const { text, standsFor = [], params } = request;
+    // Before secrets are looked for, which takes time.
+    if ([text, ...standsFor].some(({ length }) => length > limits.approvalTextLengthMax)) return undefined;
     // First what no text can come before, so that none can pass for it.
     const lines = params.map((value, index) => {
       const shown = value === null ? "NULL" : shortened(redactedStart(value, this.#redact.value), value.length);
@@ -72,7 +78,8 @@ export class CommandTexts {
     if (params.length > 0) lines.push("");
     lines.push(this.#redact.statement(text));
     for (const one of standsFor) lines.push("", "-- which stands for:", this.#redact.statement(one));
-    return lines.join("\n");
+    const shown = lines.join("\n");
+    return shown.length > limits.approvalTextLengthMax ? undefined : shown;
   }
 }
 

@@ -283,7 +283,7 @@ export class Session {
     const { command, startedAtMs, digest, decision, policy } = judged;
     if (decision.approval === undefined) throw new GatewayError("policy.decision_invalid", "approve without its terms");
     const text = this.#texts.shownToApprovers(request);
-    if (text.length > limits.approvalTextLengthMax) {
+    if (text === undefined) {
       return this.#notApproved(
         judged,
         "this command needs approval and is too long to be shown to who would approve it",
