@@ -119,6 +119,8 @@ export const limits = {
 
   // --- API ---
   apiBodyBytesMax: 64 * 1_024,
+  /** A connection that has sent no whole request is closed after this long, in Bun's coarse steps. */
+  apiRequestTimeoutMs: 10_000,
   apiPageMax: 1_000,
   apiStreamsMax: 200,
   apiStreamsPerIdentityMax: 10,

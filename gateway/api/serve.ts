@@ -3,6 +3,9 @@ import { readFileSync } from "node:fs";
 import type { Hono } from "hono";
 import { limits } from "../limits.ts";
 
+/** Of an answer; event streams send a comment more often than this. */
+const quietSecondsMax = 60;
+
 export interface ServeOptions {
   readonly host: string;
   /** 0 takes a free one. */
@@ -23,9 +26,12 @@ export function serveApi(app: Hono<any>, options: ServeOptions): ApiServer {
     hostname: options.host,
     port: options.port,
     maxRequestBodySize: limits.apiBodyBytesMax,
-    // Seconds; event streams send a comment more often than this.
-    idleTimeout: 60,
-    fetch: (request) => app.fetch(request),
+    // Seconds, until there is a request. How many connections there are cannot be bounded here: Bun does not tell.
+    idleTimeout: Math.ceil(limits.apiRequestTimeoutMs / 1_000),
+    fetch(request, self) {
+      self.timeout(request, quietSecondsMax);
+      return app.fetch(request);
+    },
     ...(options.tls && { tls: { cert: readFileSync(options.tls.cert), key: readFileSync(options.tls.key) } }),
   });
   return {

@@ -160,6 +160,10 @@ export const limitTests: Readonly<Record<keyof typeof limits, NamedTest>> = {
     "api/app.test.ts",
     "a malformed query, body or content type is refused, and an oversized body too",
   ),
+  apiRequestTimeoutMs: test(
+    "api/serve.test.ts",
+    "a connection that sends no request, or never ends one, is closed, and a slow answer is waited for",
+  ),
   apiPageMax: test("api/app.test.ts", "a malformed query, body or content type is refused, and an oversized body too"),
   apiStreamsMax: test("api/app.test.ts", "one stream too many is refused, and one that ended makes room"),
   apiStreamsPerIdentityMax: test(
