@@ -38,3 +38,9 @@ test("a session that does not open shows the rule that refuses it", async () => 
   const out = await explain("select 1", "--as", "eve@example.com", "--on", "demo");
   expect(out).toMatch(/verdict {3}deny\n {2}access\.target: .*eve@example\.com.*\n .*\/policies\/main\.rego:\d+/);
 });
+
+test("names that whoever wrote the command chose cannot drive the terminal", async () => {
+  const command = 'select "\x1b[2J"(1) from "\x9b\u202e"';
+  expect(await explain(command, ...analyst)).toMatch(/^[\n\x20-\x7e]*\\x1b\[2J[\n\x20-\x7e]*$/);
+  expect(await explain(command, ...analyst, "--json")).toMatch(/^[\n\x20-\x7e]*$/);
+});

@@ -2,6 +2,7 @@
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { parse as parseYaml } from "yaml";
+import { escapeControls, jsonText } from "../../gateway/cli/terminal.ts";
 import type { Obligations } from "../../gateway/policy/decision.ts";
 import { SqlCatalog } from "./catalog/from-sql.ts";
 import { optionsOfUrl, readLiveCatalog } from "./catalog/live.ts";
@@ -48,8 +49,7 @@ export async function explain(line: readonly string[]): Promise<number> {
       store: { type: "string" },
     },
   });
-  const show = (judged: Explained) =>
-    console.log(values.json ? JSON.stringify(asJson(judged), undefined, 2) : asText(judged));
+  const show = (judged: Explained) => console.log(values.json ? jsonText(asJson(judged), 2) : asText(judged));
   if (values.session !== undefined && values.command !== undefined) {
     show(await recordedCommand(values.session, Number(values.command), values));
     return 0;
@@ -75,11 +75,11 @@ export async function explain(line: readonly string[]): Promise<number> {
     // Nothing runs in a session that policy does not open.
     const rules = withPlaces(run.opened);
     const { verdict, revision } = run.opened;
-    const lines = rules.map(({ id, message, at }) => `  ${id}: ${message}\n    ${at ?? "no source at hand"}`);
+    const lines = rules.flatMap(({ id, message, at }) => [`  ${id}: ${message}`, `    ${at ?? "no source at hand"}`]);
     console.log(
       values.json
-        ? JSON.stringify({ verdict, rules, masks: [], revision: revision.digest }, undefined, 2)
-        : [`no session opens on ${values.on}`, "", `verdict   ${verdict}`, ...lines].join("\n"),
+        ? jsonText({ verdict, rules, masks: [], revision: revision.digest }, 2)
+        : [`no session opens on ${values.on}`, "", `verdict   ${verdict}`, ...lines].map(escapeControls).join("\n"),
     );
     return 0;
   }
@@ -136,5 +136,5 @@ function asText({ intent, input }: Explained): string {
   if (approval) lines.push(`  approval by ${approval.count} of ${approval.from.join(", ")}, within ${approval.ttl}`);
   for (const obligation of obligationLines(intent.obligations)) lines.push(`  ${obligation}`);
   lines.push(`  errors are shown ${intent.diagnostics === "full" ? "in full" : "without values"}`);
-  return lines.join("\n");
+  return lines.map(escapeControls).join("\n");
 }
