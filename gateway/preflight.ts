@@ -3,13 +3,12 @@
  * used is refused at once, by `--check` too, and not at the first connection that needs it.
  */
 import { createPrivateKey, X509Certificate } from "node:crypto";
-import { closeSync, existsSync, openSync, readFileSync, readSync, statSync } from "node:fs";
-import { dirname } from "node:path";
+import { readFileSync } from "node:fs";
 import { createSecureContext } from "node:tls";
 import { type Config, readSecret } from "./config.ts";
 import { GatewayError } from "./errors.ts";
 import { hashKeyBytesMin } from "./masking/mask.ts";
-import { filePath } from "./store/file-path.ts";
+import { filePath, requireStorePath } from "./store/file-path.ts";
 
 /** @throws GatewayError config.invalid or store.unavailable, naming key and path */
 export function checkReferences(config: Config): void {
@@ -23,7 +22,7 @@ export function checkReferences(config: Config): void {
   if (ca !== undefined) checkAuthorities(ca, "policies.ca");
   readHashKey(config);
   const path = filePath(config.store.url);
-  if (path !== undefined) checkStorePath(path);
+  if (path !== undefined) requireStorePath(path);
 }
 
 /** Undefined where none is configured. @throws GatewayError config.invalid */
@@ -68,28 +67,4 @@ function checkAuthorities(path: string, what: string): void {
   const certificates = text.match(pem) ?? [];
   if (certificates.length === 0) throw invalid(`${what}: ${path} has no certificate in PEM`);
   for (const one of certificates) parsed(`${what}: ${path}`, "certificates in PEM", () => new X509Certificate(one));
-}
-
-const databaseStart = "SQLite format 3\0";
-
-/** What is not there yet is made. */
-function checkStorePath(path: string): void {
-  const unavailable = (what: string) => new GatewayError("store.unavailable", `store.url: ${what}`);
-  if (!existsSync(path)) {
-    let folder = dirname(path);
-    while (!existsSync(folder)) folder = dirname(folder);
-    if (statSync(folder).isDirectory()) return;
-    throw unavailable(`${path} cannot be made: ${folder} is no folder.`);
-  }
-  // A pipe would be waited for.
-  if (!statSync(path).isFile()) throw unavailable(`${path} exists and is no store: no file.`);
-  const file = openSync(path, "r");
-  try {
-    const start = Buffer.alloc(databaseStart.length);
-    const length = readSync(file, start);
-    if (length > 0 && start.toString("latin1") !== databaseStart)
-      throw unavailable(`${path} exists and is no store: no SQLite database.`);
-  } finally {
-    closeSync(file);
-  }
 }

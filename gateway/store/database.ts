@@ -1,11 +1,10 @@
 /** Opens the store and brings it up to date. Only the store's worker holds a handle that writes. */
-import { chmodSync, closeSync, existsSync, mkdirSync, openSync, readSync, statSync } from "node:fs";
+import { chmodSync, closeSync, existsSync, mkdirSync, openSync } from "node:fs";
 import { dirname } from "node:path";
 import { type Client, createClient } from "@libsql/client";
 import { drizzle, type LibSQLDatabase } from "drizzle-orm/libsql";
 import { migrate } from "drizzle-orm/libsql/migrator";
-import { GatewayError } from "../errors.ts";
-import { filePath } from "./file-path.ts";
+import { filePath, requireStorePath } from "./file-path.ts";
 import { migrationsFolder, schemaVersion } from "./migrations.ts";
 
 /** `$client` is the driver itself, for the one statement that is worth writing by hand. */
@@ -25,8 +24,10 @@ export interface DatabaseOptions {
 export async function openDatabase(options: DatabaseOptions): Promise<Database> {
   const path = filePath(options.url);
   if (path !== undefined) {
+    requireStorePath(path);
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-    makePrivate(path);
+    if (!existsSync(path)) closeSync(openSync(path, "a", 0o600));
+    chmodSync(path, 0o600);
   }
   const client = createClient({
     url: options.url,
@@ -37,35 +38,6 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
   await schemaVersion(client);
   await migrate(database, { migrationsFolder });
   return database;
-}
-
-const magic = "SQLite format 3\0";
-
-/** A store that was made by anyone else, or is new. What is no store keeps its mode. */
-function makePrivate(path: string): void {
-  if (!existsSync(path)) return closeSync(openSync(path, "a", 0o600));
-  const isFile = statSync(path).isFile();
-  const start = isFile ? startOf(path) : "";
-  if (!isFile || !(start === "" || start === magic)) {
-    throw new GatewayError(
-      "store.unavailable",
-      `${path} exists and is no store: ${isFile ? "no SQLite database" : "no file"}.`,
-      {
-        hint: "Give store.url a path of its own; the gateway makes the file.",
-      },
-    );
-  }
-  chmodSync(path, 0o600);
-}
-
-function startOf(path: string): string {
-  const file = openSync(path, "r");
-  try {
-    const start = Buffer.alloc(magic.length);
-    return start.toString("latin1", 0, readSync(file, start));
-  } finally {
-    closeSync(file);
-  }
 }
 
 /** What each connection to a file is told before anything else. */

@@ -1,3 +1,8 @@
+/** Where a store lies that is a file. */
+import { closeSync, existsSync, openSync, readSync, statSync } from "node:fs";
+import { dirname } from "node:path";
+import { GatewayError } from "../errors.ts";
+
 /** Of a store that is a file: where it lies. */
 export function filePath(url: string): string | undefined {
   return url.startsWith("file:") ? url.slice("file:".length) : undefined;
@@ -7,4 +12,31 @@ export function filePath(url: string): string | undefined {
 export function keyBeside(url: string): string | undefined {
   const path = filePath(url);
   return path && `${path}.key`;
+}
+
+const databaseStart = "SQLite format 3\0";
+
+/** Nothing, which is made, or a database. @throws GatewayError store.unavailable for what else may lie there */
+export function requireStorePath(path: string): void {
+  const unavailable = (what: string) =>
+    new GatewayError("store.unavailable", `store.url: ${what}.`, {
+      hint: "Give it a path of its own; the gateway makes the file.",
+    });
+  if (!existsSync(path)) {
+    let folder = dirname(path);
+    while (!existsSync(folder)) folder = dirname(folder);
+    if (statSync(folder).isDirectory()) return;
+    throw unavailable(`${path} cannot be made: ${folder} is no folder`);
+  }
+  // A pipe would be waited for.
+  if (!statSync(path).isFile()) throw unavailable(`${path} exists and is no store: no file`);
+  const file = openSync(path, "r");
+  try {
+    const start = Buffer.alloc(databaseStart.length);
+    const length = readSync(file, start);
+    if (length > 0 && start.toString("latin1") !== databaseStart)
+      throw unavailable(`${path} exists and is no store: no SQLite database`);
+  } finally {
+    closeSync(file);
+  }
 }
