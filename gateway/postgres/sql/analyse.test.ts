@@ -32,7 +32,7 @@ function relation(name: string, columns: string, more: Partial<CatalogRelation> 
 
 /** Views whose columns show something of labelled ones by the conditions under which they have a value. */
 function derivingViews(): CatalogRelation[] {
-  const texts: readonly (readonly [string, string, string])[] = [
+  const texts: [string, string, string][] = [
     ["ranked_view", "place int", "SELECT rank() OVER w AS place FROM people WINDOW w AS (ORDER BY ssn)"],
     ["exists_view", "found int", "SELECT EXISTS (SELECT FROM people p WHERE p.ssn ~~ '1%') AS found FROM orders"],
     ["counting_view", "n int", "SELECT (SELECT count(*) FROM people q WHERE q.ssn < p.ssn) AS n FROM people p"],
@@ -47,6 +47,25 @@ function derivingViews(): CatalogRelation[] {
       "SELECT p.name, o.id AS there FROM people p LEFT JOIN orders o ON p.ssn ~~ '1%'",
     ],
   ];
+  for (const [name, definition] of [
+    ["using_view", "SELECT h.id, p.id IS NOT NULL AS hit FROM hashed_table h LEFT JOIN people p USING (ssn)"],
+    ["natural_view", "SELECT h.id, p.name IS NOT NULL AS hit FROM hashed_table h NATURAL LEFT JOIN people p"],
+    [
+      "nested_view",
+      "SELECT o.id, h.id IS NOT NULL AS hit FROM orders o LEFT JOIN (hashed_table h JOIN people p ON h.ssn = p.ssn) ON h.id = o.id",
+    ],
+    [
+      "filtered_view",
+      "SELECT o.id, p.id IS NOT NULL AS hit FROM orders o LEFT JOIN (SELECT id FROM people WHERE ssn ~~ '9%') p ON p.id = o.id",
+    ],
+    [
+      "cte_view",
+      "WITH x AS (SELECT id FROM people WHERE ssn ~~ '9%') SELECT o.id, EXISTS (SELECT 1 FROM x WHERE x.id = o.id) AS hit FROM orders o",
+    ],
+    ["choosing_view", "SELECT id FROM people WHERE ssn ~~ '9%'"],
+    ["over_view", "SELECT o.id, EXISTS (SELECT 1 FROM choosing_view c WHERE c.id = o.id) AS hit FROM orders o"],
+  ] as const)
+    texts.push([name, name === "choosing_view" ? "id int" : "id int, hit bool", definition]);
   return texts.map(([name, columns, definition]) =>
     relation(`public.${name}`, columns, { kind: "v", definition: `${definition};` }),
   );
@@ -87,8 +106,11 @@ const snapshot = {
       ],
     }),
     ...derivingViews(),
-    relation("public.parted", "id int, ssn text", { kind: "p" }),
+    relation("public.parted", "id int, ssn text", { kind: "p", partitionKey: [2] }),
+    relation("public.by_id", "id int, ssn text", { kind: "p", partitionKey: [1] }),
+    relation("public.by_expression", "id int, ssn text", { kind: "p", partitionKey: [0] }),
     relation("public.ruled", "id int", { hasRules: true }),
+    relation("public.hashed_table", "id int, ssn text"),
     relation("public.secrets", "id int, code coded"),
     relation("evil.people", "id int, name text, ssn text"),
     relation("pg_catalog.pg_stats", "schemaname text, most_common_vals text"),
@@ -196,6 +218,30 @@ describe("a labelled column", () => {
     ["select there from outer_view", ["output"]],
     ["select name from outer_view", []],
     ["select tableoid from parted", ["derived"]],
+    ["select tableoid from by_id", []],
+    ["alter table parted attach partition orders for values from ('a') to ('b')", ["predicate"]],
+    ["alter table by_id attach partition people for values from (1) to (2)", []],
+    ["alter table by_expression attach partition people for values from (1) to (2)", ["predicate"]],
+    ["create table part partition of parted for values from ('a') to ('b')", ["predicate"]],
+    ["create table part partition of by_id for values from (1) to (2)", []],
+    ["alter table people alter ssn set not null", ["derived"]],
+    ["select id, (select ssn from user_set() as ssn limit 1) from people", ["derived"]],
+    ["select id from people where exists (select 1 from user_set() as ssn where ssn like '9%')", ["predicate"]],
+    ["select ssn as k, count(*) from people, user_set() u group by k", ["order", "output"]],
+    ["select (select xmin from plain_view limit 1) from (select ssn as xmin from people) c", ["derived"]],
+    ["with c(ctid) as (select ssn from people) select (select ctid from plain_view limit 1) from c", ["derived"]],
+    [
+      "select (select xmin from orders o join (select 1 y) s on true limit 1) from (select ssn as xmin from people) c",
+      ["derived"],
+    ],
+    ["select (select xmin from orders limit 1) from (select ssn as xmin from people) c", ["derived"]],
+    ["select hit from using_view", ["output"]],
+    ["select hit from natural_view", ["output"]],
+    ["select hit from nested_view", ["output"]],
+    ["select hit from filtered_view", ["output"]],
+    ["select hit from cte_view", ["output"]],
+    ["select hit from over_view", ["output"]],
+    ["select id from choosing_view", []],
     ["alter table people alter ssn type varchar(11)", ["derived"]],
     ["alter table orders add check (((null::people).ssn) > 'x')", ["derived"]],
     ["create domain d as people check ((value).ssn < '5')", ["derived"]],
@@ -280,6 +326,9 @@ describe("what cannot be accounted for is incomplete", () => {
     "set search_path = evil; select 'a'::d",
     "select p.id from people p natural join (select (select * from (select '1' as ssn) q)) s",
     "alter function f(int) set schema pg_catalog",
+    "set search_path = evil; select (1).leak",
+    "set search_path = evil; select json_scalar('x')",
+    "set search_path = evil; select s.leak from (select 1) s",
     "insert into ruled values (1)",
     "delete from ruled where id = 1",
     "do $$ begin end $$",

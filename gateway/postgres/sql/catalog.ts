@@ -16,7 +16,7 @@ export interface CatalogRelation {
   /** pg_class.relkind: r table, p partitioned, v view, m materialised view, f foreign, S sequence, c composite. */
   readonly kind: string;
   readonly columns: readonly CatalogColumn[];
-  /** Oids of inheritance parents, a partition's table included. */
+  /** Oids of inheritance parents, a partition's table and a typed table's type included. */
   readonly parents: readonly number[];
   /** SELECT text of a view outside pg_catalog and information_schema, or null. */
   readonly definition: string | null;
@@ -24,6 +24,8 @@ export interface CatalogRelation {
   readonly spelledFor?: readonly string[];
   /** … and what differs whenever the text would. */
   readonly version?: string;
+  /** Attnums of what a partitioned table is partitioned by; 0 stands for an expression. */
+  readonly partitionKey?: readonly number[];
   /** Writes to it are rewritten by rules of users. */
   readonly hasRules?: boolean;
 }

@@ -50,6 +50,7 @@ const featuresOf: Readonly<Record<string, string>> = {
 };
 
 export function definition(kind: string, body: Body, findings: Findings): Kind {
+  findings.usesNames = true;
   const feature = featuresOf[kind];
   if (feature) findings.features.add(feature);
   if (kind === "CreateFunctionStmt") functionOptions(body, findings);
@@ -65,7 +66,13 @@ export function definition(kind: string, body: Body, findings: Findings): Kind {
   const created = kind === "CreateStmt" ? "relation" : kind === "CreateSeqStmt" ? "sequence" : undefined;
   named(body, created, findings);
   if (kind === "RenameStmt") findings.newNames.push(text(body.newname));
-  if (kind === "AlterTableStmt") alteredTypes(body, findings);
+  if (kind === "AlterTableStmt") triedOnValues(body, findings);
+  if (kind === "CreateStmt" && body.partbound !== undefined) {
+    for (const { body: parent } of nodes(body.inhRelations)) {
+      const table = findRelation(parent, findings.context);
+      if (table) partitionKey(table, undefined, findings);
+    }
+  }
   if (kind === "AlterDomainStmt" && /^[CVO]$/.test(text(body.subtype))) domainCheck(findings);
   if (kind === "AlterObjectSchemaStmt" && /^(?:pg_|information_schema$)/.test(text(body.newschema))) {
     findings.incomplete.add("what lies in PostgreSQL's own schemas counts as its own");
@@ -81,13 +88,28 @@ export function definition(kind: string, body: Body, findings: Findings): Kind {
   };
 }
 
-/** ALTER COLUMN TYPE reads every value, and fails by what it is. */
-function alteredTypes(body: Body, findings: Findings): void {
+/** What reads every value, and fails by what it is. */
+function triedOnValues(body: Body, findings: Findings): void {
   const relation = findRelation(bodyOf(body.relation) ?? {}, findings.context);
+  if (relation === undefined) return;
   for (const { body: command } of nodes(body.cmds)) {
-    if (command.subtype !== "AT_AlterColumnType") continue;
-    const column = relation?.columns.find(({ name }) => name === command.name);
-    if (relation && column) findings.source({ relation, column }, "derived");
+    const attached = bodyOf(node(command.def)?.body.name);
+    if (command.subtype === "AT_AttachPartition" && attached)
+      partitionKey(relation, findRelation(attached, findings.context), findings);
+    if (command.subtype !== "AT_AlterColumnType" && command.subtype !== "AT_SetNotNull") continue;
+    const column = relation.columns.find(({ name }) => name === command.name);
+    if (column) findings.source({ relation, column }, "derived");
+  }
+}
+
+/** The values of a partition, or of the one for all others, are held against bounds that the statement chooses. */
+function partitionKey(table: CatalogRelation, partition: CatalogRelation | undefined, findings: Findings): void {
+  const { partitionKey: attnums = [] } = table;
+  // An expression may use any.
+  const inKey = (name: string) =>
+    attnums.includes(0) || table.columns.some((column) => column.name === name && attnums.includes(column.attnum));
+  for (const relation of [table, ...(partition ? [partition] : [])]) {
+    for (const column of relation.columns) if (inKey(column.name)) findings.source({ relation, column }, "predicate");
   }
 }
 
@@ -96,7 +118,6 @@ const usersOidMin = 16_384;
 
 /** A new condition of a domain is tried on every value of it. Which columns have it is not known: any type of a user may. */
 function domainCheck(findings: Findings): void {
-  findings.usesNames = true;
   for (const relation of findings.context.catalog.relations()) {
     for (const column of relation.columns) {
       const isLabelled = findings.context.labels.has(attributeKey(relation.oid, column.attnum));
@@ -213,6 +234,7 @@ function functionOptions(body: Body, findings: Findings): void {
 
 /** GRANT, roles, owners, and settings of the server. */
 export function control(kind: string, body: Body, findings: Findings): Kind {
+  findings.usesNames = true;
   if (kind === "CreateRoleStmt" || kind.startsWith("AlterRole")) findings.features.add("alter.role");
   if (kind === "AlterSystemStmt") findings.features.add("alter.system");
   if (kind === "LoadStmt") findings.features.add("load");

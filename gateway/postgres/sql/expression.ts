@@ -8,6 +8,7 @@ import {
   type BaseColumn,
   childOf,
   columnIn,
+  computed,
   findColumn,
   findItem,
   type Item,
@@ -80,10 +81,14 @@ function columnReference(fields: readonly string[], scope: Scope, findings: Find
     const found = findColumn(scope, name);
     if (found.kind === "ambiguous") return unknown;
     if (found.kind === "column" && !found.guessed) return { kind: "column", column: found.column };
-    // Where it may be a column of an item that is not known, it may be the row of that name as well: that is more.
+    // It may be a column of an item that is not known, one of a query around, or the row of that name: all of them.
     const item = findItem(scope, null, name);
     if (item === "ambiguous") return unknown;
-    if (item) return { kind: "row", item };
+    if (item && found.kind !== "column") return { kind: "row", item };
+    if (item && found.kind === "column") {
+      const inRow = union(item.open ?? [], ...item.columns.map(({ sources }) => sources));
+      return { kind: "column", column: computed(name, union(found.column.sources, inRow)) };
+    }
     return found.kind === "column" ? { kind: "column", column: found.column } : unknown;
   }
   // a.b, schema.a.b or database.schema.a.b; PostgreSQL refuses another database than its own.
@@ -164,6 +169,7 @@ export function expression(
 ): readonly BaseColumn[] {
   if (one === undefined || leaves.has(one.kind)) return [];
   findings.visited();
+  findings.usesNames = true;
   const { kind, body } = one;
   if (kind === "ColumnRef" && nodes(body.fields).at(-1)?.kind === "A_Star")
     return star(nodes(body.fields), scope, use, findings);
@@ -192,7 +198,6 @@ export function expression(
   usersOwn(keywordOf(one), findings);
   if (!plain.has(kind)) findings.incomplete.add(`an expression (${kind}) is not understood`);
   expressionOperators(one, findings);
-  if (kind === "TypeCast") findings.usesNames = true;
   if (kind === "A_Indirection") {
     // (value).name is a field of it, or a call of the function of that name.
     for (const name of nodes(body.indirection)) {

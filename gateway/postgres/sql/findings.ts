@@ -30,6 +30,8 @@ export interface Parts {
 
 export interface ViewFacts {
   readonly result: QueryResult;
+  /** What decides which rows it has, and what it computes. */
+  readonly deciding: readonly BaseColumn[];
   /** Every relation below it: an error while it is read or written can show any value of theirs. */
   readonly relations: readonly CatalogRelation[];
   readonly functions: ReadonlySet<string>;

@@ -66,7 +66,6 @@ function decidedBy(result: QueryResult, used: readonly BaseColumn[], findings: F
   if (!findings.inView || used.length === 0) return result;
   const columns = result.columns.map((column) => ({
     ...renamed(column, column.name),
-    bare: null,
     sources: union(column.sources, used),
   }));
   return { columns, open: result.open && union(result.open, used) };
@@ -81,6 +80,7 @@ function rangeVar(body: Body, scope: Scope, findings: Findings): Item {
   const alias = bodyOf(body.alias);
   if (body.schemaname === undefined) {
     const cte = findCte(scope, text(body.relname));
+    if (cte) for (const source of cte.deciding) findings.source(source, "predicate");
     if (cte) return { ...itemOf(cteResult(cte, findings), alias), alias: text(alias?.aliasname ?? body.relname) };
   }
   return tableItem(body, findings, "read");
@@ -97,17 +97,27 @@ export function tableItem(body: Body, findings: Findings, access: "read" | "writ
     return { alias: name, schema: null, relation: null, columns: [], open: [] };
   }
   findings.relation(relation, access);
+  if (findings.inView && relation.definition !== null) {
+    for (const source of findings.parts.view(relation, findings.context).deciding) findings.source(source, "predicate");
+  }
   const renamedColumns = withNames(columnsOf(relation), alias);
   return { alias: name, schema: alias ? null : relation.schema, relation, columns: renamedColumns, open: null };
 }
 
 /** Result columns of a WITH query. One that refers to itself is analysed again until what it may carry stands still. */
 function cteResult(cte: Cte, findings: Findings): QueryResult {
-  if (cte.state === "done") return cte.result;
-  if (cte.state === "running") {
-    cte.selfReferenced = true;
-    return cte.result;
-  }
+  if (cte.state !== "new") return knownCteResult(cte);
+  const [result, used] = findings.observed(() => analyseCte(cte, findings));
+  cte.deciding = used;
+  return result;
+}
+
+function knownCteResult(cte: Cte): QueryResult {
+  if (cte.state === "running") cte.selfReferenced = true;
+  return cte.result;
+}
+
+function analyseCte(cte: Cte, findings: Findings): QueryResult {
   const query = node(cte.body.ctequery) ?? { kind: "SelectStmt", body: {} };
   const alias = { colnames: list(cte.body.aliascolnames) };
   cte.state = "running";
@@ -174,6 +184,7 @@ export function withClause(clause: unknown, scope: Scope, findings: Findings): v
       state: "new",
       selfReferenced: false,
       result: { columns: [], open: [] },
+      deciding: [],
     };
     entered.push(cte);
     if (recursive) scope.ctes.set(name, cte);
@@ -321,10 +332,12 @@ function join(body: Body, scope: Scope, findings: Findings): Range {
   const leftNode = node(body.larg);
   const rightNode = node(body.rarg);
   const nothing = rangeOf(itemOf(emptyResult, undefined));
-  let left = leftNode ? fromItem(leftNode, scope, findings) : nothing;
+  const [leftItem, usedLeft] = findings.observed(() => (leftNode ? fromItem(leftNode, scope, findings) : nothing));
+  let left = leftItem;
   // What is LATERAL on the right sees the left.
   scope.ranges.push(left);
-  let right = rightNode ? fromItem(rightNode, scope, findings) : nothing;
+  const [rightItem, usedRight] = findings.observed(() => (rightNode ? fromItem(rightNode, scope, findings) : nothing));
+  let right = rightItem;
   scope.ranges.pop();
   const alias = bodyOf(body.alias);
   let using = strings(body.usingClause);
@@ -333,25 +346,19 @@ function join(body: Body, scope: Scope, findings: Findings): Range {
     const there = new Set(right.columns.map(({ name }) => name));
     using = left.columns.map(({ name }) => name).filter((name) => there.has(name));
   }
-  const merged: ScopeColumn[] = [];
-  for (const name of using) {
-    const a = only(left, name, findings);
-    const b = only(right, name, findings);
-    findings.use(a, "predicate");
-    findings.use(b, "predicate");
-    useOperatorNamed(["="], findings);
-    merged.push(mergedColumn(name, a, b, text(body.jointype)));
-  }
-  const quals = node(body.quals);
-  if (quals) {
+  const [merged, usedByCondition] = findings.observed(() => {
+    const columns = using.map((name) => joined(left, right, name, text(body.jointype), findings));
     // ON sees the two sides only, and the queries around.
     const on = { parent: scope.parent, ctes: scope.ctes, ranges: [left, right] };
-    const [, used] = findings.observed(() => expression(quals, on, "predicate", findings));
-    // The optional side of an outer join is NULL where its condition does not hold.
-    const type = text(body.jointype);
-    if (type !== "JOIN_INNER" && type !== "JOIN_RIGHT") right = decidedRange(right, used, findings);
-    if (type !== "JOIN_INNER" && type !== "JOIN_LEFT") left = decidedRange(left, used, findings);
-  }
+    expression(node(body.quals), on, "predicate", findings);
+    return columns;
+  });
+  // The optional side of an outer join is NULL where its condition does not hold, or where it has no row.
+  const type = text(body.jointype);
+  if (type !== "JOIN_INNER" && type !== "JOIN_RIGHT")
+    right = decidedRange(right, union(usedByCondition, usedRight), findings);
+  if (type !== "JOIN_INNER" && type !== "JOIN_LEFT")
+    left = decidedRange(left, union(usedByCondition, usedLeft), findings);
   const rest = (range: Range) => range.columns.filter(({ name }) => !using.includes(name));
   const columns = [...merged, ...rest(left), ...rest(right)];
   const items = [...left.items, ...right.items];
@@ -363,6 +370,16 @@ function join(body: Body, scope: Scope, findings: Findings): Range {
   const usingAlias = bodyOf(body.join_using_alias);
   if (usingAlias) items.push(itemOf({ columns: merged, open: null }, usingAlias));
   return { items, columns, open };
+}
+
+/** A column of USING or NATURAL. */
+function joined(left: Range, right: Range, name: string, jointype: string, findings: Findings): ScopeColumn {
+  const a = only(left, name, findings);
+  const b = only(right, name, findings);
+  findings.use(a, "predicate");
+  findings.use(b, "predicate");
+  useOperatorNamed(["="], findings);
+  return mergedColumn(name, a, b, jointype);
 }
 
 function decidedRange(range: Range, used: readonly BaseColumn[], findings: Findings): Range {

@@ -11,6 +11,7 @@ import {
   type ColumnLabels,
   type LabelMap,
 } from "./catalog.ts";
+import type { BaseColumn } from "./scope.ts";
 import { factsOfView } from "./view.ts";
 
 export interface Attribute {
@@ -134,7 +135,11 @@ function throughView(
       (source) => labels.get(attributeKey(source.relation.oid, source.column.attnum)) ?? [],
     );
     if (carried.length === 0) return;
-    const derived = result.bare === null || carried.some((one) => one.derived);
+    const isOther = ({ relation, column: { attnum } }: BaseColumn) =>
+      result.bare?.relation.oid !== relation.oid || result.bare.column.attnum !== attnum;
+    const derived =
+      carried.some((one) => one.derived) ||
+      result.sources.some((one) => isOther(one) && labels.has(attributeKey(one.relation.oid, one.column.attnum)));
     if (
       add(
         view,

@@ -12,18 +12,17 @@ export type CatalogQuery = (sql: string) => Promise<(string | null)[][]>;
 const equal = "OPERATOR(pg_catalog.=)";
 const unequal = "OPERATOR(pg_catalog.<>)";
 
-/** One object that a view's text names: its row's version, its schema's, and which others bear its name. */
-const namedObject = (relation: string, name: string, schema: string, more: string) => `
-    select pg_catalog.concat_ws(' ', '${relation}', x.oid, x.xmin, s.xmin, ${more}(select
-        pg_catalog.string_agg(o.oid::pg_catalog.text, ' ' order by o.oid) from pg_catalog.${relation} o where o.${name} ${equal} x.${name}))
+/** One object that a view's text names: versions of its row and its schema's. */
+const namedObject = (relation: string, schema: string, more = "") => `
+    select pg_catalog.concat_ws(' ', '${relation}', x.oid, x.xmin, s.xmin${more})
       from pg_catalog.pg_rewrite w
       join pg_catalog.pg_depend d on d.classid ${equal} 'pg_catalog.pg_rewrite'::pg_catalog.regclass and d.objid ${equal} w.oid
         and d.refclassid ${equal} 'pg_catalog.${relation}'::pg_catalog.regclass
       join pg_catalog.${relation} x on x.oid ${equal} d.refobjid
       join pg_catalog.pg_namespace s on s.oid ${equal} x.${schema}
       where w.ev_class ${equal} c.oid`;
-const columnsVersion = `(select pg_catalog.string_agg(pg_catalog.concat_ws(' ', a.attnum, a.xmin), ',' order by a.attnum)
-        from pg_catalog.pg_attribute a where a.attrelid ${equal} x.oid and a.attnum OPERATOR(pg_catalog.>) 0::pg_catalog.int2), `;
+const columnsVersion = `, (select pg_catalog.string_agg(pg_catalog.concat_ws(' ', a.attnum, a.xmin), ',' order by a.attnum)
+        from pg_catalog.pg_attribute a where a.attrelid ${equal} x.oid and a.attnum OPERATOR(pg_catalog.>) 0::pg_catalog.int2)`;
 
 /**
  * Of a view's text, without asking for the text: that takes locks on all it names, which a transaction keeps, and fails
@@ -33,10 +32,10 @@ const viewVersion = `
   (select pg_catalog.md5(pg_catalog.string_agg(v.part, ',' order by v.part)) from (
     select pg_catalog.concat_ws(' ', w.oid, w.xmin) as part from pg_catalog.pg_rewrite w where w.ev_class ${equal} c.oid
     union ${[
-      namedObject("pg_class", "relname", "relnamespace", columnsVersion),
-      namedObject("pg_proc", "proname", "pronamespace", ""),
-      namedObject("pg_operator", "oprname", "oprnamespace", ""),
-      namedObject("pg_type", "typname", "typnamespace", ""),
+      namedObject("pg_class", "relnamespace", columnsVersion),
+      namedObject("pg_proc", "pronamespace"),
+      namedObject("pg_operator", "oprnamespace"),
+      namedObject("pg_type", "typnamespace"),
     ].join("\n    union ")}) v)`;
 
 const relationsSql = `
@@ -51,9 +50,12 @@ select c.oid, n.nspname, c.relname, c.relkind,
      left join pg_catalog.pg_attrdef d on d.adrelid ${equal} a.attrelid and d.adnum ${equal} a.attnum
       and a.attgenerated ${unequal} ''::pg_catalog."char"
     where a.attrelid ${equal} c.oid and a.attnum OPERATOR(pg_catalog.>) 0::pg_catalog.int2 and not a.attisdropped),
-  (select pg_catalog.json_agg(i.inhparent::pg_catalog.int8) from pg_catalog.pg_inherits i where i.inhrelid ${equal} c.oid),
+  (select pg_catalog.json_agg(i.inhparent::pg_catalog.int8) from (
+      select h.inhparent from pg_catalog.pg_inherits h where h.inhrelid ${equal} c.oid
+      union all select t.typrelid from pg_catalog.pg_type t where t.oid ${equal} c.reloftype) i),
   c.relhasrules and exists (select from pg_catalog.pg_rewrite w
-    where w.ev_class ${equal} c.oid and w.rulename ${unequal} '_RETURN'::pg_catalog.name)
+    where w.ev_class ${equal} c.oid and w.rulename ${unequal} '_RETURN'::pg_catalog.name),
+  (select pg_catalog.array_to_json(k.partattrs::pg_catalog.int2[]) from pg_catalog.pg_partitioned_table k where k.partrelid ${equal} c.oid)
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid ${equal} c.relnamespace
 where c.relkind ${equal} any (array['r','p','v','m','f','S','c']::pg_catalog."char"[])
 limit ${limits.catalogRelationsMax + 1}`;
@@ -62,9 +64,23 @@ const functionsSql = `
 select distinct n.nspname, p.proname from pg_catalog.pg_proc p
 join pg_catalog.pg_namespace n on n.oid ${equal} p.pronamespace`;
 
+/**
+ * Spelled for a search path that says all of PostgreSQL's own and of the session's temporary objects, so that any other
+ * name has its schema, and PostgreSQL finds the views by its own operators. The session's path is set back in the same
+ * statement; where that fails, so does all of it.
+ */
 const definitionsSql = (views: readonly number[]) => `
-select c.oid, pg_catalog.pg_get_viewdef(c.oid) from pg_catalog.pg_class c
-where c.oid ${equal} any ('{${views.join()}}'::pg_catalog.oid[])`;
+with before as materialized (select pg_catalog.current_setting('search_path') as path),
+  ours as materialized (select pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true) as path from before),
+  texts as materialized (select c.oid, pg_catalog.pg_get_viewdef(c.oid) as text from ours, pg_catalog.pg_class c
+    where c.oid ${equal} any ('{${views.join()}}'::pg_catalog.oid[])),
+  after as materialized (select pg_catalog.set_config('search_path', before.path, true) as path
+    from before, (select pg_catalog.count(*) from texts) as read)
+select texts.oid, texts.text from texts, after`;
+const definitionsPath = (searchPath: readonly string[]) => [
+  "pg_catalog",
+  ...searchPath.filter((schema) => schema.startsWith("pg_temp")),
+];
 
 /** Operators of extensions are left out: making them takes a superuser's trust, and = itself may be among them. */
 const operatorsSql = `
@@ -98,7 +114,7 @@ ${[
 ].join(",\n")})`;
 
 const columnsShape = z.array(z.tuple([z.int(), z.string(), z.int(), z.int(), z.string().nullable()]));
-const parentsShape = z.array(z.int());
+const numbersShape = z.array(z.int());
 const pathShape = z.tuple([z.array(z.string()), z.string()]);
 
 /**
@@ -145,6 +161,7 @@ async function withDefinitions(
     const before = previous?.relationByOid(relation.oid);
     return before?.version !== undefined && before.version === relation.version ? before : undefined;
   };
+  const spelledFor = definitionsPath(searchPath);
   const views = relations.filter((relation) => relation.version !== undefined && known(relation) === undefined);
   const rows = views.length === 0 ? [] : await run(definitionsSql(views.map(({ oid }) => oid)));
   const definitions = new Map(rows.map(([oid, definition]) => [Number(textOf(oid)), definition]));
@@ -155,9 +172,8 @@ async function withDefinitions(
     if (before !== undefined)
       return { ...relation, definition: before.definition, spelledFor: before.spelledFor ?? [] };
     const definition = definitions.get(relation.oid);
-    // It is gone meanwhile, or the session's search_path keeps PostgreSQL itself from finding it: what it is, is not
-    // understood, and asked again next time.
-    return definition == null ? { ...rest, definition: "" } : { ...relation, definition, spelledFor: searchPath };
+    // It is gone meanwhile: what it is, is not understood, and asked again next time.
+    return definition == null ? { ...rest, definition: "" } : { ...relation, definition, spelledFor };
   });
 }
 
@@ -175,7 +191,7 @@ export async function loadNames(run: CatalogQuery): Promise<SessionNames> {
 }
 
 function relationOf(row: readonly (string | null)[]): CatalogRelation {
-  const [oid, schema, name, kind, version, columns, parents, hasRules] = row;
+  const [oid, schema, name, kind, version, columns, parents, hasRules, partitionKey] = row;
   return {
     oid: Number(textOf(oid)),
     schema: textOf(schema),
@@ -184,7 +200,8 @@ function relationOf(row: readonly (string | null)[]): CatalogRelation {
     definition: null,
     ...(version != null && { version }),
     columns: columns == null ? [] : read(columnsShape, columns).map(columnOf),
-    parents: parents == null ? [] : read(parentsShape, parents),
+    parents: parents == null ? [] : read(numbersShape, parents),
+    ...(partitionKey != null && { partitionKey: read(numbersShape, partitionKey) }),
     ...(hasRules === "t" && { hasRules: true }),
   };
 }

@@ -48,7 +48,6 @@ export function useOperator(name: unknown, findings: Findings): void {
 }
 
 export function useOperatorNamed(names: readonly string[], findings: Findings): void {
-  findings.usesNames = true;
   const schemas = new Set(schemasFor(names.length > 1 ? (names.at(-2) ?? "") : "", findings.context));
   for (const operator of findings.context.catalog.operators(names.at(-1) ?? "")) {
     if (schemas.has(operator.schema)) findings.calls(operator.function);

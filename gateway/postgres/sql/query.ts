@@ -223,9 +223,11 @@ function groupBy(clause: unknown, result: QueryResult, scope: Scope, findings: F
       continue;
     }
     const names = item.kind === "ColumnRef" ? strings(item.body.fields) : [];
-    const input =
-      names.length === 1 ? findColumn({ ...scope, parent: null }, names[0] ?? "").kind !== "absent" : names.length > 1;
-    if (!input && orderOutput(item, result, findings)) continue;
+    const found = names.length === 1 ? findColumn({ ...scope, parent: null }, names[0] ?? "") : undefined;
+    const input = found === undefined ? names.length > 1 : found.kind !== "absent";
+    // A column of an item that is not known may not be there: then it is the output column.
+    const isGuessed = found?.kind === "column" && found.guessed;
+    if ((!input || isGuessed) && orderOutput(item, result, findings) && !isGuessed) continue;
     expression(item, scope, "order", findings);
   }
 }

@@ -50,6 +50,8 @@ export interface Cte {
   state: "new" | "running" | "done";
   selfReferenced: boolean;
   result: QueryResult;
+  /** In a view: what decides which rows it has. */
+  deciding: readonly BaseColumn[];
 }
 
 export interface QueryResult {
@@ -122,10 +124,12 @@ export function columnsOf(relation: CatalogRelation): ScopeColumn[] {
 
 function systemColumn(item: Item, name: string): ScopeColumn | undefined {
   const attnum = systemColumns.get(name);
-  if (attnum === undefined || item.relation === null) return undefined;
+  // A view's and a composite type's rows lie nowhere.
+  if (attnum === undefined || item.relation === null || /^[vc]$/.test(item.relation.kind)) return undefined;
   // Which partition a row is in tells the values that it was put there for.
-  const tells = name === "tableoid" && item.relation.kind === "p";
-  const sources = tells ? item.columns.flatMap((column) => column.sources) : [];
+  const key = name === "tableoid" ? (item.relation.partitionKey ?? []) : [];
+  const tells = ({ bare }: ScopeColumn) => key.includes(0) || key.includes(bare?.column.attnum ?? -1);
+  const sources = item.columns.filter((column) => key.length > 0 && tells(column)).flatMap((column) => column.sources);
   return { ...computed(name, sources), origin: { oid: item.relation.oid, attnum } };
 }
 
@@ -146,11 +150,11 @@ export function findColumn(scope: Scope | null, name: string): Found {
       for (const column of range.columns) if (column.name === name) here.push(column);
     }
     if (here.length === 0) {
-      for (const range of level.ranges) {
-        for (const item of range.items) {
-          const column = systemColumn(item, name);
-          if (column) here.push(column);
-        }
+      // Those of tables below a join are seen by their names only.
+      for (const { items } of level.ranges) {
+        const [item, ...more] = items;
+        const column = item && more.length === 0 ? systemColumn(item, name) : undefined;
+        if (column) here.push(column);
       }
     }
     if (here.length > 1) return { kind: "ambiguous" };

@@ -1,5 +1,5 @@
 /** Whether a write to a relation ends at one of PostgreSQL's own: a view may hand it on (pg_settings sets parameters). */
-import { type Body, visit } from "./ast.ts";
+import { type Body, text, visit } from "./ast.ts";
 import type { CatalogRelation, NameContext } from "./catalog.ts";
 import { findRelation } from "./names.ts";
 import { parseSql } from "./parse.ts";
@@ -12,14 +12,25 @@ export function endsAtSystem(relation: CatalogRelation, context: NameContext, se
   seen.add(relation.oid);
   const parsed = parseSql(relation.definition);
   if (parsed.kind === "error") return true;
-  // The text of views is spelled for the path of the session that took the snapshot.
-  const spelled = { ...context, searchPath: context.catalog.searchPath };
-  return parsed.statements.some(({ body }) =>
-    tables(body).some((table) => {
+  const spelled = { ...context, searchPath: relation.spelledFor ?? context.catalog.searchPath };
+  return parsed.statements.some(({ body }) => {
+    const ctes = new Set(named(body));
+    return tables(body).some((table) => {
       const found = findRelation(table, spelled);
-      return found !== undefined && endsAtSystem(found, context, seen);
-    }),
-  );
+      // What is not found is not understood.
+      return found === undefined ? !ctes.has(text(table.relname)) : endsAtSystem(found, context, seen);
+    });
+  });
+}
+
+/** Queries of WITH. */
+function named(statement: Body): string[] {
+  const found: string[] = [];
+  visit(statement, (_, { ctename }) => {
+    if (typeof ctename === "string") found.push(ctename);
+    return true;
+  });
+  return found;
 }
 
 function tables(statement: Body): Body[] {

@@ -14,6 +14,7 @@ export function factsOfView(relation: CatalogRelation, context: NameContext): Vi
   if (known) return known;
   const unknown: ViewFacts = {
     result: { columns: [], open: [] },
+    deciding: [],
     relations: [],
     functions: new Set(),
     incomplete: new Set([`view ${relation.schema}.${relation.name} could not be understood`]),
@@ -25,9 +26,9 @@ export function factsOfView(relation: CatalogRelation, context: NameContext): Vi
   const searchPath = relation.spelledFor ?? context.catalog.searchPath;
   const findings = new Findings({ ...context, searchPath }, parts, true);
   try {
-    const result = select(statement.body, null, findings);
+    const [result, deciding] = findings.observed(() => select(statement.body, null, findings));
     const { functions, incomplete } = findings;
-    const facts: ViewFacts = { result, relations: findings.relationsBelow(), functions, incomplete };
+    const facts: ViewFacts = { result, deciding, relations: findings.relationsBelow(), functions, incomplete };
     knownFacts.set(relation, facts);
     return facts;
   } catch (error) {
