@@ -149,16 +149,21 @@ export class SessionJudge {
   }
 }
 
-/** An evaluation's time grows faster than the rules that it gives. @throws GatewayError policy.input_too_large */
+/**
+ * An evaluation's time grows faster than the rules that it gives. A part of another form than the input's is for the
+ * policy to refuse. @throws GatewayError policy.input_too_large
+ */
 function checkNames({ statements, incomplete }: CommandAnalysis): void {
-  const names = new Set(incomplete);
-  for (const { functions, features, relations } of statements) {
-    for (const name of functions) names.add(name);
-    for (const name of features) names.add(name);
-    for (const { schema, name } of relations) names.add(`${schema}.${name}`);
+  const names = new Set<unknown>(list(incomplete));
+  for (const statement of list(statements) as CommandAnalysis["statements"]) {
+    for (const name of list(statement?.functions)) names.add(name);
+    for (const name of list(statement?.features)) names.add(name);
+    for (const relation of list(statement?.relations)) names.add(JSON.stringify(relation));
   }
   if (names.size <= limits.policyInputNamesMax) return;
   throw new GatewayError("policy.input_too_large", "The command names too much for the policy to judge.", {
     hint: `A command may name ${limits.policyInputNamesMax} functions, relations and features.`,
   });
 }
+
+const list = (value: unknown): readonly unknown[] => (Array.isArray(value) ? value : []);
