@@ -5,7 +5,7 @@
 import type { StatementInput } from "../../policy/input.ts";
 import { type AnalysedCommand, type AnalysedStatement, hasOnlyRows } from "../analysed.ts";
 import type { NameContext } from "./catalog.ts";
-import { Findings, TooComplex } from "./findings.ts";
+import { Budget, Findings, TooComplex } from "./findings.ts";
 import { fingerprintOf, fingerprintOfText } from "./fingerprint.ts";
 import { type ParsedStatement, parseSql } from "./parse.ts";
 import type { QueryResult } from "./scope.ts";
@@ -26,8 +26,9 @@ export function analyse(sql: string, context: NameContext): AnalysedCommand {
   }
   let namesMayDiffer = false;
   let nameless = true;
+  const budget = new Budget();
   for (const one of parsed.statements) {
-    const { input, statement, findings } = analyseStatement(one, sql, context);
+    const { input, statement, findings } = analyseStatement(one, sql, context, budget);
     for (const reason of findings.incomplete) incomplete.add(reason);
     for (const [reason, name] of findings.unknown) if (!unknown.has(reason)) unknown.set(reason, name);
     // Each statement's names are resolved when its turn comes; this analysis knows only those before the first.
@@ -71,8 +72,8 @@ function hidesByTemporary({ catalog, searchPath }: NameContext): boolean {
   return false;
 }
 
-function analyseStatement(one: ParsedStatement, sql: string, context: NameContext) {
-  const findings = new Findings(context, parts);
+function analyseStatement(one: ParsedStatement, sql: string, context: NameContext, budget: Budget) {
+  const findings = new Findings(context, parts, budget);
   let kind: Kind = { verb: one.kind, class: "utility" };
   let result: QueryResult | null = null;
   try {
@@ -101,14 +102,21 @@ function analyseStatement(one: ParsedStatement, sql: string, context: NameContex
     ...kind.statement,
     changesCatalog: findings.changesCatalog || statementClass === "ddl" || kind.statement?.changesCatalog === true,
     changesSession: findings.changesSession || kind.statement?.changesSession === true,
-    ...(statementClass === "ddl" && !findings.features.has("temp") && { redefines: redefined(input, findings) }),
+    ...(statementClass === "ddl" &&
+      !findings.features.has("temp") &&
+      !redefinesNothing.test(input.verb) && { redefines: redefined(input, findings) }),
   };
   return { input, statement, findings };
 }
 
+const redefinesNothing =
+  /^(?:CHECKPOINT|COMMENT|REINDEX|CLUSTER|REPACK|REFRESH MATERIALIZED VIEW|CREATE (?:INDEX|STATISTICS|SEQUENCE)|ALTER SEQUENCE|DROP INDEX)$/;
+
 function redefined({ relations }: StatementInput, { newNames }: Findings): readonly string[] | "anything" {
-  const names = [...relations.filter(({ access }) => access === "ddl").map(({ name }) => name), ...newNames];
-  return names.length === 0 ? "anything" : names;
+  const seen = relations.filter(({ access, schema }) => access === "ddl" && !schema.startsWith("pg_temp"));
+  const names = [...seen.map(({ name }) => name), ...newNames];
+  // What has names, and none that others see, is the session's own.
+  return names.length === 0 && relations.length === 0 ? "anything" : names;
 }
 
 /** PostgreSQL cuts a name to 63 bytes of the database's encoding, the parser here to 63 of UTF-8; escapes are longer than what they stand for. */

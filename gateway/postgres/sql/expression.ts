@@ -16,6 +16,7 @@ import {
   type Scope,
   type ScopeColumn,
   union,
+  widthOf,
 } from "./scope.ts";
 import { decidesNames, localSetting, settingFeature } from "./settings.ts";
 
@@ -75,6 +76,7 @@ function field(value: Value, name: string, findings: Findings): Value {
 }
 
 function columnReference(fields: readonly string[], scope: Scope, findings: Findings): Value {
+  findings.spend(widthOf(scope));
   const name = fields.at(-1) ?? "";
   const unknown: Value = { kind: "unknown", name: fields.join(".") };
   if (fields.length === 1) {
@@ -307,6 +309,7 @@ function call({ body }: Node, scope: Scope, use: ColumnUse, findings: Findings):
 export function window(over: ReturnType<typeof bodyOf>, scope: Scope, findings: Findings): readonly BaseColumn[] {
   if (over === undefined) return [];
   // OVER w has its name, OVER (w …) and WINDOW v AS (w …) the name of what they go on from.
+  findings.visited();
   const called = scope.windows?.get(text(over.name));
   const definition = called === undefined || called === over ? scope.windows?.get(text(over.refname)) : called;
   const named = definition === undefined || definition === over ? [] : window(definition, scope, findings);

@@ -13,10 +13,22 @@ import {
 } from "./scope.ts";
 import { type UnknownKind, type UnknownName, unknownName } from "./unknown-name.ts";
 
-/** Nodes one statement may have visited, the views it reads included; past it the analysis gives up. */
-const nodesMax = 2_000_000;
-
 export class TooComplex extends Error {}
+
+/**
+ * What the analysis of one command may take: the one thread waits for it. A step is about a column looked at, some 100 ns
+ * at most; a node takes ten.
+ */
+export class Budget {
+  #steps = 4_000_000;
+
+  /** @throws TooComplex */
+  spend(steps: number): void {
+    this.#steps -= steps;
+    if (this.#steps < 0) throw new TooComplex();
+  }
+}
+const nodeSteps = 10;
 
 /** Parts of the analysis that call each other in a circle; joined in `analyse-query.ts`. */
 export interface Parts {
@@ -67,18 +79,23 @@ export class Findings {
   /** What the parts that are observed have used so far. */
   readonly #observers: BaseColumn[][] = [];
   readonly #inner: ScopeColumn[] = [];
-  #visited = 0;
+  readonly #budget: Budget;
 
-  constructor(context: NameContext, parts: Parts, inView = false) {
+  constructor(context: NameContext, parts: Parts, budget: Budget, inView = false) {
     this.context = context;
     this.parts = parts;
+    this.#budget = budget;
     this.inView = inView;
   }
 
-  /** @throws TooComplex */
+  /** A node was visited. @throws TooComplex */
   visited(): void {
-    this.#visited += 1;
-    if (this.#visited > nodesMax) throw new TooComplex();
+    this.#budget.spend(nodeSteps);
+  }
+
+  /** @param steps one for each column or item that a loop goes over. @throws TooComplex */
+  spend(steps: number): void {
+    this.#budget.spend(steps);
   }
 
   relation(relation: CatalogRelation, access: RelationInput["access"]): void {
@@ -123,6 +140,7 @@ export class Findings {
 
   /** A use of a column of a FROM item or subquery: what is in it is used the same way, never as plain output though. */
   use(column: ScopeColumn, use: ColumnUse): readonly BaseColumn[] {
+    this.spend(1 + column.sources.length);
     reference(column);
     for (const source of column.sources) {
       this.source(source, use === "output" && !same(source, column.bare) ? "derived" : use);
@@ -131,12 +149,14 @@ export class Findings {
   }
 
   sources(sources: readonly BaseColumn[], use: ColumnUse): void {
+    this.spend(sources.length);
     for (const source of sources) this.source(source, use);
   }
 
   /** Result columns of a query inside the statement: what nobody uses is still read. */
   inner(result: QueryResult): void {
-    this.#inner.push(...result.columns);
+    this.spend(result.columns.length);
+    for (const column of result.columns) this.#inner.push(column);
     if (result.open) this.sources(result.open, "derived");
   }
 

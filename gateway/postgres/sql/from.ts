@@ -39,6 +39,7 @@ export function fromItem({ kind, body }: Node, scope: Scope, findings: Findings)
         query ? findings.parts.query(query, childOf(outside), findings) : emptyResult,
       );
       const shown = body.lateral === true ? decidedBy(result, used, findings) : result;
+      findings.spend(shown.columns.length);
       return rangeOf(itemOf(shown, bodyOf(body.alias)));
     }
     case "RangeFunction":
@@ -100,12 +101,14 @@ export function tableItem(body: Body, findings: Findings, access: "read" | "writ
   if (findings.inView && relation.definition !== null) {
     for (const source of findings.parts.view(relation, findings.context).deciding) findings.source(source, "predicate");
   }
+  findings.spend(2 * relation.columns.length);
   const renamedColumns = withNames(columnsOf(relation), alias);
   return { alias: name, schema: alias ? null : relation.schema, relation, columns: renamedColumns, open: null };
 }
 
 /** Result columns of a WITH query. One that refers to itself is analysed again until what it may carry stands still. */
 function cteResult(cte: Cte, findings: Findings): QueryResult {
+  findings.spend(cte.result.columns.length);
   if (cte.state !== "new") return knownCteResult(cte);
   const [result, used] = findings.observed(() => analyseCte(cte, findings));
   cte.deciding = used;
@@ -359,6 +362,7 @@ function join(body: Body, scope: Scope, findings: Findings): Range {
     right = decidedRange(right, union(usedByCondition, usedRight), findings);
   if (type !== "JOIN_INNER" && type !== "JOIN_LEFT")
     left = decidedRange(left, union(usedByCondition, usedLeft), findings);
+  findings.spend((left.columns.length + right.columns.length) * (1 + using.length));
   const rest = (range: Range) => range.columns.filter(({ name }) => !using.includes(name));
   const columns = [...merged, ...rest(left), ...rest(right)];
   const items = [...left.items, ...right.items];
@@ -389,6 +393,7 @@ function decidedRange(range: Range, used: readonly BaseColumn[], findings: Findi
 }
 
 function only(range: Range, name: string, findings: Findings): ScopeColumn {
+  findings.spend(range.columns.length);
   const [column, another] = range.columns.filter((one) => one.name === name);
   if (column && another === undefined) return column;
   if (!range.open) findings.incomplete.add(`USING names "${name}", which is no single column`);

@@ -1,8 +1,9 @@
 /** SELECT, VALUES and set operations: their result columns and what each clause uses. */
+import { limits } from "../../limits.ts";
 import { type Body, bodyOf, isBody, type Node, node, nodes, strings, text } from "./ast.ts";
 import { columnName } from "./column-name.ts";
 import { expression, readValue, starItem, window } from "./expression.ts";
-import type { Findings } from "./findings.ts";
+import { type Findings, TooComplex } from "./findings.ts";
 import { fromClause, withClause } from "./from.ts";
 import { modify } from "./modify.ts";
 import {
@@ -15,6 +16,7 @@ import {
   type Scope,
   type ScopeColumn,
   union,
+  widthOf,
 } from "./scope.ts";
 
 const writes = new Set(["InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"]);
@@ -124,7 +126,10 @@ export function targets(targetList: unknown, scope: Scope, findings: Findings): 
     if (value === undefined) continue;
     const star = expandStar(value, scope, findings);
     if (star) {
-      columns.push(...star.columns.map((column) => renamed(column, column.name)));
+      findings.spend(star.columns.length);
+      for (const column of star.columns) columns.push(renamed(column, column.name));
+      // PostgreSQL itself takes no more.
+      if (columns.length > limits.columnsMax) throw new TooComplex();
       if (star.open) open = union(open ?? [], star.open);
       continue;
     }
@@ -153,6 +158,7 @@ function expandStar(value: Node, scope: Scope, findings: Findings): QueryResult 
     const fields = nodes(value.body.fields);
     if (fields.at(-1)?.kind !== "A_Star") return undefined;
     if (fields.length === 1) {
+      findings.spend(widthOf({ ...scope, parent: null }));
       const columns = scope.ranges.flatMap((range) => range.columns);
       const open = scope.ranges.some((range) => range.open)
         ? union(...scope.ranges.flatMap((range) => range.items.map((item) => item.open ?? [])))
@@ -197,6 +203,7 @@ function orderItems(
 
 /** Uses the output column that a name or number stands for; its own sources are used, whether it is shown or not. */
 function orderOutput(value: Node, result: QueryResult, findings: Findings): boolean {
+  findings.spend(result.columns.length);
   const found: ScopeColumn[] = [];
   if (value.kind === "A_Const" && isBody(value.body.ival)) {
     const column = result.columns[Number(value.body.ival.ival ?? 0) - 1];

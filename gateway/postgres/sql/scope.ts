@@ -139,6 +139,16 @@ export type Found =
   | { readonly kind: "ambiguous" }
   | { readonly kind: "absent" };
 
+/** What a name is looked for among. */
+export function widthOf(scope: Scope | null): number {
+  let width = 0;
+  for (let level = scope; level !== null; level = level.parent) {
+    width += 1;
+    for (const { columns, items } of level.ranges) width += columns.length + items.length;
+  }
+  return width;
+}
+
 const absent: Found = { kind: "absent" };
 
 /** A column by its name alone: the innermost query that has it. */

@@ -1,6 +1,6 @@
 /** What a view reads, from its definition; kept for as long as the snapshot that has it. */
 import type { CatalogRelation, NameContext } from "./catalog.ts";
-import { Findings, type Parts, TooComplex, type ViewFacts } from "./findings.ts";
+import { Budget, Findings, type Parts, TooComplex, type ViewFacts } from "./findings.ts";
 import { parseSql } from "./parse.ts";
 import { query, select, targets } from "./query.ts";
 
@@ -24,7 +24,7 @@ export function factsOfView(relation: CatalogRelation, context: NameContext): Vi
   const [statement] = parsed?.kind === "parsed" ? parsed.statements : [];
   if (statement?.kind !== "SelectStmt") return unknown;
   const searchPath = relation.spelledFor ?? context.catalog.searchPath;
-  const findings = new Findings({ ...context, searchPath }, parts, true);
+  const findings = new Findings({ ...context, searchPath }, parts, new Budget(), true);
   try {
     const [result, deciding] = findings.observed(() => select(statement.body, null, findings));
     const { functions, incomplete } = findings;
