@@ -32,6 +32,9 @@ export function newCancelKey(minor: number, processId = randomInt(1, 2 ** 31 - 1
   return { processId, secretKey: randomBytes(minor >= 2 ? 32 : 4) };
 }
 
+/** How long one client's messages are handled in a row. */
+const turnMs = 50;
+
 export class Connection {
   readonly session: Session;
   readonly key: CancelKey;
@@ -75,6 +78,7 @@ export class Connection {
     this.#clientReader = options.stream.reader;
     this.#upstream = options.upstream;
     this.#onEnd = options.onEnd;
+    this.#clientDone = options.stream.closed;
     this.#machine = new Machine(options.run, {
       forward: (bytes) => this.#forward(bytes),
       notice: (fields) => this.#notice(fields),
@@ -115,6 +119,12 @@ export class Connection {
     this.#socket.on("end", () => this.#noMore());
     this.#socket.on("error", () => this.end("client"));
     this.#socket.on("drain", () => this.#upstream.resume());
+    // Its "close" came while the target was connected.
+    if (this.#socket.destroyed) this.end("client");
+  }
+
+  get ended(): boolean {
+    return this.#ended;
   }
 
   /** Tells the client that it is in, and serves it. */
@@ -134,6 +144,7 @@ export class Connection {
       // What still comes after the end is read and dropped, so that a client in the middle of sending reads why.
       if (this.#ended) return;
       this.#clientReader.push(chunk);
+      if (this.#held && this.#clientReader.bufferedBytes > limits.upstreamBufferBytesMax) this.#socket.pause();
       this.#pump();
     });
     this.#busy = false;
@@ -155,8 +166,10 @@ export class Connection {
   /** Handles what the client sent, one message after the other; stops while one waits or the target is full. */
   #pump(): void {
     if (this.#busy || this.#ended) return;
+    const until = Date.now() + turnMs;
     try {
       while (!this.#isFull) {
+        if (Date.now() > until) return this.#yield();
         const frame = this.#clientReader.next();
         this.#watchStall(frame === undefined && this.#clientReader.bufferedBytes > 0);
         if (frame === undefined) {
@@ -184,6 +197,17 @@ export class Connection {
     } catch (fault) {
       this.end("fault", fault);
     }
+  }
+
+  /** Others have their turn. */
+  #yield(): void {
+    this.#busy = true;
+    this.#machine.flush();
+    this.#socket.pause();
+    setImmediate(() => {
+      this.#busy = false;
+      this.#readOn();
+    });
   }
 
   /** What was sent before it goes to the target first, which runs it before it sees that the client left. */
@@ -276,6 +300,8 @@ export class Connection {
   #notice(fields: NoticeFields): void {
     this.#held = true;
     if (this.#clientDone) return this.end("client");
+    // Whether it leaves shows only behind what it sent.
+    this.#socket.resume();
     encodeBackendMessage(this.#out, { type: "NoticeResponse", fields });
     this.#toClient();
   }

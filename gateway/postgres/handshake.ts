@@ -134,6 +134,11 @@ export class ClientStream {
     return secured;
   }
 
+  /** It sends no more. */
+  get closed(): boolean {
+    return this.#closed;
+  }
+
   async frame(): Promise<Frame | undefined> {
     for (;;) {
       const frame = this.reader.next();

@@ -16,7 +16,7 @@ import { limits } from "../limits.ts";
 import type { CommandAnalysis } from "../policy/input.ts";
 import type { RecordedEvent } from "../recording/events.ts";
 import type { SessionAnalyser } from "./analysed.ts";
-import { encodeSSLRequest } from "./frontend-encoder.ts";
+import { encodeFrontendMessage, encodeSSLRequest, encodeStartupMessage } from "./frontend-encoder.ts";
 import type { PostgresServer } from "./server.ts";
 import { MessageWriter } from "./writer.ts";
 
@@ -189,6 +189,29 @@ test("a session is ended soon after its token expired", async () => {
   expect(await ours.untilClosed()).toEqual(["FATAL 57P01"]);
   // The token's second is cut, not rounded.
   expect(Date.now() - mintedAt).toBeLessThan(2_000 + 2 * limits.expiryCheckMs);
+});
+
+test.each([
+  ["closes its side", (socket: Socket) => void socket.end()],
+  ["goes away", (socket: Socket) => void socket.resetAndDestroy()],
+])("a client that %s while its target is connected leaves nothing", async (_, leave) => {
+  const other = await connectWire({ ...target });
+  const login = encodeStartupMessage(new MessageWriter(), 0, { user: email, database: "app" }).take();
+  const password = new MessageWriter();
+  encodeFrontendMessage(password, { type: "PasswordMessage", password: token });
+  const bytes = password.take();
+  for (let client = 0; client < 10; client++) {
+    const socket = connect(port, "127.0.0.1").on("error", () => undefined);
+    socket.write(login);
+    socket.once("data", () => socket.write(bytes, () => leave(socket)));
+  }
+  await Bun.sleep(200);
+  const gone = query("select from pg_stat_activity where backend_type = 'client backend' having count(*) = 1");
+  for (let tries = 0; server.sessions > 0 || !(await other.exchange(gone)).includes("SELECT 1"); tries++) {
+    if (tries === 200) throw new Error(`${server.sessions} sessions are left`);
+    await Bun.sleep(50);
+  }
+  other.end();
 });
 
 // --- what a session may send ---

@@ -91,7 +91,11 @@ export class Machine {
   /** The client left. */
   abandon(): void {
     this.#hold?.abort();
-    for (const entry of this.expected) if ("run" in entry) entry.run.finish("lost");
+    for (const entry of this.expected) {
+      if ("run" in entry) entry.run.finish("lost");
+      // Whoever waits for names goes no further.
+      if (entry.kind === "internal") entry.done([], nativeError("57P01", "the session ended"));
+    }
     this.names.portals.clear();
   }
 
@@ -164,7 +168,7 @@ export class Machine {
 
   #query(message: Query): void | Promise<void> {
     // A simple query ends an open batch: the target answers both together.
-    if (this.#needsNames(message.query) || this.#batch.open)
+    if (this.#needsNames(message.query, true) || this.#batch.open)
       return this.#whenSettled(() => (this.#batch.failed ? undefined : this.#judgedQuery(message)), true);
     return this.#judgedQuery(message);
   }
@@ -498,11 +502,13 @@ export class Machine {
 
   /**
    * Names have to be read before this is judged. What names nothing needs none: SET TRANSACTION has to come before any
-   * query, and what ends a transaction or lifts a timeout must not wait for one. A transaction begins with fresh names.
+   * query, and what ends a transaction or lifts a timeout must not wait for one. A transaction begins with fresh names,
+   * and so does a batch, as reading them in it makes a later VACUUM or LOCK the second of its statements.
    */
-  #needsNames(text: string): boolean {
+  #needsNames(text: string, simple = false): boolean {
     if (!this.#stale()) return false;
     if (this.#analyser.labelsOutdated) return true;
+    if (!simple && this.transactionStatus === "I" && !this.#batch.holds) return true;
     const { nameless, statements } = this.#analyser.analyse(text);
     return !nameless || statements.some(({ transaction }) => transaction === "begin" || transaction === "start");
   }
@@ -576,7 +582,7 @@ export class Machine {
   }
 
   /**
-   * Once more where what it asked for went away meanwhile, and no transaction failed of it.
+   * Once more where what it asked for went away meanwhile, or was locked, and no transaction failed of it.
    * @throws GatewayError `Interrupted`, or upstream.protocol
    */
   async readNames(isUncommitted: boolean): Promise<void> {
@@ -584,7 +590,7 @@ export class Machine {
     try {
       await refresh();
     } catch (fault) {
-      if (!(fault instanceof Interrupted) || fault.sqlstate !== "XX000" || isUncommitted) throw fault;
+      if (!(fault instanceof Interrupted) || fault.sqlstate === "57014" || isUncommitted) throw fault;
       await refresh();
     }
   }

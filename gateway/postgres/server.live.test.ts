@@ -15,6 +15,7 @@ import type { CommandAnalysis } from "../policy/input.ts";
 import type { RecordedEvent } from "../recording/events.ts";
 import type { SessionDependencies } from "../session/dependencies.ts";
 import type { AnalysedCommand, SessionAnalyser } from "./analysed.ts";
+import type { FrontendMessage } from "./messages.ts";
 import type { PostgresServer } from "./server.ts";
 
 let target: RunningPostgres;
@@ -233,6 +234,20 @@ test("a cancel is for what runs before a held command, and only then for that", 
   expect(await wire.until("ReadyForQuery")).toContain("ERROR 57014");
   expect(pending()).toEqual([]);
   wire.end();
+});
+
+test.each<[string, FrontendMessage[]]>([
+  ["in silence", []],
+  ["with Terminate", [{ type: "Terminate" }]],
+  ["with more to say", [query("select 1"), query("select 2"), { type: "Terminate" }]],
+])("a held command is given up when its client leaves %s", async (_, last) => {
+  const wire = await connectWire({ port, user: "ann@example.com", password: token, database: "app" });
+  wire.send(query("select 'held' as gone"));
+  const pending = () => [...approvals.values()].filter((row) => row.state === "pending");
+  while (pending().length === 0) await Bun.sleep(10);
+  if (last.length > 0) wire.send(...last);
+  wire.end();
+  while (pending().length > 0) await Bun.sleep(10);
 });
 
 test("a running query is cancelled at the target", async () => {

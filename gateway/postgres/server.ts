@@ -244,6 +244,7 @@ export class PostgresServer {
     });
     this.#connections.add(connection);
     connection.attach();
+    if (connection.ended) return;
     try {
       await connection.readNames();
     } catch (fault) {
