@@ -264,6 +264,14 @@ test_an_obligation_of_no_known_form_stays_in_the_decision if {
 	}
 }
 
+test_every_obligation_of_no_known_name_stays_in_the_decision if {
+	decision := sallyport.command with input as _analyst({}) with sallyport.rules.oblige as {
+		{"rule": "team.a", "limitt": 5, "rows": 5},
+		{"rule": "team.b", "timeout": 5},
+	}
+	{name | some name, _ in decision.obligations} == {"limitt", "rows", "timeout"}
+}
+
 test_a_limit_that_is_no_number_is_less_than_any if {
 	decision := sallyport.command with input as _analyst({}) with sallyport.rules.oblige as {
 		{"rule": "team.a", "limit": 0},

@@ -108,10 +108,10 @@ list := [one | some one in input.all; one != ""]
       "\tsome one in array.slice([one_of | some one_of in input.ones], count(input.ones) - 1, count(input.ones))",
     ],
     "p.rego holds: first only: some key, _ in one.parts": [
-      "\tsome key, _ in object.filter(one.parts, array.slice(sort(object.keys(one.parts)), 0, 1))",
+      "\tsome key, _ in object.filter(one.parts, array.slice(sort([one_of | some one_of, _ in one.parts]), 0, 1))",
     ],
     "p.rego holds: last only: some key, _ in one.parts": [
-      "\tsome key, _ in object.filter(one.parts, array.slice(sort(object.keys(one.parts)), count(one.parts) - 1, count(one.parts)))",
+      "\tsome key, _ in object.filter(one.parts, array.slice(sort([one_of | some one_of, _ in one.parts]), count(one.parts) - 1, count(one.parts)))",
     ],
     [`p.rego holds: first only: ${all}`]: [
       "\tevery part in array.slice([one_of | some one_of in one.all], 0, 1) { part.a; part.b }",

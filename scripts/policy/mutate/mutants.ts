@@ -98,7 +98,7 @@ function loosened({ quantifiers, prefixes, numbers, words }: RegoRule, source: s
 /** The first and the last only, in the order of their keys where they have some, and where all are meant, any. */
 function narrowed({ domain, body, isPair, ...all }: Quantifier, textOf: (of: Extent) => string): Change[] {
   const of = textOf(domain);
-  const list = isPair ? `sort(object.keys(${of}))` : `[one_of | some one_of in ${of}]`;
+  const list = isPair ? `sort([one_of | some one_of, _ in ${of}])` : `[one_of | some one_of in ${of}]`;
   const only = (from: string, to: string) => {
     const part = `array.slice(${list}, ${from}, ${to})`;
     return isPair ? `object.filter(${of}, ${part})` : part;
