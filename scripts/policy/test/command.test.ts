@@ -67,7 +67,7 @@ test("coverage is a table with a gate, and names rules that decided no step", as
   const tests = join(policies, "main_test.rego");
   const before = readFileSync(tests);
   writeFileSync(tests, "package sallyport_test\n\ntest_nothing if true\n");
-  rmSync(join(checkout.folder, "fixtures/sessions/agents.yaml"));
+  for (const file of ["agents", "several"]) rmSync(join(checkout.folder, `fixtures/sessions/${file}.yaml`));
   const less = await checkout.policy("test", "--coverage-min", "80");
   writeFileSync(tests, before);
   expect(less.code).toBe(1);
