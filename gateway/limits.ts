@@ -60,6 +60,8 @@ export const limits = {
   sqlTextBytesMax: 4 * 1_024 * 1_024,
   sqlDepthMax: 500,
   statementsPerQueryMax: 1_000,
+  /** Columns and items looked at while one command is analysed, some 100 ns each; a node counts as ten. */
+  analysisStepsMax: 4_000_000,
   analysisCacheEntriesMax: 10_000,
   /** Characters of one session's texts together, and of what is kept of their analysis. */
   analysisCacheLengthMax: 32 * 1_024 * 1_024,

@@ -67,6 +67,7 @@ export const limitTests: Readonly<Record<keyof typeof limits, NamedTest>> = {
     "postgres/sql/parse.test.ts",
     "a text may have as many statements as the limit and not one more",
   ),
+  analysisStepsMax: test("postgres/sql/analyse.test.ts", "a command that takes too many steps is not understood"),
   analysisCacheEntriesMax: test(
     "postgres/sql/analyse.test.ts",
     "holds as many texts, and as much of their analysis, as its limits, and forgets the oldest",

@@ -382,6 +382,26 @@ test.each([
   expect(run(sql).command.statements[0]?.relations.map(({ name }) => name)).toEqual(names);
 });
 
+test("a command that takes too many steps is not understood", () => {
+  const doubled = (depth: number) => {
+    const queries = Array.from(
+      { length: depth },
+      (_, index) => `c${index + 1} as (select * from c${index} a, c${index} b)`,
+    );
+    return run(`with c0 as (select 1 as x), ${queries.join()} select 1 from c${depth}`).command.complete;
+  };
+  expect(doubled(5)).toBe(true);
+  // As PostgreSQL, which takes 1,664 columns at most.
+  expect(doubled(20)).toBe(false);
+  {
+    using _ = loweredLimits({ analysisStepsMax: 1_000 });
+    expect(doubled(2)).toBe(true);
+    expect(doubled(6)).toBe(false);
+    // All statements of a command have them together.
+    expect(run(Array(30).fill("select id, name from people").join(";")).command.complete).toBe(false);
+  }
+});
+
 test("what an older server would take for a name is not taken for syntax", () => {
   // The catalog of these tests has no such function, as PostgreSQL 15 has none.
   expect(run("select system_user").command.complete).toBe(false);

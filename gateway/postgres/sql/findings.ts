@@ -1,4 +1,5 @@
 /** What the analysis of one statement has found so far, in the terms of policy. */
+import { limits } from "../../limits.ts";
 import type { ColumnInput, ColumnUse, RelationInput, StatementClass } from "../../policy/input.ts";
 import type { Body, Node } from "./ast.ts";
 import { attributeKey, type CatalogRelation, type NameContext } from "./catalog.ts";
@@ -15,12 +16,9 @@ import { type UnknownKind, type UnknownName, unknownName } from "./unknown-name.
 
 export class TooComplex extends Error {}
 
-/**
- * What the analysis of one command may take: the one thread waits for it. A step is about a column looked at, some 100 ns
- * at most; a node takes ten.
- */
+/** What the analysis of one command may take: the one thread waits for it. */
 export class Budget {
-  #steps = 4_000_000;
+  #steps: number = limits.analysisStepsMax;
 
   /** @throws TooComplex */
   spend(steps: number): void {
