@@ -20,7 +20,7 @@ const databaseStart = "SQLite format 3\0";
 export function requireStorePath(path: string): void {
   const unavailable = (what: string) =>
     new GatewayError("store.unavailable", `store.url: ${what}.`, {
-      hint: "Give it a path of its own; the gateway makes the file.",
+      hint: "Give store.url a path of its own; the gateway makes the file.",
     });
   if (!existsSync(path)) {
     let folder = dirname(path);

@@ -8,7 +8,6 @@ import {
   type BaseColumn,
   childOf,
   columnIn,
-  computed,
   findColumn,
   findItem,
   type Item,
@@ -88,8 +87,8 @@ function columnReference(fields: readonly string[], scope: Scope, findings: Find
     if (item === "ambiguous") return unknown;
     if (item && found.kind !== "column") return { kind: "row", item };
     if (item && found.kind === "column") {
-      const inRow = union(item.open ?? [], ...item.columns.map(({ sources }) => sources));
-      return { kind: "column", column: computed(name, union(found.column.sources, inRow)) };
+      const { sources } = found.column;
+      return { kind: "row", item: sources.length === 0 ? item : { ...item, open: union(item.open ?? [], sources) } };
     }
     return found.kind === "column" ? { kind: "column", column: found.column } : unknown;
   }
