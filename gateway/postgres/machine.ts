@@ -429,8 +429,7 @@ export class Machine {
     controller ??= new AbortController();
     this.#hold = controller;
     // What was judged before goes out now, and is answered: the wait may be long.
-    if (this.#batch.open && this.expected.length > 0) this.#send({ type: "Flush" });
-    this.flush();
+    this.#sendOn();
     return ruling.finally(() => {
       this.#hold = undefined;
     });
@@ -527,17 +526,21 @@ export class Machine {
     this.#batch.end();
   }
 
+  /** Sends what is encoded, so that the target answers it where it owes more than this. */
+  #sendOn(owedMax = 0): void {
+    if (this.#batch.open && this.expected.length > owedMax) this.#send({ type: "Flush" });
+    this.flush();
+  }
+
   /** What the client sent was forwarded and answered, or the target waits for data that will not come. */
   async settled(): Promise<void> {
-    if (this.#batch.open && this.expected.length > 0) this.#send({ type: "Flush" });
-    this.flush();
+    this.#sendOn();
     while (this.expected.length > 0 && !this.copyIn.taking) await this.#nextAnswer();
   }
 
   /** Sends what is encoded, and waits until the target owes no more than this. */
   async #drained(owedMax = 0): Promise<void> {
-    if (this.#batch.open && this.expected.length > owedMax) this.#send({ type: "Flush" });
-    this.flush();
+    this.#sendOn(owedMax);
     while (this.expected.length > owedMax) await this.#nextAnswer();
   }
 

@@ -30,6 +30,11 @@ interface MadeHere {
   readonly cursors: Map<string, { readonly text: string }>;
 }
 
+interface Meaning {
+  readonly entry: PreparedEntry;
+  readonly params?: PortalEntry["params"];
+}
+
 /** An EXECUTE or FETCH; without a command the name means nothing. */
 interface Use {
   readonly name: string;
@@ -80,11 +85,11 @@ export class SessionNames {
         statements.push(statement);
         continue;
       }
-      const body = this.#textOf(statement, made, batch);
-      if (body === "unsettled") return "unsettled";
-      entries.push(body);
-      if (statement.fetch && !made.cursors.has(use.name)) params.push(...this.#boundTo(use.name, batch));
-      const command = body && this.#analyser.analyse(body.text);
+      const meaning = this.#meaningOf(statement, made, batch);
+      if (meaning === "unsettled") return "unsettled";
+      entries.push(meaning?.entry);
+      params.push(...(meaning?.params ?? []));
+      const command = meaning && this.#analyser.analyse(meaning.entry.text);
       uses.push({ name: use.name, command });
       unaccountable ||= command !== undefined && !isOneQuery(command);
       statements.push(command ? standingFor(statement, command.statements[0]) : statement);
@@ -121,29 +126,22 @@ export class SessionNames {
     return analysis;
   }
 
-  /** The statement that EXECUTE or FETCH stands for. */
-  #textOf(
-    { execute, fetch }: AnalysedStatement,
-    made: MadeHere,
-    batch: number,
-  ): PreparedEntry | undefined | "unsettled" {
+  /** The statement that EXECUTE or FETCH stands for, and what it was bound to. */
+  #meaningOf({ execute, fetch }: AnalysedStatement, made: MadeHere, batch: number): Meaning | undefined | "unsettled" {
     if (execute) {
       const prepared = made.prepared.get(execute.name);
-      if (prepared) return { text: prepared.text };
+      if (prepared) return { entry: { text: prepared.text } };
       const lookup = this.statements.lookup(execute.name, batch);
-      return lookup.kind === "found" ? lookup.value : lookup.kind === "absent" ? undefined : "unsettled";
+      if (lookup.kind === "unsettled") return "unsettled";
+      return lookup.kind === "found" ? { entry: lookup.value } : undefined;
     }
     const name = fetch?.name ?? "";
     const cursor = made.cursors.get(name);
-    if (cursor) return { text: cursor.text };
+    if (cursor) return { entry: { text: cursor.text } };
     const lookup = this.portals.lookup(name, batch);
+    if (lookup.kind === "unsettled") return "unsettled";
     // What FETCH gives is what the cursor's query gives.
-    return lookup.kind === "found" ? lookup.value.statement : lookup.kind === "absent" ? undefined : "unsettled";
-  }
-
-  #boundTo(portal: string, batch: number): readonly (string | null)[] {
-    const lookup = this.portals.lookup(portal, batch);
-    return lookup.kind === "found" ? lookup.value.params : [];
+    return lookup.kind === "found" ? { entry: lookup.value.statement, params: lookup.value.params } : undefined;
   }
 
   /** Under the names of now. */

@@ -1,9 +1,9 @@
 /** DDL and what governs access: the relations it names, and the functions and columns its expressions use. */
-import { type Body, bodyOf, list, type Node, node, nodes, stringOf, strings, text, visit } from "./ast.ts";
+import { type Body, bodyOf, list, node, nodes, stringOf, strings, text, visit } from "./ast.ts";
 import { attributeKey, type CatalogRelation } from "./catalog.ts";
-import { expressionOperators, useFunction } from "./expression.ts";
+import { expressionOperators, useField, useFunction } from "./expression.ts";
 import type { Findings } from "./findings.ts";
-import { creationSchema, findFunctions, findRelation, useOperator } from "./names.ts";
+import { creationSchema, findRelation, findRelationNamed, useOperator } from "./names.ts";
 import type { Kind } from "./statement-kind.ts";
 
 /** Definitions whose parts are all seen by the walk below; any other kind is incomplete. */
@@ -138,7 +138,7 @@ function changesRights(kind: string, body: Body): boolean {
 export function named(body: Body, created: string | undefined, findings: Findings): void {
   const relations: CatalogRelation[] = [];
   const columns = new Set<string>();
-  const fields: Node[] = [];
+  const fields: string[] = [];
   const types: string[][] = [];
   visit(body, (key, one) => {
     if (typeof one.relname === "string") {
@@ -160,8 +160,8 @@ export function named(body: Body, created: string | undefined, findings: Finding
     }
     if (key === "A_Expr" || key === "CaseExpr") expressionOperators({ kind: key, body: one }, findings);
     // a.f and (value).f are columns, or calls of the function of that name.
-    if (key === "A_Indirection") fields.push(...nodes(one.indirection));
-    if (key === "ColumnRef") fields.push(...nodes(one.fields).slice(1));
+    if (key === "A_Indirection") fields.push(...strings(one.indirection));
+    if (key === "ColumnRef") fields.push(...strings(one.fields).slice(1));
     if (key === "typeName" || key === "TypeName") types.push(strings(one.names));
     if (key === "FuncCall")
       useFunction(strings(one.funcname), findings, {
@@ -176,16 +176,13 @@ export function named(body: Body, created: string | undefined, findings: Finding
     }
     return true;
   });
-  for (const { kind, body: field } of fields) {
-    if (kind !== "String") continue;
-    const name = text(field.sval);
+  for (const name of fields) {
     columns.add(name);
-    for (const full of findFunctions([name], findings.context)) useFunction(full.split("."), findings);
+    useField(name, findings);
   }
   // A composite type's fields are those of its relation.
   for (const names of types) {
-    const rangeVar = { relname: names.at(-1) ?? "", ...(names.length > 1 && { schemaname: names.at(-2) }) };
-    const relation = findRelation(rangeVar, findings.context);
+    const relation = findRelationNamed(names, findings.context);
     if (relation) relations.push(relation);
   }
   // Which relation an expression's name belongs to follows from the kind of definition; any that has it counts.
@@ -217,12 +214,12 @@ function listed(type: string, objects: readonly unknown[], findings: Findings): 
     const items = bodyOf(bodyOf(object)?.List)?.items;
     const single = stringOf(object);
     const names = items === undefined ? (single === undefined ? [] : [single]) : strings(items);
-    const [name, schema = ""] = (isPart ? names.slice(0, -1) : names).reverse();
+    const path = isPart ? names.slice(0, -1) : names;
+    const name = path.at(-1);
     if (name === undefined) continue;
-    const rangeVar = { relname: name, ...(schema !== "" && { schemaname: schema }) };
-    const relation = findRelation(rangeVar, findings.context);
+    const relation = findRelationNamed(path, findings.context);
     if (relation) findings.relation(relation, "ddl");
-    else findings.namedRelation(schema, name, "ddl", null);
+    else findings.namedRelation(path.at(-2) ?? "", name, "ddl", null);
   }
 }
 

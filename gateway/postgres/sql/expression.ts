@@ -85,9 +85,8 @@ function columnReference(fields: readonly string[], scope: Scope, findings: Find
     // It may be a column of an item that is not known, one of a query around, or the row of that name: all of them.
     const item = findItem(scope, null, name);
     if (item === "ambiguous") return unknown;
-    if (item && found.kind !== "column") return { kind: "row", item };
-    if (item && found.kind === "column") {
-      const { sources } = found.column;
+    if (item) {
+      const sources = found.kind === "column" ? found.column.sources : [];
       return { kind: "row", item: sources.length === 0 ? item : { ...item, open: union(item.open ?? [], sources) } };
     }
     return found.kind === "column" ? { kind: "column", column: found.column } : unknown;
@@ -196,32 +195,29 @@ export function expression(
     useOperator(body.useOp, findings);
     return expression(node(body.node), scope, use, findings);
   }
-  usersOwn(keywordOf(one), findings);
+  if (newestKeywords.test(kind)) usersOwn(columnName(one) ?? "", findings);
   if (!plain.has(kind)) findings.incomplete.add(`an expression (${kind}) is not understood`);
   expressionOperators(one, findings);
   if (kind === "A_Indirection") {
     // (value).name is a field of it, or a call of the function of that name.
-    for (const name of nodes(body.indirection)) {
-      if (name.kind !== "String") continue;
-      const names = [String(name.body.sval ?? "")];
-      if (findFunctions(names, findings.context).length > 0) useFunction(names, findings);
-    }
+    for (const name of strings(body.indirection)) useField(name, findings);
   }
   return parts(body, scope, use, findings);
+}
+
+/** A field of a value, or a call of the function of that name. */
+export function useField(name: string, findings: Findings): void {
+  if (findFunctions([name], findings.context).length > 0) useFunction([name], findings);
 }
 
 /** Nodes of the grammar's newest version: an older server takes the word for a function's name. */
 const newestKeywords =
   /^(?:Json(?:Object|Array)(?:Constructor|Agg|QueryConstructor)|Json(?:Scalar|Serialize|Parse|Func)Expr|MergeSupportFunc)$/;
 
-function keywordOf(one: Node): string {
-  return newestKeywords.test(one.kind) ? (columnName(one) ?? "") : "";
-}
-
 /** What a word may call of users' where the server's grammar does not have it. */
 function usersOwn(name: string, findings: Findings): void {
   for (const full of findFunctions([name], findings.context)) {
-    if (!full.startsWith("pg_catalog.")) useFunction(full.split("."), findings);
+    if (!full.startsWith("pg_catalog.")) findings.calls(full);
   }
 }
 

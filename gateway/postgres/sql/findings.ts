@@ -65,7 +65,7 @@ export class Findings {
   bounded = true;
   /** Raised by what a statement does beside its verb: a data-modifying CTE, SELECT INTO. */
   class: StatementClass | undefined;
-  /** Names of operators or types, beside those of relations and functions. */
+  /** It has more than constants: whatever computes may name operators, types, functions or fields. */
   usesNames = false;
   changesCatalog = false;
   changesSession = false;

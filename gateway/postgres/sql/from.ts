@@ -109,15 +109,11 @@ export function tableItem(body: Body, findings: Findings, access: "read" | "writ
 /** Result columns of a WITH query. One that refers to itself is analysed again until what it may carry stands still. */
 function cteResult(cte: Cte, findings: Findings): QueryResult {
   findings.spend(cte.result.columns.length);
-  if (cte.state !== "new") return knownCteResult(cte);
+  if (cte.state === "running") cte.selfReferenced = true;
+  if (cte.state !== "new") return cte.result;
   const [result, used] = findings.observed(() => analyseCte(cte, findings));
   cte.deciding = used;
   return result;
-}
-
-function knownCteResult(cte: Cte): QueryResult {
-  if (cte.state === "running") cte.selfReferenced = true;
-  return cte.result;
 }
 
 function analyseCte(cte: Cte, findings: Findings): QueryResult {

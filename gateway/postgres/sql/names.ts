@@ -18,6 +18,11 @@ export function findRelation(rangeVar: Body, context: NameContext): CatalogRelat
   return undefined;
 }
 
+/** Of a name as a list of strings: table, schema.table or database.schema.table. */
+export function findRelationNamed(names: readonly string[], context: NameContext): CatalogRelation | undefined {
+  return findRelation({ relname: names.at(-1) ?? "", schemaname: names.at(-2) }, context);
+}
+
 export function spelled(rangeVar: Body): string {
   const schema = text(rangeVar.schemaname);
   return schema === "" ? text(rangeVar.relname) : `${schema}.${text(rangeVar.relname)}`;

@@ -231,10 +231,11 @@ function groupBy(clause: unknown, result: QueryResult, scope: Scope, findings: F
     }
     const names = item.kind === "ColumnRef" ? strings(item.body.fields) : [];
     const found = names.length === 1 ? findColumn({ ...scope, parent: null }, names[0] ?? "") : undefined;
-    const input = found === undefined ? names.length > 1 : found.kind !== "absent";
+    const mayBeInput = found === undefined ? names.length > 1 : found.kind !== "absent";
     // A column of an item that is not known may not be there: then it is the output column.
-    const isGuessed = found?.kind === "column" && found.guessed;
-    if ((!input || isGuessed) && orderOutput(item, result, findings) && !isGuessed) continue;
+    const mayBeOutput = !mayBeInput || (found?.kind === "column" && found.guessed);
+    const isOutput = mayBeOutput && orderOutput(item, result, findings);
+    if (isOutput && !mayBeInput) continue;
     expression(item, scope, "order", findings);
   }
 }

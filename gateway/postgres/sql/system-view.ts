@@ -14,30 +14,23 @@ export function endsAtSystem(relation: CatalogRelation, context: NameContext, se
   if (parsed.kind === "error") return true;
   const spelled = { ...context, searchPath: relation.spelledFor ?? context.catalog.searchPath };
   return parsed.statements.some(({ body }) => {
-    const ctes = new Set(named(body));
-    return tables(body).some((table) => {
+    const { tables, queries } = namesIn(body);
+    return tables.some((table) => {
       const found = findRelation(table, spelled);
       // What is not found is not understood.
-      return found === undefined ? !ctes.has(text(table.relname)) : endsAtSystem(found, context, seen);
+      return found === undefined ? !queries.has(text(table.relname)) : endsAtSystem(found, context, seen);
     });
   });
 }
 
-/** Queries of WITH. */
-function named(statement: Body): string[] {
-  const found: string[] = [];
-  visit(statement, (_, { ctename }) => {
-    if (typeof ctename === "string") found.push(ctename);
-    return true;
-  });
-  return found;
-}
-
-function tables(statement: Body): Body[] {
-  const found: Body[] = [];
+/** Tables, and queries of WITH. */
+function namesIn(statement: Body): { readonly tables: readonly Body[]; readonly queries: ReadonlySet<string> } {
+  const tables: Body[] = [];
+  const queries = new Set<string>();
   visit(statement, (key, body) => {
-    if (key === "RangeVar") found.push(body);
+    if (key === "RangeVar") tables.push(body);
+    if (typeof body.ctename === "string") queries.add(body.ctename);
     return true;
   });
-  return found;
+  return { tables, queries };
 }
