@@ -174,3 +174,18 @@ describe.skipIf(!hasStrace)("strict", () => {
     expect((await intentsOf(gateway.storeUrl, "strict")).intents).toContain("select 7000001");
   }, 30_000);
 });
+
+test.skipIf(!hasStrace)(
+  "group: a disk that fails is noticed within moments, and the gateway ends",
+  async () => {
+    const gateway = await startWith("group");
+    const client = await connectWire({ ...gateway.endpoint, tell: tellBriefly });
+    const heal = await inject(gateway, "error=EIO");
+    expect(await client.exchange(query("select 7300001"))).toContain("SELECT 1");
+    expect(await Promise.race([gateway.exited, Bun.sleep(10_000).then(() => "it runs")])).toBe(1);
+    await heal();
+    client.destroy();
+    await gateway.stop();
+  },
+  30_000,
+);

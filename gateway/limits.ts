@@ -117,7 +117,13 @@ export const limits = {
   recordingQueueBytesMax: 64 * 1_024 * 1_024,
   recordingLagMsMax: 10_000,
   recordingFlushMs: 20,
+  /** In `group`, from a commit to its sync: what a power cut may take, and the flush before it. */
+  recordingSyncMs: 1_000,
   chunkBytesTarget: 256 * 1_024,
+  /** Each of the journal's two files, but for the last record in it. */
+  journalFileBytes: 4 * 1_024 * 1_024,
+  /** Characters of events that nobody waits for yet. */
+  journalBatchLength: 256 * 1_024,
 
   // --- API ---
   apiBodyBytesMax: 64 * 1_024,

@@ -14,6 +14,7 @@ import { observePolicies, warnOfUnknownTargets } from "./policy-reports.ts";
 import { Catalogs } from "./postgres/catalogs.ts";
 import { PostgresServer } from "./postgres/server.ts";
 import { checkReferences, readHashKey } from "./preflight.ts";
+import { checkRecordings } from "./recording/open-recordings.ts";
 import { readEvents, verifySession } from "./recording/reader.ts";
 import { redactSecrets, redactStatement } from "./recording/redaction.ts";
 import { SearchThread } from "./recording/search-thread.ts";
@@ -23,7 +24,6 @@ import { Approvals } from "./session/approvals.ts";
 import type { SessionDependencies } from "./session/dependencies.ts";
 import { Novelty } from "./session/novelty.ts";
 import { Rates } from "./session/rates.ts";
-import { checkStore } from "./store/read-only.ts";
 
 const log = createLogger();
 
@@ -85,7 +85,7 @@ async function main(): Promise<void> {
   const { signing_key } = config.store.recording;
   if (values.check) {
     // Beside a gateway that runs: nothing is opened for writing.
-    await checkStore(location);
+    await checkRecordings(location);
     if (signing_key !== undefined) readSigningKey(signing_key);
     console.log(`configuration, policy (${policies.current().revision.digest}) and store are good`);
     process.exit(0);

@@ -2,11 +2,11 @@
 import { createPublicKey } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { pageOf, pageView } from "../api/views.ts";
+import { openRecordings } from "../recording/open-recordings.ts";
 import { eventLines, verifySession } from "../recording/reader.ts";
 import { sealChainProblem } from "../recording/seal.ts";
 import { parseStatementQuery, searchSessions } from "../recording/search.ts";
 import { type SessionFilter, storeQueries } from "../store/queries.ts";
-import { openReadOnly } from "../store/read-only.ts";
 import { ClientError, exitCodes } from "./command.ts";
 import type { Recordings } from "./recordings.ts";
 import { storeLocation } from "./store-location.ts";
@@ -24,7 +24,7 @@ export interface StoreSource {
 export async function openStore({ store, key, environment }: StoreSource): Promise<Recordings> {
   const { signingKey, ...location } = storeLocation(store, environment);
   const publicKey = readPublicKey(key ?? signingKey);
-  const db = await openReadOnly(location);
+  const db = await openRecordings(location);
   const calls = {
     listSessions: (filter: SessionFilter) => storeQueries.listSessions(db, filter),
     getSession: (id: string) => storeQueries.getSession(db, id),

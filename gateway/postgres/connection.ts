@@ -246,26 +246,22 @@ export class Connection {
   }
 
   #forward(bytes: Buffer): void {
-    const committed = this.session.committed();
-    if (committed === undefined && this.#forwarding === undefined) return this.#write(bytes);
-    const before = this.#forwarding;
+    // What was recorded later is committed later: the latest wait is the longest.
+    const committed = this.session.committed() ?? this.#forwarding;
+    if (committed === undefined) return this.#write(bytes);
     this.#uncommittedBytes += bytes.length;
     if (this.#isFull) this.#socket.pause();
-    const next = (async () => {
-      await before;
-      await committed;
-      const wasFull = this.#isFull;
-      this.#uncommittedBytes -= bytes.length;
-      this.#write(bytes);
-      if (wasFull) this.#readOn();
-    })();
-    const mine: Promise<void> = next.then(
+    const forwarding: Promise<void> = committed.then(
       () => {
-        if (this.#forwarding === mine) this.#forwarding = undefined;
+        const wasFull = this.#isFull;
+        this.#uncommittedBytes -= bytes.length;
+        if (this.#forwarding === forwarding) this.#forwarding = undefined;
+        this.#write(bytes);
+        if (wasFull) this.#readOn();
       },
       (fault) => this.end("fault", fault),
     );
-    this.#forwarding = mine;
+    this.#forwarding = forwarding;
   }
 
   #write(bytes: Buffer): void {

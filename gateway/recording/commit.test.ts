@@ -6,7 +6,8 @@ import { join } from "node:path";
 import { asc } from "drizzle-orm";
 import { type Database, openDatabase } from "../store/database.ts";
 import { chunks, sessions } from "../store/schema.ts";
-import { type CommitWriter, fileCommit, requestCommit, shared, type Written } from "./commit.ts";
+import type { Written } from "./chunk.ts";
+import { type CommitWriter, fileCommit, requestCommit } from "./commit.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "sallyport-commit-"));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -49,7 +50,7 @@ const rowsOf = async (db: Database) => ({
 test("a file's prepared statements and a shared store's one request write the same rows", async () => {
   const file = await databaseAt("file.db");
   const shared = await databaseAt("shared.db");
-  const ways: CommitWriter[] = [await fileCommit(file, join(folder, "file.db"), "strict"), requestCommit(shared)];
+  const ways: CommitWriter[] = [await fileCommit(file, join(folder, "file.db")), requestCommit(shared)];
   for (const way of ways) for (const commit of commits) await way.write(commit);
   const rows = await rowsOf(file);
   expect(rows.sessions).toMatchObject([
@@ -61,41 +62,9 @@ test("a file's prepared statements and a shared store's one request write the sa
   expect(await rowsOf(shared)).toEqual(rows);
 });
 
-test("a strict commit is on disk once it is synced, in order; in group nothing waits", async () => {
-  const db = await databaseAt("synced.db");
-  const strict = await fileCommit(db, join(folder, "synced.db"), "strict");
-  const order: number[] = [];
-  const waiting = Array.from({ length: 20 }, (_, at) => {
-    strict.write([written(`s${at}`, 1, 1, true)]);
-    return strict.synced()?.then(() => order.push(at));
-  });
-  expect(waiting).not.toContain(undefined);
-  await Promise.all(waiting);
-  expect(order).toEqual(Array.from({ length: 20 }, (_, at) => at));
-  const group = await fileCommit(db, join(folder, "synced.db"), "group");
-  expect(group.synced()).toBeUndefined();
-});
-
-test("a sync that began before a commit was written does not cover it", async () => {
-  const ends: (() => void)[] = [];
-  const synced = shared(() => new Promise((resolve) => ends.push(resolve)));
-  const done: string[] = [];
-  const call = (name: string) => synced().then(() => done.push(name));
-  const calls = [call("first"), call("second"), call("third")];
-  expect(ends).toHaveLength(1);
-  ends[0]?.();
-  await calls[0];
-  await Bun.sleep(5);
-  expect(done).toEqual(["first"]);
-  expect(ends).toHaveLength(2);
-  ends[1]?.();
-  await Promise.all(calls);
-  expect(done).toEqual(["first", "second", "third"]);
-});
-
 test("of a commit that fails in its middle nothing is written, and the file is left unlocked", async () => {
   const db = await databaseAt("half.db");
-  const { write } = await fileCommit(db, join(folder, "half.db"), "strict");
+  const { write } = await fileCommit(db, join(folder, "half.db"));
   await write([written("a", 1, 1, true)]);
   expect(() => write([written("b", 1, 1, true), written("a", 1, 2, false)])).toThrow("UNIQUE");
   await write([written("a", 2, 2, false)]);

@@ -3,34 +3,20 @@
  * A file goes through libSQL's synchronous driver, whose statements stay prepared: its client prepares them anew for
  * each batch, at six times the processor's time. A shared store takes one request, of as few statements as there can be.
  */
-import { fdatasync, openSync } from "node:fs";
+import { fdatasync, openSync, realpathSync } from "node:fs";
 import { promisify } from "node:util";
 import type { InValue } from "@libsql/client";
 import FileDatabase from "libsql";
 import { applyPragmas, type Database, type DatabaseOptions } from "../store/database.ts";
 import { filePath } from "../store/file-path.ts";
-import { type chunks, sessions } from "../store/schema.ts";
-
-export type SessionRow = typeof sessions.$inferInsert;
-export type ChunkRow = typeof chunks.$inferInsert;
-
-/** One session's part of a commit. */
-export interface Written {
-  readonly chunk: ChunkRow;
-  /** The session's row where it has none yet; its head and counts are the ones below. */
-  readonly row: SessionRow | undefined;
-  readonly events: number;
-  readonly head: Buffer;
-  readonly commands: number;
-  /** ",allow,deny," */
-  readonly verdicts: string;
-}
+import { sessions } from "../store/schema.ts";
+import type { ChunkRow, SessionRow, Written } from "./chunk.ts";
 
 export interface CommitWriter {
   /** In one transaction. */
   write(batch: readonly Written[]): void | Promise<void>;
-  /** Resolves once what was written is on disk; undefined where there is nothing to wait for. */
-  synced(): Promise<void> | undefined;
+  /** Resolves once what was written is on disk. */
+  sync(): Promise<void>;
 }
 
 const insertChunk = "insert into recording_chunks (session, first, last, codec, data) values";
@@ -38,7 +24,7 @@ const chunkValues = ({ session, first, last, codec, data }: ChunkRow): InValue[]
 
 export async function openCommit(db: Database, options: DatabaseOptions): Promise<CommitWriter> {
   const path = filePath(options.url);
-  return path === undefined ? requestCommit(db) : fileCommit(db, path, options.durability);
+  return path === undefined ? requestCommit(db) : fileCommit(db, path);
 }
 
 function insertRow(db: Database, written: Written, row: SessionRow): { sql: string; args: InValue[] } {
@@ -51,13 +37,9 @@ function insertRow(db: Database, written: Written, row: SessionRow): { sql: stri
 }
 
 /** @param path of the store's file */
-export async function fileCommit(
-  db: Database,
-  path: string,
-  durability: DatabaseOptions["durability"],
-): Promise<CommitWriter> {
+export async function fileCommit(db: Database, path: string): Promise<CommitWriter> {
   const file = new FileDatabase(path);
-  // In strict too: `synced` waits for the disk there, not the commit.
+  // In strict too: there the journal is on disk before a command goes on.
   await applyPragmas((pragma) => file.exec(pragma), "group");
   // Pages, 16 MB: a checkpoint keeps this thread waiting, whatever its size.
   file.exec("pragma wal_autocheckpoint = 4000");
@@ -82,33 +64,10 @@ export async function fileCommit(
       throw error;
     }
   };
-  return { write, synced: durability === "strict" ? syncOf(`${path}-wal`) : () => undefined };
-}
-
-/** SQLite would wait for the disk at each commit, and the thread with it: here the next one is written meanwhile. */
-function syncOf(path: string): () => Promise<void> {
   // The log stays the same file as long as a connection is open.
-  const log = openSync(path, "r+");
+  const log = openSync(`${realpathSync(path)}-wal`, "r+");
   const sync = promisify(fdatasync);
-  return shared(() => sync(log));
-}
-
-/** One sync at a time; a call is answered by the first that begins after it. */
-export function shared(sync: () => Promise<void>): () => Promise<void> {
-  let running: Promise<void> | undefined;
-  let next: Promise<void> | undefined;
-  const start = () => {
-    next = undefined;
-    running = sync().finally(() => {
-      running = undefined;
-    });
-    return running;
-  };
-  return () => {
-    if (running === undefined) return start();
-    next ??= running.then(start);
-    return next;
-  };
+  return { write, sync: () => sync(log) };
 }
 
 /** For a store that is reached over the network. */
@@ -129,7 +88,8 @@ export function requestCommit(db: Database): CommitWriter {
     }
     await db.$client.batch(statements, "write");
   };
-  return { write, synced: () => undefined };
+  // The server answers once it has it.
+  return { write, sync: async () => undefined };
 }
 
 const tuples = (count: number) => Array.from({ length: count }, () => "(?, ?, ?, ?, ?)").join(", ");

@@ -10,17 +10,19 @@ export interface WorkerOptions {
   readonly signingKey?: string | undefined;
 }
 
-/** Each line of an append: `<session number>\t<event as JSON>\n`. */
+/** An append is lines of `line.ts`. */
 export type ToWorker =
   | { readonly type: "start"; readonly options: WorkerOptions }
-  | { readonly type: "open"; readonly number: number; readonly opened: SessionOpened }
+  | { readonly type: "open"; readonly opened: SessionOpened }
   | {
       readonly type: "seal";
-      readonly number: number;
+      readonly session: string;
       readonly call: number;
       readonly at: number;
       readonly reason: string;
     }
+  /** Answered once the store has, on disk, what was appended before. */
+  | { readonly type: "sync"; readonly call: number }
   | { readonly type: "call"; readonly call: number; readonly method: string; readonly arguments: readonly unknown[] }
   | string;
 

@@ -1,7 +1,13 @@
 /** What the list of sessions says of one beyond its opening: counted while it is written, and again by `verify`. */
 export class SessionSummary {
-  commands = 0;
-  readonly #verdicts = new Set<string>();
+  commands: number;
+  readonly #verdicts: Set<string>;
+
+  /** @param before of the events before, as the list has it */
+  constructor(before: { readonly commands: number; readonly verdicts: string } = { commands: 0, verdicts: "," }) {
+    this.commands = before.commands;
+    this.#verdicts = new Set(before.verdicts.split(",").filter((verdict) => verdict !== ""));
+  }
 
   /** @param line one event as JSON */
   take(line: string): void {

@@ -5,15 +5,19 @@
 import { createPublicKey, type KeyObject, sign } from "node:crypto";
 import { and, desc, eq, isNull, sql } from "drizzle-orm";
 import { GatewayError } from "../errors.ts";
+import { limits } from "../limits.ts";
 import { type Database, openDatabase } from "../store/database.ts";
-import { keyBeside } from "../store/file-path.ts";
+import { filePath, keyBeside } from "../store/file-path.ts";
 import { type DecideApproval, storeQueries } from "../store/queries.ts";
 import { chunks, seals, sessions } from "../store/schema.ts";
 import { extend, genesis } from "./chain.ts";
-import { type ChunkRow, type CommitWriter, openCommit, type SessionRow, type Written } from "./commit.ts";
+import { chunkOf, type SessionRow, sessionRow, type Written } from "./chunk.ts";
+import { type CommitWriter, openCommit } from "./commit.ts";
 import type { SessionClosed, SessionOpened } from "./events.ts";
+import { parseLine } from "./line.ts";
 import type { FromWorker, ToWorker, WorkerOptions } from "./protocol.ts";
 import { readEvents } from "./reader.ts";
+import { lackingOf, readJournal, removeJournal } from "./recovery.ts";
 import { redactSecrets } from "./redaction.ts";
 import { noSeal, sealHash } from "./seal.ts";
 import { obtainSigningKey } from "./signing-key.ts";
@@ -28,15 +32,13 @@ interface OpenSession {
   pending: string[];
 }
 
-/** A strict commit's few events a session gain less than compressing them costs. */
-const compressBytesMin = 4_096;
-
 declare const self: Worker;
 
 let db: Database;
 let writer: CommitWriter;
+let durability: WorkerOptions["durability"];
 let signingKey: KeyObject | undefined;
-const open = new Map<number, OpenSession>();
+const open = new Map<string, OpenSession>();
 let appends = 0;
 /** Appends that commits took, each of which acknowledges its own. */
 let taken = 0;
@@ -57,7 +59,11 @@ self.onmessage = (event: MessageEvent<ToWorker>) => {
   const message = event.data;
   if (failed) return;
   if (typeof message === "string") {
-    take(message);
+    try {
+      take(message);
+    } catch (error) {
+      return fail(error);
+    }
     appends += 1;
     schedule();
     return;
@@ -67,19 +73,30 @@ self.onmessage = (event: MessageEvent<ToWorker>) => {
       run(() => start(message.options));
       return;
     case "open":
-      open.set(message.number, opened(message.opened));
+      open.set(message.opened.session, opened(message.opened));
       return;
     case "seal":
       run(async () => {
         await commit();
-        const session = open.get(message.number);
-        open.delete(message.number);
+        const session = open.get(message.session);
+        open.delete(message.session);
         if (session) await seal(session, message.at, message.reason);
         post({ type: "answer", call: message.call, value: undefined });
       });
       return;
+    case "sync":
+      run(async () => {
+        await commit();
+        await writer.sync();
+        post({ type: "answer", call: message.call, value: undefined });
+      });
+      return;
     case "call":
-      run(() => answer(message));
+      run(async () => {
+        // What it reads has what was recorded before it.
+        await commit();
+        await answer(message);
+      });
       return;
   }
 };
@@ -103,8 +120,11 @@ function schedule(): void {
 }
 
 async function start(options: WorkerOptions): Promise<void> {
+  durability = options.durability;
   db = await openDatabase(options);
   writer = await openCommit(db, options);
+  const path = filePath(options.url);
+  if (path !== undefined) await recover(path);
   const keyPath = options.signingKey ?? keyBeside(options.url);
   signingKey = keyPath === undefined ? undefined : obtainSigningKey(keyPath);
   await sealInterrupted(options.gateway);
@@ -112,53 +132,34 @@ async function start(options: WorkerOptions): Promise<void> {
   post({ type: "started", publicKey });
 }
 
-function opened(event: SessionOpened): OpenSession {
-  const head = genesis(event.session);
-  const { identity, target } = event;
-  return {
-    id: event.session,
-    row: {
-      id: event.session,
-      gateway: event.gateway,
-      issuer: identity.issuer,
-      subject: identity.subject,
-      email: identity.email,
-      kind: identity.kind,
-      target: target.name,
-      openedAt: event.at,
-      head,
-    },
-    head,
-    events: 0,
-    summary: new SessionSummary(),
-    pending: [],
-  };
+/** A journal that a gateway left when it died. */
+async function recover(path: string): Promise<void> {
+  const journal = readJournal(path);
+  if (journal === undefined) return;
+  const lacking = await lackingOf(db, path, journal);
+  if (lacking.length > 0) await writer.write(lacking);
+  await writer.sync();
+  removeJournal(path);
 }
 
+function opened(event: SessionOpened): OpenSession {
+  const head = genesis(event.session);
+  const row = sessionRow(event, head);
+  return { id: event.session, row, head, events: 0, summary: new SessionSummary(), pending: [] };
+}
+
+/** @throws GatewayError internal where an event is not the next of its session */
 function take(lines: string): void {
   for (const line of lines.split("\n")) {
-    const tab = line.indexOf("\t");
-    if (tab < 0) continue;
-    const session = open.get(Number(line.slice(0, tab)));
+    if (line === "") continue;
+    const { session: id, event, json } = parseLine(line);
+    const session = open.get(id);
     if (session === undefined) continue;
-    const json = line.slice(tab + 1);
     session.pending.push(json);
+    if (event !== session.events + session.pending.length) throw new GatewayError("internal", "events out of order");
     dirty.add(session);
     session.summary.take(json);
   }
-}
-
-function chunkOf(session: string, first: number, lines: readonly string[]): ChunkRow {
-  const raw = Buffer.from(`${lines.join("\n")}\n`);
-  const compressed = raw.length >= compressBytesMin ? Bun.zstdCompressSync(raw, { level: 3 }) : undefined;
-  const smaller = compressed !== undefined && compressed.length < raw.length;
-  return {
-    session,
-    first,
-    last: first + lines.length - 1,
-    codec: smaller ? "zstd" : "raw",
-    data: smaller ? Buffer.from(compressed) : raw,
-  };
 }
 
 async function commit(): Promise<void> {
@@ -172,10 +173,20 @@ async function commit(): Promise<void> {
     // A file has been written by now: what follows an await would come a turn later.
     if (writing) await writing;
   }
-  const committed = () => post({ type: "committed", appends: upTo });
-  const syncing = writer.synced();
-  if (syncing) syncing.then(committed).catch(fail);
-  else committed();
+  post({ type: "committed", appends: upTo });
+  if (durability === "group") syncSoon();
+}
+
+let isSyncDue = false;
+
+/** Nobody waits for it: it bounds what a power cut takes. */
+function syncSoon(): void {
+  if (isSyncDue) return;
+  isSyncDue = true;
+  setTimeout(() => {
+    isSyncDue = false;
+    if (!failed) writer.sync().catch(fail);
+  }, limits.recordingSyncMs);
 }
 
 function written(session: OpenSession): Written {

@@ -53,9 +53,9 @@ test("an event that is changed or taken out is found", async () => {
   for (const id of ["changed", "shortened"]) {
     const session = recording.session(opened(id));
     session.append(notice(1));
-    await session.committed();
+    // A question to the store has what was recorded before it written.
+    expect((await recording.calls.getSession(id))?.events).toBe(2);
     session.append(notice(2));
-    await session.committed();
     await session.close({ type: "session.closed", at: 2_000, reason: "client" });
   }
   await recording.close();
@@ -69,7 +69,7 @@ test("an event that is changed or taken out is found", async () => {
   client.close();
   const again = await Recording.open({ url: url("b"), durability: "strict", gateway: "g" });
   expect((await verifySession(again.calls, "changed")).ok).toBe(false);
-  expect((await verifySession(again.calls, "shortened")).problem).toContain("4 events were recorded, 3 are there");
+  expect((await verifySession(again.calls, "shortened")).problem).toContain("4 events were recorded, 2 are there");
   await again.close();
 });
 
@@ -176,6 +176,9 @@ test("a killed gateway leaves a store that opens, verifies and has every event t
     const at = url(`killed-${round}`);
     const program = `
       import { Recording } from ${JSON.stringify(join(import.meta.dir, "writer.ts"))};
+      import { loweredLimits } from ${JSON.stringify(join(import.meta.dir, "../../scripts/lowered-limits.ts"))};
+      // The journal's files take many turns.
+      ${round > 0 ? "loweredLimits({ journalFileBytes: 2_000 });" : ""}
       const recording = await Recording.open({ url: ${JSON.stringify(at)}, durability: "strict", gateway: "g" });
       const session = recording.session(${JSON.stringify(opened("k"))});
       for (let n = 1; ; n++) {
@@ -350,7 +353,7 @@ describe("a recording that cannot keep up", () => {
     using _ = loweredLimits({ recordingQueueBytesMax: 20_000 });
     session.append(large(10_000));
     expect(() => session.append(large(10_000))).toThrow(expect.objectContaining({ code: "recording.lagging" }));
-    await session.committed();
+    await recording.calls.getSession("s");
     session.append(large(10_000));
     await session.close({ type: "session.closed", at: 2, reason: "client" });
     expect(await verifySession(recording.calls, "s")).toEqual({ ok: true, events: 4 });

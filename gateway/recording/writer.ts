@@ -9,6 +9,8 @@ import { lockFile } from "../store/lock.ts";
 import type { storeQueries } from "../store/queries.ts";
 import { encodeEvent } from "./encode.ts";
 import type { RecordedEvent, SessionClosed, SessionOpened } from "./events.ts";
+import { Journal } from "./journal.ts";
+import { formatLine } from "./line.ts";
 import type { FromWorker, ToWorker, WorkerFailure, WorkerOptions } from "./protocol.ts";
 
 type Queries = typeof storeQueries;
@@ -46,13 +48,14 @@ export class Recording {
   #waiting: Waiting[] = [];
   #calls = new Map<number, Call>();
   #nextCall = 0;
-  #nextSession = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #immediate = false;
   #failure: GatewayError | undefined;
   #onFailure: ((error: GatewayError) => void)[] = [];
   #started: (() => void) | undefined;
   #publicKey: string | undefined;
+  /** In `strict`, where the store is a file. */
+  #journal: Journal | undefined;
   readonly calls: StoreCalls;
 
   /** @throws GatewayError store.unavailable, or config.invalid for a signing key that is none */
@@ -65,7 +68,9 @@ export class Recording {
         recording.#started = resolve;
         recording.onFailure(reject);
       });
+      if (path !== undefined && options.durability === "strict") recording.#openJournal(path);
     } catch (error) {
+      recording.#worker.terminate();
       unlock();
       throw error;
     }
@@ -102,19 +107,42 @@ export class Recording {
     return this.#failure;
   }
 
+  /** @throws GatewayError store.unavailable */
+  #openJournal(path: string): void {
+    const options = {
+      path,
+      persist: async () => {
+        this.#flush();
+        await this.#ask((call) => ({ type: "sync", call }));
+      },
+      onFailure: (error: unknown) => this.#fail({ message: (error as Error).message }),
+    };
+    try {
+      this.#journal = new Journal(options);
+    } catch (cause) {
+      throw new GatewayError("store.unavailable", `No file can be made beside ${path}: ${(cause as Error).message}`, {
+        cause,
+      });
+    }
+  }
+
   session(opened: SessionOpened) {
-    const number = ++this.#nextSession;
-    this.#post({ type: "open", number, opened });
-    const append = (event: RecordedEvent) => this.#append(number, event);
+    const { session } = opened;
+    let events = 0;
+    this.#post({ type: "open", opened });
+    const append = (event: RecordedEvent, bytesMax?: number) => {
+      this.#append(formatLine(session, events + 1, encodeEvent(event)), bytesMax);
+      events += 1;
+    };
     append(opened);
     return {
-      append,
+      append: (event: RecordedEvent) => append(event),
       committed: () => this.#whenCommitted(),
       close: async (event: SessionClosed) => {
         // However far the writer is behind: a session that was stopped for it has its end recorded too.
-        this.#append(number, event, Number.POSITIVE_INFINITY);
+        append(event, Number.POSITIVE_INFINITY);
         this.#flush();
-        await this.#ask((call) => ({ type: "seal", number, call, at: event.at, reason: event.reason }));
+        await this.#ask((call) => ({ type: "seal", session, call, at: event.at, reason: event.reason }));
       },
     };
   }
@@ -122,20 +150,23 @@ export class Recording {
   /** Everything queued is committed and the worker ended. */
   async close(): Promise<void> {
     this.#flush();
-    if (this.#failure === undefined) await this.#call("ping", []);
+    if (this.#failure === undefined) {
+      await this.#ask((call) => ({ type: "sync", call }));
+      await this.#journal?.close();
+    }
     this.#worker.terminate();
     this.#unlock();
   }
 
-  #append(number: number, event: RecordedEvent, bytesMax = limits.recordingQueueBytesMax): void {
+  #append(line: string, bytesMax = limits.recordingQueueBytesMax): void {
     if (this.#failure) throw this.#failure;
-    const line = `${number}\t${encodeEvent(event)}\n`;
     if (this.#lineBytes + this.#unacknowledgedBytes + line.length > bytesMax) {
       throw new GatewayError(
         "recording.lagging",
         "the recording cannot keep up; this session is stopped rather than left unrecorded",
       );
     }
+    this.#journal?.append(line);
     this.#lines.push(line);
     this.#lineBytes += line.length;
     if (this.#lineBytes >= limits.chunkBytesTarget) this.#flush();
@@ -172,7 +203,7 @@ export class Recording {
 
   #whenCommitted(): Promise<void> | undefined {
     if (this.#failure) throw this.#failure;
-    if (!this.#strict) {
+    if (!this.#strict || this.#journal !== undefined) {
       const oldest = this.#unacknowledged[0];
       if (oldest !== undefined && Date.now() - oldest.at > limits.recordingLagMsMax) {
         throw new GatewayError(
@@ -180,7 +211,7 @@ export class Recording {
           "the recording has fallen behind; this session is stopped rather than left unrecorded",
         );
       }
-      return undefined;
+      return this.#journal?.synced();
     }
     const appends = this.#lines.length > 0 ? this.#sent + 1 : this.#sent;
     if (appends <= this.#committed) return undefined;
@@ -191,6 +222,7 @@ export class Recording {
   }
 
   #call(method: string, rest: readonly unknown[]): Promise<unknown> {
+    this.#flush();
     return this.#ask((call) => ({ type: "call", call, method, arguments: rest }));
   }
 
@@ -250,6 +282,7 @@ export class Recording {
             { ...(hint !== undefined && { hint }) },
           );
     this.#failure = failure;
+    this.#journal?.fail(failure);
     for (const waiting of this.#waiting.splice(0)) waiting.reject(failure);
     for (const call of this.#calls.values()) call.reject(failure);
     this.#calls.clear();

@@ -1,5 +1,5 @@
 /** Where a store lies that is a file. */
-import { closeSync, existsSync, openSync, readSync, statSync } from "node:fs";
+import { closeSync, existsSync, openSync, readSync, realpathSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { GatewayError } from "../errors.ts";
 
@@ -12,6 +12,12 @@ export function filePath(url: string): string | undefined {
 export function keyBeside(url: string): string | undefined {
   const path = filePath(url);
   return path && `${path}.key`;
+}
+
+/** Of a store that is a file, by its path: where `strict` has first what it writes. */
+export function journalPaths(path: string): readonly [string, string] {
+  const real = existsSync(path) ? realpathSync(path) : path;
+  return [`${real}.recording-0`, `${real}.recording-1`];
 }
 
 const databaseStart = "SQLite format 3\0";

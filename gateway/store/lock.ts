@@ -3,7 +3,7 @@
  * them while they go on. The lock is the operating system's, by way of SQLite, and goes with the process however it ends.
  */
 import { Database } from "bun:sqlite";
-import { chmodSync, mkdirSync, realpathSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, realpathSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { GatewayError } from "../errors.ts";
 
@@ -13,8 +13,7 @@ import { GatewayError } from "../errors.ts";
  */
 export function lockFile(path: string): () => void {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-  // By whatever name it is reached.
-  const lockPath = `${join(realpathSync(dirname(path)), basename(path))}.lock`;
+  const lockPath = lockPathOf(path);
   const lock = new Database(lockPath, { create: true });
   try {
     chmodSync(lockPath, 0o600);
@@ -27,4 +26,26 @@ export function lockFile(path: string): () => void {
     });
   }
   return () => lock.close();
+}
+
+/** Whether a gateway writes it now. @param path of the store */
+export function isLocked(path: string): boolean {
+  if (!existsSync(dirname(path))) return false;
+  const lockPath = lockPathOf(path);
+  if (!existsSync(lockPath)) return false;
+  const lock = new Database(lockPath, { readonly: true });
+  try {
+    lock.query("select 1 from sqlite_schema").all();
+    return false;
+  } catch (cause) {
+    if ((cause as { code?: string }).code !== "SQLITE_BUSY") throw cause;
+    return true;
+  } finally {
+    lock.close();
+  }
+}
+
+/** By whatever name the store is reached. */
+function lockPathOf(path: string): string {
+  return `${join(realpathSync(dirname(path)), basename(path))}.lock`;
 }

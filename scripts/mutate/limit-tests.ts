@@ -155,7 +155,10 @@ export const limitTests: Readonly<Record<keyof typeof limits, NamedTest>> = {
   recordingQueueBytesMax: recording("takes no event past its queue's limit, and goes on once there is room"),
   recordingLagMsMax: recording("in group lets nothing run once its oldest event waits longer than the limit"),
   recordingFlushMs: recording("is written after the flush's time"),
+  recordingSyncMs: test("durability.live.test.ts", "group: a disk that fails is noticed within moments"),
   chunkBytesTarget: recording("is written at once when it is as large as a chunk"),
+  journalFileBytes: test("recording/journal.test.ts", "its files take turns, and hold what the store may not have"),
+  journalBatchLength: test("recording/journal.test.ts", "what nobody waits for is written once it is long"),
 
   apiBodyBytesMax: test(
     "api/app.test.ts",

@@ -20,8 +20,8 @@ export const mutations: readonly Mutation[] = [
   one(
     1,
     "strict does not wait for the disk",
-    edit("recording/writer.ts", "if (!this.#strict)", "if (true)"),
-    test("durability.live.test.ts", "a gateway killed under load leaves what it let through"),
+    edit("recording/writer.ts", "return this.#journal?.synced();", "return void this.#journal?.synced();"),
+    test("durability.live.test.ts", "a statement waits until the disk has its intent"),
   ),
   one(
     1,
@@ -71,25 +71,37 @@ export const mutations: readonly Mutation[] = [
       "const writing = writer.write(Array.from(batch, written));",
       "const rows = Array.from(batch, written); const writing = void setTimeout(() => writer.write(rows), 50);",
     ),
-    test("recording/writer.test.ts", "a killed gateway leaves a store that opens"),
+    test("recording/writer.test.ts", "an event that is changed or taken out is found"),
   ),
   one(
     1,
-    "a commit is taken to be on disk by a sync that began before it was written",
-    edit("recording/commit.ts", "next ??= running.then(start);", "next = running;"),
-    test("recording/commit.test.ts", "a sync that began before a commit was written does not cover it"),
-  ),
-  one(
-    1,
-    "a commit is acknowledged before it is on disk",
-    edit("recording/worker.ts", "if (syncing) syncing.then", "if (syncing) Promise.resolve().then"),
+    "an intent is acknowledged before it is on disk",
+    edit("recording/journal.ts", "    // In another thread: a slow disk", "    this.#underWay?.resolve();\n    // "),
     test("durability.live.test.ts", "a statement waits until the disk has its intent"),
   ),
   one(
     1,
     "a disk that fails is passed over",
-    edit("recording/worker.ts", "syncing.then(committed).catch(fail)", "syncing.then(committed).catch(committed)"),
+    edit("recording/journal.ts", "if (error) return this.#options.onFailure(error);", ""),
     test("durability.live.test.ts", "a statement whose intent cannot be on disk does not run"),
+  ),
+  one(
+    1,
+    "the journal is begun again before the store has what it held",
+    edit("recording/journal.ts", "this.#otherIsFree.then(began)", "Promise.resolve().then(began)"),
+    test("recording/journal.test.ts", "no file is begun again before the store has on disk what it held"),
+  ),
+  one(
+    1,
+    "what a killed gateway acknowledged is not taken into the store",
+    edit("recording/worker.ts", "if (lacking.length > 0) await writer.write(lacking);", ""),
+    test("recording/journal.test.ts", "what strict has acknowledged is there after a power cut"),
+  ),
+  one(
+    1,
+    "a record of the journal counts that was never written whole",
+    edit("recording/journal.ts", "!== file.readUInt32BE(at + 4)) break;", "=== -1) break;"),
+    test("recording/journal.test.ts", "a record that is cut or damaged anywhere ends it"),
   ),
 
   one(

@@ -1,9 +1,10 @@
 /** Reads recordings out of a store, many sessions a query, and changes nothing in it. */
 import { and, asc, eq, gt, gte, inArray, isNull, lte, or, sql } from "drizzle-orm";
 import { alias } from "drizzle-orm/sqlite-core";
+import { openRecordings } from "../../../gateway/recording/open-recordings.ts";
 import type { SealFound } from "../../../gateway/recording/seal.ts";
 import { storeQueries } from "../../../gateway/store/queries.ts";
-import { openReadOnly, type StoreLocation } from "../../../gateway/store/read-only.ts";
+import type { StoreLocation } from "../../../gateway/store/read-only.ts";
 import { seals, sessions } from "../../../gateway/store/schema.ts";
 
 export interface Listed {
@@ -47,7 +48,7 @@ const chunkRows = 64;
 
 /** @throws GatewayError where there is no such store */
 export async function openStoreReader(location: StoreLocation): Promise<StoreReader> {
-  const db = await openReadOnly(location);
+  const db = await openRecordings(location);
   const client = db.$client;
   const opensAt = Date.now();
   const wanted = (sinceMs: number) =>

@@ -1,0 +1,41 @@
+/** The rows that a recording's events are kept in. */
+import type { chunks, sessions } from "../store/schema.ts";
+import type { SessionOpened } from "./events.ts";
+
+export type SessionRow = typeof sessions.$inferInsert;
+export type ChunkRow = typeof chunks.$inferInsert;
+
+/** One session's part of a commit. */
+export interface Written {
+  readonly chunk: ChunkRow;
+  /** The session's row where it has none yet; its head and counts are the ones below. */
+  readonly row: SessionRow | undefined;
+  readonly events: number;
+  readonly head: Buffer;
+  readonly commands: number;
+  /** ",allow,deny," */
+  readonly verdicts: string;
+}
+
+/** Few events gain less than compressing them costs. */
+const compressBytesMin = 4_096;
+
+/** @param first number of the first of these events */
+export function chunkOf(session: string, first: number, lines: readonly string[]): ChunkRow {
+  const raw = Buffer.from(`${lines.join("\n")}\n`);
+  const compressed = raw.length >= compressBytesMin ? Bun.zstdCompressSync(raw, { level: 3 }) : undefined;
+  const smaller = compressed !== undefined && compressed.length < raw.length;
+  return {
+    session,
+    first,
+    last: first + lines.length - 1,
+    codec: smaller ? "zstd" : "raw",
+    data: smaller ? Buffer.from(compressed) : raw,
+  };
+}
+
+/** @param head of the chain before its first event */
+export function sessionRow({ session, gateway, identity, target, at }: SessionOpened, head: Buffer): SessionRow {
+  const { issuer, subject, email, kind } = identity;
+  return { id: session, gateway, issuer, subject, email, kind, target: target.name, openedAt: at, head };
+}

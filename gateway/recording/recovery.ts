@@ -1,0 +1,117 @@
+/**
+ * What a journal has and its store lacks: the end of recordings whose gateway was killed, or lost its power. A gateway
+ * takes it into the store when it starts; who only reads is shown the store as it will be then.
+ */
+import { readFileSync, rmSync } from "node:fs";
+import { inArray } from "drizzle-orm";
+import { GatewayError } from "../errors.ts";
+import type { Database } from "../store/database.ts";
+import { journalPaths } from "../store/file-path.ts";
+import { sessions } from "../store/schema.ts";
+import { extend, genesis } from "./chain.ts";
+import { chunkOf, sessionRow, type Written } from "./chunk.ts";
+import type { SessionOpened } from "./events.ts";
+import { recordsOf } from "./journal.ts";
+import { parseLine } from "./line.ts";
+import { SessionSummary } from "./summary.ts";
+
+/** Events of one session: the first one's number, and all as JSON. */
+interface Part {
+  readonly first: number;
+  readonly events: string[];
+}
+export type JournalParts = ReadonlyMap<string, Part>;
+
+/**
+ * @param path of the store
+ * @returns undefined where it has no journal, as after an orderly end
+ * @throws GatewayError store.unavailable where one cannot be read, or has gaps
+ */
+export function readJournal(path: string): JournalParts | undefined {
+  const files = journalPaths(path).flatMap((file) => contentsOf(file) ?? []);
+  if (files.length === 0) return undefined;
+  const parts = new Map<string, Part>();
+  for (const { lines } of files
+    .flatMap(recordsOf)
+    .sort((a, b) => a.generation - b.generation || a.sequence - b.sequence)) {
+    for (const line of lines.split("\n")) {
+      if (line === "") continue;
+      const { session, event, json } = parseLine(line);
+      let part = parts.get(session);
+      if (part === undefined) {
+        part = { first: event, events: [] };
+        parts.set(session, part);
+      }
+      if (event !== part.first + part.events.length) throw gap(path, session, part.first + part.events.length, event);
+      part.events.push(json);
+    }
+  }
+  return parts;
+}
+
+function contentsOf(file: string): Buffer | undefined {
+  try {
+    return readFileSync(file);
+  } catch (cause) {
+    if ((cause as { code?: string }).code === "ENOENT") return undefined;
+    throw new GatewayError("store.unavailable", `${file}, which goes with the store, cannot be read.`, { cause });
+  }
+}
+
+/** The store has, on disk, all that it held. */
+export function removeJournal(path: string): void {
+  for (const file of journalPaths(path)) rmSync(file, { force: true });
+}
+
+const idsPerQuery = 500;
+
+/**
+ * What has to be written so that the store has all that the journal has.
+ * @param db undefined: it has nothing yet
+ * @throws GatewayError store.unavailable where the journal begins behind the store's end
+ */
+export async function lackingOf(db: Database | undefined, path: string, journal: JournalParts): Promise<Written[]> {
+  const lacking: Written[] = [];
+  const ids = [...journal.keys()];
+  for (let at = 0; at < ids.length; at += idsPerQuery) {
+    const page = ids.slice(at, at + idsPerQuery);
+    const rows = (await db?.select().from(sessions).where(inArray(sessions.id, page))) ?? [];
+    const stored = new Map(rows.map((row) => [row.id, row]));
+    for (const id of page) {
+      const written = continued(path, id, journal.get(id) as Part, stored.get(id));
+      if (written !== undefined) lacking.push(written);
+    }
+  }
+  return lacking;
+}
+
+function continued(
+  path: string,
+  session: string,
+  part: Part,
+  stored: typeof sessions.$inferSelect | undefined,
+): Written | undefined {
+  const has = stored?.events ?? 0;
+  const events = part.events.slice(Math.max(0, has + 1 - part.first));
+  const [first] = events;
+  if (first === undefined) return undefined;
+  if (part.first > has + 1) throw gap(path, session, has + 1, part.first);
+  const summary = new SessionSummary(stored);
+  let head = stored === undefined ? genesis(session) : Buffer.from(stored.head);
+  const row = stored === undefined ? sessionRow(JSON.parse(first) as SessionOpened, head) : undefined;
+  for (const json of events) {
+    head = extend(head, json);
+    summary.take(json);
+  }
+  const { commands, verdicts } = summary;
+  return { chunk: chunkOf(session, has + 1, events), row, events: has + events.length, head, commands, verdicts };
+}
+
+function gap(path: string, session: string, expected: number, found: number): GatewayError {
+  const [one, other] = journalPaths(path);
+  return new GatewayError(
+    "store.unavailable",
+    `The files ${one} and ${other} do not go on where the store ends: of session ${session} event ${found} comes where event ${expected} is missing.`,
+    { hint: "Put them and the store back as they were together; or, where the store is another one, move them away." },
+  );
+}
