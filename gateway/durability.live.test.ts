@@ -161,8 +161,9 @@ describe.skipIf(!hasStrace)("strict", () => {
   }, 30_000);
 
   test("a statement whose intent cannot be on disk does not run; its client is told, and the gateway ends", async () => {
-    const [other, idle] = [await connect(), await connect()];
+    const [other, idle, leaving] = [await connect(), await connect(), await connect()];
     const heal = await inject(gateway, "error=EIO");
+    leaving.send(query("select 7200003"), { type: "Terminate" });
     client.send(query("select 7200001"));
     other.send(parse("select 7200002"), bind(), execute(), sync);
     const lost = "FATAL 58030: the recording failed; nothing runs unrecorded";

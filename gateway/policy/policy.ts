@@ -92,6 +92,14 @@ export class Policy {
   }
 }
 
+/** All that a cached decision of one session depends on. */
+interface Asked {
+  readonly analysis: CommandAnalysis;
+  readonly rest: string;
+  readonly now: string;
+  readonly judgement: Judgement;
+}
+
 /** Judges the commands of one session. */
 export class SessionJudge {
   readonly #engine: Engine;
@@ -101,6 +109,8 @@ export class SessionJudge {
   readonly #base: SessionBase;
   readonly #sessionMembers: string;
   readonly #sessionKey: string;
+  /** Parse and Bind ask the same, and so does each run of a prepared statement: to make the key costs more than all else. */
+  #latest: Asked | undefined;
 
   constructor(
     engine: Engine,
@@ -128,6 +138,9 @@ export class SessionJudge {
     }
     const restMembers = visible.restMembers(rest);
     const nowMembers = visible.nowMembers(now);
+    const latest = this.#latest;
+    if (latest?.analysis === analysis && latest.rest === restMembers && latest.now === nowMembers)
+      return latest.judgement;
     let analysisMembers: string | undefined;
     let analysisKey = this.#analysisKeys.get(analysis);
     if (analysisKey === undefined) {
@@ -139,7 +152,11 @@ export class SessionJudge {
     const restKey = restMembers.length > digestedCharsMin ? digestText(restMembers) : restMembers;
     const key = `${this.#sessionKey}${analysisKey}${restKey}\n${nowMembers}`;
     const known = this.#cache.get(key);
-    if (known !== undefined) return { decision: known, cached: true };
+    if (known !== undefined) {
+      const judgement = { decision: known, cached: true };
+      if (Object.isFrozen(analysis)) this.#latest = { analysis, rest: restMembers, now: nowMembers, judgement };
+      return judgement;
+    }
     checkNames(analysis);
     analysisMembers ??= visible.analysisMembers(analysis);
     const text = visibleText(this.#sessionMembers, analysisMembers, restMembers, nowMembers);

@@ -70,12 +70,16 @@ export class VisibleInput {
     return this.#paths.analysis.length === 0 ? "" : membersOf(select(analysis, this.#analysis));
   }
 
-  restMembers({ digest, novel, params }: CommandRest): string {
-    const members: string[] = [];
-    if (this.#paths.novel) members.push(`"novel":${novel}`);
-    if (this.#paths.digest) members.push(`"digest":${JSON.stringify(digest)}`);
-    if (this.#paths.params) members.push(`"params":${JSON.stringify(params)}`);
-    return members.join(",");
+  /** Reads of `rest` what the policy can see, and no more. */
+  restMembers(rest: CommandRest): string {
+    const { novel, digest, params } = this.#paths;
+    const members = novel ? `"novel":${rest.novel}` : "";
+    if (!digest && !params) return members;
+    const more = [
+      digest && `"digest":${JSON.stringify(rest.digest)}`,
+      params && `"params":${JSON.stringify(rest.params)}`,
+    ];
+    return [members, ...more].filter(Boolean).join(",");
   }
 
   nowMembers(now: NowInput): string {

@@ -169,7 +169,8 @@ export class Connection {
     const until = Date.now() + turnMs;
     try {
       while (!this.#isFull) {
-        if (Date.now() > until) return this.#yield();
+        // A look at the clock costs as much as a small message: what came alone needs none.
+        if (this.#clientReader.bufferedBytes > 0 && Date.now() > until) return this.#yield();
         const frame = this.#clientReader.next();
         this.#watchStall(frame === undefined && this.#clientReader.bufferedBytes > 0);
         if (frame === undefined) {
@@ -212,7 +213,7 @@ export class Connection {
 
   /** What was sent before it goes to the target first, which runs it before it sees that the client left. */
   #terminate(): void {
-    if (this.#forwarding === undefined) return this.end("client");
+    if (this.#forwarding === undefined || this.#ended) return this.end("client");
     this.#busy = true;
     void this.#forwarding.then(() => this.#terminate());
   }
@@ -246,12 +247,14 @@ export class Connection {
   }
 
   #forward(bytes: Buffer): void {
-    // What was recorded later is committed later: the latest wait is the longest.
-    const committed = this.session.committed() ?? this.#forwarding;
-    if (committed === undefined) return this.#write(bytes);
+    const committed = this.session.committed();
+    const before = this.#forwarding;
+    if (committed === undefined && before === undefined) return this.#write(bytes);
     this.#uncommittedBytes += bytes.length;
     if (this.#isFull) this.#socket.pause();
-    const forwarding: Promise<void> = committed.then(
+    // In order, whichever of them is committed first.
+    const ready = before === undefined ? committed : before.then(() => committed);
+    const forwarding: Promise<void> | undefined = ready?.then(
       () => {
         const wasFull = this.#isFull;
         this.#uncommittedBytes -= bytes.length;

@@ -7,10 +7,12 @@
 import { GatewayError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { Obligations } from "../policy/decision.ts";
+import type { HoldNotice } from "../session/approvals.ts";
 import type { Permit, Ruling, Session } from "../session/session.ts";
 import type { AnalysedCommand, AnalysedStatement, SessionAnalyser } from "./analysed.ts";
 import { Batch } from "./batch.ts";
 import { recordedValue } from "./capture.ts";
+import { CommandHold } from "./command-hold.ts";
 import { CopyIn } from "./copy-in.ts";
 import { denialFields, nativeError } from "./diagnostics.ts";
 import { EnforcedSettings } from "./enforced-settings.ts";
@@ -45,7 +47,8 @@ export class Machine {
   readonly #options: RunOptions;
   readonly #ports: MachinePorts;
   readonly #batch = new Batch();
-  #hold: AbortController | undefined;
+  readonly #notify = (notice: HoldNotice) => this.#ports.notice(holdFields(notice));
+  #hold: CommandHold | undefined;
   readonly settings = new EnforcedSettings();
   #settled: (() => void)[] = [];
   /** How often a message looked again since the target's last answer. */
@@ -409,25 +412,13 @@ export class Machine {
     params: readonly (string | null)[],
     via: string,
   ): Ruling | Promise<Ruling> {
-    let controller: AbortController | undefined;
-    const ruling = this.session.authorise(
-      {
-        ...{ text, analysis: resolved.analysis, labels: this.#analyser.labels, params, via },
-        ...(resolved.bodies.length > 0 && { standsFor: resolved.bodies }),
-      },
-      {
-        notify: (notice) => this.#ports.notice(holdFields(notice)),
-        // Few commands are held: who is not needs none.
-        get signal() {
-          controller ??= new AbortController();
-          return controller.signal;
-        },
-        stillMeans: () => this.#stillMeans(text, resolved),
-      },
-    );
+    const { analysis, bodies } = resolved;
+    const { labels } = this.#analyser;
+    const standsFor = bodies.length > 0 ? bodies : undefined;
+    const hold = new CommandHold(this.#notify, () => this.#stillMeans(text, resolved));
+    const ruling = this.session.authorise({ text, standsFor, analysis, labels, params, via }, hold);
     if (!(ruling instanceof Promise)) return ruling;
-    controller ??= new AbortController();
-    this.#hold = controller;
+    this.#hold = hold;
     // What was judged before goes out now, and is answered: the wait may be long.
     this.#sendOn();
     return ruling.finally(() => {

@@ -43,6 +43,8 @@ export class PostgresServer {
   readonly #secureContext: SecureContext | undefined;
   readonly #connections = new Set<Connection>();
   #waiting = 0;
+  /** Sessions that are being opened. */
+  #opening = 0;
   #draining = false;
   readonly #expiry: ReturnType<typeof setInterval>;
 
@@ -74,7 +76,7 @@ export class PostgresServer {
     this.#draining = true;
     this.#server.close();
     const until = Date.now() + drainMs;
-    while (this.#connections.size > 0 && Date.now() < until) await Bun.sleep(50);
+    while (this.#connections.size + this.#opening > 0 && Date.now() < until) await Bun.sleep(50);
     const open = [...this.#connections];
     for (const connection of open) connection.end("drained", error);
     clearInterval(this.#expiry);
@@ -122,7 +124,10 @@ export class PostgresServer {
       } else if (result.kind === "closed") {
         stream.socket.destroy();
       } else {
-        await this.#open(result);
+        this.#opening += 1;
+        await this.#open(result).finally(() => {
+          this.#opening -= 1;
+        });
       }
     } catch (fault) {
       const error =
@@ -216,6 +221,10 @@ export class PostgresServer {
       database,
       parameters: startup.settings,
     });
+    if (this.#draining) {
+      upstream.destroy();
+      throw shuttingDown();
+    }
     const analyser = analysers.forSession(target, database);
     stream.release();
     const connection = new Connection({

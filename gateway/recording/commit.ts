@@ -3,7 +3,7 @@
  * A file goes through libSQL's synchronous driver, whose statements stay prepared: its client prepares them anew for
  * each batch, at six times the processor's time. A shared store takes one request, of as few statements as there can be.
  */
-import { fdatasync, openSync, realpathSync } from "node:fs";
+import { fdatasync, fstatSync, openSync, realpathSync, statSync } from "node:fs";
 import { promisify } from "node:util";
 import type { InValue } from "@libsql/client";
 import FileDatabase from "libsql";
@@ -64,10 +64,16 @@ export async function fileCommit(db: Database, path: string): Promise<CommitWrit
       throw error;
     }
   };
-  // The log stays the same file as long as a connection is open.
-  const log = openSync(`${realpathSync(path)}-wal`, "r+");
-  const sync = promisify(fdatasync);
-  return { write, sync: () => sync(log) };
+  // The log stays the same file as long as a connection is open, unless somebody takes it away.
+  const logPath = `${realpathSync(path)}-wal`;
+  const log = openSync(logPath, "r+");
+  const { ino } = fstatSync(log);
+  const syncFile = promisify(fdatasync);
+  const sync = async () => {
+    await syncFile(log);
+    if (statSync(logPath, { throwIfNoEntry: false })?.ino !== ino) throw new Error(`${logPath} was taken away`);
+  };
+  return { write, sync };
 }
 
 /** For a store that is reached over the network. */

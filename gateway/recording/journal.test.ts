@@ -1,5 +1,5 @@
 import { afterAll, describe, expect, test } from "bun:test";
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { loweredLimits } from "../../scripts/lowered-limits.ts";
@@ -62,6 +62,16 @@ async function noticesOf(path: string, session: string): Promise<number[]> {
   expect(check).toMatchObject({ ok: true });
   return notices;
 }
+/** As journals are written. */
+function recordBytes(generation: number, sequence: number, lines: string): Buffer {
+  const bytes = Buffer.alloc(20 + Buffer.byteLength(lines));
+  bytes.write("SPW1");
+  for (const [at, value] of [generation, sequence, bytes.length - 20].entries()) bytes.writeUInt32BE(value, 8 + at * 4);
+  bytes.write(lines, 20);
+  bytes.writeUInt32BE(Bun.hash.crc32(bytes.subarray(8)), 4);
+  return bytes;
+}
+
 const numbers = (count: number, from = 1) => Array.from({ length: count }, (_, at) => from + at);
 
 test("what strict has acknowledged is there after a power cut that left the store nothing of it", async () => {
@@ -161,6 +171,36 @@ test("no file is begun again before the store has on disk what it held", async (
   await journal.close();
 });
 
+test("waits end in the order in which they began, while a turn waits for the store, too", async () => {
+  using _ = loweredLimits({ journalFileBytes: 1_000 });
+  const persisted: (() => void)[] = [];
+  const journal = new Journal({
+    path: newPath(),
+    persist: () => new Promise((resolve) => persisted.push(resolve)),
+    onFailure: (error) => journal.fail(error),
+  });
+  const order: string[] = [];
+  let events = 0;
+  const wait = (name: string) => {
+    journal.append(formatLine("s", ++events, "x".repeat(1_000)));
+    return journal.synced()?.then(() => order.push(name));
+  };
+  await wait("1");
+  await wait("2");
+  const third = wait("3");
+  await Bun.sleep(20);
+  const fourth = wait("4");
+  persisted[0]?.();
+  // It is being written now: who appends nothing waits for it all the same.
+  for (let turn = 0; turn < 50 && journal.length > 0; turn++) await Promise.resolve();
+  const fifth = journal.synced()?.then(() => order.push("5"));
+  await Promise.all([third, fourth, fifth]);
+  expect(order.slice(0, 3)).toEqual(["1", "2", "3"]);
+  expect(order.slice(3)).toEqual(["4", "5"]);
+  persisted[1]?.();
+  await journal.close();
+});
+
 test("what nobody waits for is written once it is long", async () => {
   using _ = loweredLimits({ journalBatchLength: 1_000 });
   const path = newPath();
@@ -183,7 +223,9 @@ test("whoever waits is told that it failed, and nothing is taken afterwards", as
   journal.fail(new Error("the disk"));
   await expect(waiting).rejects.toThrow("the disk");
   expect(() => journal.synced()).toThrow("the disk");
-  await journal.close();
+  // What it has is for the next start.
+  await expect(journal.close()).rejects.toThrow("the disk");
+  expect(exist(path)).toEqual([true, true]);
 });
 
 describe("of what was being written", () => {
@@ -224,6 +266,20 @@ describe("of what was being written", () => {
   });
 });
 
+test("what a power cut leaves of a file that was being begun again is passed over", () => {
+  const path = newPath();
+  const [one, other] = journalPaths(path);
+  const file = (generation: number, ...events: number[]) =>
+    Buffer.concat(events.map((event, at) => recordBytes(generation, at, formatLine("s", event, `{"n":${event}}`))));
+  // The first record of turn 1 is still there, as what was written over it came to the disk only behind it.
+  writeFileSync(one, file(1, 1));
+  writeFileSync(other, file(2, 20, 21));
+  expect(readJournal(path)?.get("s")).toMatchObject({ first: 20, events: ['{"n":20}', '{"n":21}'] });
+  // Within one turn nothing can be missing.
+  writeFileSync(other, file(2, 20, 22));
+  expect(() => readJournal(path)).toThrow("event 22 comes where event 21 is missing");
+});
+
 test("a journal that does not go on where the store ends is refused, by --check too, until it is moved away", async () => {
   const path = newPath();
   const recording = await open(path);
@@ -248,6 +304,43 @@ test("a journal that does not go on where the store ends is refused, by --check 
   for (const file of journalPaths(empty)) rmSync(file);
   await checkRecordings({ url: `file:${empty}` });
   await (await open(empty)).close();
+});
+
+test("what is shutting down acknowledges nothing that it would lose", async () => {
+  const path = newPath();
+  const recording = await open(path);
+  const session = recording.session(opened("s"));
+  const acknowledged: number[] = [];
+  const running = (async () => {
+    for (const n of numbers(2_000)) {
+      session.append(notice(n));
+      await session.committed();
+      acknowledged.push(n);
+    }
+  })();
+  await Bun.sleep(20);
+  const closing = recording.close();
+  expect(await Promise.race([running.catch((error) => error.code), Bun.sleep(5_000)])).toBe("session.draining");
+  await closing;
+  expect(acknowledged.length).toBeGreaterThan(0);
+  expect((await noticesOf(path, "s")).slice(0, acknowledged.length)).toEqual(acknowledged);
+});
+
+test("what waits for a slow disk counts against the queue's limit", async () => {
+  const recording = await open(newPath());
+  const session = recording.session(opened("s"));
+  using _ = loweredLimits({ recordingQueueBytesMax: 100_000 });
+  const append = () => session.append(notice(1, "x".repeat(10_000)));
+  for (let count = 0; count < 9; count++) {
+    append();
+    // The store has it; the journal does not, as nobody waits.
+    await recording.calls.getSession("s");
+  }
+  expect(append).toThrow(expect.objectContaining({ code: "recording.lagging" }));
+  await session.committed();
+  session.append(notice(2));
+  await session.close({ type: "session.closed", at: 2, reason: "client" });
+  await recording.close();
 });
 
 test("there is none after an orderly end, and none in group", async () => {

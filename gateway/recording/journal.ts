@@ -8,7 +8,7 @@
  *
  * The generation grows by one each time that a file is begun, the sequence by one each record.
  */
-import { closeSync, fdatasync, fsyncSync, openSync, rmSync, writeSync } from "node:fs";
+import { closeSync, fdatasync, fsyncSync, ftruncateSync, openSync, rmSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import { GatewayError } from "../errors.ts";
 import { limits } from "../limits.ts";
@@ -38,12 +38,14 @@ export class Journal {
   /** The store has what the other file holds. */
   #otherIsFree: Promise<void> = Promise.resolve();
   #lines: string[] = [];
+  /** Of them and of those whose sync is under way. */
   #length = 0;
   /** Of who waits for the lines above. */
   #next: PromiseWithResolvers<void> | undefined;
-  /** Of who waits for the sync that is under way, or for what was written last. */
+  /** Of who waits for the sync that is under way. */
   #underWay: PromiseWithResolvers<void> | undefined;
-  #scheduled = false;
+  /** From when a write is due to the end of its sync. */
+  #isWriting = false;
   #failure: unknown;
   /** One that was made for a batch, kept for the next ones. */
   #record = Buffer.allocUnsafeSlow(headerBytes + limits.journalBatchLength);
@@ -65,6 +67,11 @@ export class Journal {
     closeSync(folder);
   }
 
+  /** Of what is not known to be on disk, in characters. */
+  get length(): number {
+    return this.#length;
+  }
+
   append(line: string): void {
     this.#lines.push(line);
     this.#length += line.length;
@@ -76,30 +83,29 @@ export class Journal {
     if (this.#failure !== undefined) throw this.#failure;
     if (this.#lines.length === 0) return this.#underWay?.promise;
     this.#schedule();
-    this.#next ??= Promise.withResolvers();
+    this.#next ??= newWait();
     return this.#next.promise;
   }
 
-  /** Removes it, as the store has all that was appended. */
+  /** Removes it: nothing is appended any more, and the store has all that was. */
   async close(): Promise<void> {
-    await this.#underWay?.promise.catch(() => undefined);
-    this.#failure ??= new GatewayError("internal", "the journal is closed");
+    await this.synced();
+    this.#failure = new GatewayError("internal", "the journal is closed");
     for (const { path, fd } of this.#files) {
       closeSync(fd);
       rmSync(path, { force: true });
     }
   }
 
+  get #file(): { readonly path: string; readonly fd: number } {
+    return this.#files[this.#current] as { path: string; fd: number };
+  }
+
   /** What the event loop has at hand shares a sync, and so does what comes while one is under way. */
   #schedule(): void {
-    if (this.#scheduled || this.#underWay !== undefined || this.#failure !== undefined) return;
-    this.#scheduled = true;
+    if (this.#isWriting || this.#failure !== undefined) return;
+    this.#isWriting = true;
     setImmediate(() => {
-      this.#scheduled = false;
-      if (this.#failure !== undefined) return;
-      this.#underWay = this.#next ?? Promise.withResolvers();
-      this.#underWay.promise.catch(() => undefined);
-      this.#next = undefined;
       if (this.#at < limits.journalFileBytes) this.#write();
       else this.#turn();
     });
@@ -112,6 +118,8 @@ export class Journal {
       this.#generation += 1;
       this.#sequence = 0;
       this.#at = 0;
+      // What a record longer than the file has made of it.
+      ftruncateSync(this.#file.fd, limits.journalFileBytes);
       // By when this one is full, the store should have what the full one holds.
       this.#otherIsFree = this.#options.persist();
       this.#otherIsFree.catch(() => undefined);
@@ -121,10 +129,14 @@ export class Journal {
   }
 
   #write(): void {
+    if (this.#failure !== undefined) return;
+    // Who waits from here on waits for the next: these are the lines that this one takes.
+    const underWay = this.#next ?? newWait();
+    this.#underWay = underWay;
+    this.#next = undefined;
     const bytes = this.#encode(this.#lines.join(""));
     this.#lines = [];
-    this.#length = 0;
-    const { fd } = this.#files[this.#current] as { fd: number };
+    const { fd } = this.#file;
     try {
       for (let written = 0; written < bytes.length; ) {
         written += writeSync(fd, bytes, written, bytes.length - written, this.#at + written);
@@ -133,12 +145,14 @@ export class Journal {
       return this.#options.onFailure(error);
     }
     this.#at += bytes.length;
+    const length = this.#length;
     // In another thread: a slow disk keeps nobody waiting but who waits for it.
     fdatasync(fd, (error) => {
       if (error) return this.#options.onFailure(error);
-      const done = this.#underWay;
+      this.#isWriting = false;
+      this.#length -= length;
       this.#underWay = undefined;
-      done?.resolve();
+      underWay.resolve();
       if (this.#next !== undefined || this.#length >= limits.journalBatchLength) this.#schedule();
     });
   }
@@ -163,6 +177,13 @@ export class Journal {
     this.#underWay?.reject(error);
     this.#next?.reject(error);
   }
+}
+
+function newWait(): PromiseWithResolvers<void> {
+  const wait = Promise.withResolvers<void>();
+  // There may be nobody whom a failure has to be told.
+  wait.promise.catch(() => undefined);
+  return wait;
 }
 
 export interface JournalRecord {

@@ -79,6 +79,8 @@ async function layOver(client: Client, lacking: readonly Written[]): Promise<voi
       args: [session, first, last, codec, data, events],
     });
   }
+  await client.execute("create unique index temp.ahead_sessions_id on ahead_sessions (id)");
+  await client.execute("create unique index temp.ahead_chunks_first on ahead_chunks (session, first)");
   await client.execute(`create temp view sessions as
     select * from main.sessions m where not exists
       (select 1 from ahead_sessions o where o.id = m.id and o.events > m.events)

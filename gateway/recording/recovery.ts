@@ -11,14 +11,16 @@ import { sessions } from "../store/schema.ts";
 import { extend, genesis } from "./chain.ts";
 import { chunkOf, sessionRow, type Written } from "./chunk.ts";
 import type { SessionOpened } from "./events.ts";
-import { recordsOf } from "./journal.ts";
+import { type JournalRecord, recordsOf } from "./journal.ts";
 import { parseLine } from "./line.ts";
 import { SessionSummary } from "./summary.ts";
 
 /** Events of one session: the first one's number, and all as JSON. */
 interface Part {
-  readonly first: number;
-  readonly events: string[];
+  first: number;
+  events: string[];
+  /** Of the journal's turn that had the latest. */
+  generation: number;
 }
 export type JournalParts = ReadonlyMap<string, Part>;
 
@@ -31,23 +33,29 @@ export function readJournal(path: string): JournalParts | undefined {
   const files = journalPaths(path).flatMap((file) => contentsOf(file) ?? []);
   if (files.length === 0) return undefined;
   const parts = new Map<string, Part>();
-  for (const { lines } of files
-    .flatMap(recordsOf)
-    .sort((a, b) => a.generation - b.generation || a.sequence - b.sequence)) {
+  for (const { generation, lines } of files.flatMap(recordsOf).sort(inOrder)) {
     for (const line of lines.split("\n")) {
       if (line === "") continue;
       const { session, event, json } = parseLine(line);
-      let part = parts.get(session);
+      const part = parts.get(session);
+      const expected = part === undefined ? event : part.first + part.events.length;
       if (part === undefined) {
-        part = { first: event, events: [] };
-        parts.set(session, part);
+        parts.set(session, { first: event, events: [json], generation });
+      } else if (event === expected) {
+        part.events.push(json);
+        part.generation = generation;
+      } else if (generation !== part.generation) {
+        // A power cut while a file was begun again may leave the beginning of what it held: the store has that.
+        Object.assign(part, { first: event, events: [json], generation });
+      } else {
+        throw gap(path, session, expected, event);
       }
-      if (event !== part.first + part.events.length) throw gap(path, session, part.first + part.events.length, event);
-      part.events.push(json);
     }
   }
   return parts;
 }
+
+const inOrder = (a: JournalRecord, b: JournalRecord) => a.generation - b.generation || a.sequence - b.sequence;
 
 function contentsOf(file: string): Buffer | undefined {
   try {

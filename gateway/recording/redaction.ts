@@ -77,6 +77,7 @@ export function redactSecrets(text: string): string {
 }
 
 function redactBinaries(text: string): string {
+  if (!text.includes("\\")) return text;
   return text.replace(binaries, (whole, hex: string) => (hasSecret(Buffer.from(hex, "hex")) ? redacted : whole));
 }
 

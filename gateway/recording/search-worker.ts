@@ -1,13 +1,14 @@
 /** The thread that searches recordings: it reads the store by a connection of its own, and writes nothing. */
 import { GatewayError } from "../errors.ts";
+import { openBeside } from "../store/database.ts";
 import { storeQueries } from "../store/queries.ts";
-import { openReadOnly, type StoreLocation } from "../store/read-only.ts";
+import type { StoreLocation } from "../store/read-only.ts";
 import { parseStatementQuery, searchSessions } from "./search.ts";
 import type { FromSearchWorker, ToSearchWorker } from "./search-thread.ts";
 
 declare const self: Worker;
 
-let opened: ReturnType<typeof openReadOnly> | undefined;
+let opened: ReturnType<typeof openBeside> | undefined;
 /** One search at a time: each has its time from when it begins. */
 let queue: Promise<void> = Promise.resolve();
 
@@ -18,8 +19,8 @@ self.onmessage = ({ data }: MessageEvent<ToSearchWorker>) => {
 };
 
 /** Once; a store that could not be opened is tried again by the next search. */
-function open(store: StoreLocation): ReturnType<typeof openReadOnly> {
-  opened ??= openReadOnly(store).catch((error) => {
+function open(store: StoreLocation): ReturnType<typeof openBeside> {
+  opened ??= openBeside(store).catch((error) => {
     opened = undefined;
     throw error;
   });

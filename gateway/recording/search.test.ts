@@ -1,9 +1,10 @@
 /** Search over a real store, that its gateway writes meanwhile. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { loweredLimits } from "../../scripts/lowered-limits.ts";
+import type { GatewayError } from "../errors.ts";
 import type { SessionOpened } from "./events.ts";
 import { parseStatementQuery } from "./search.ts";
 import { SearchThread } from "./search-thread.ts";
@@ -163,4 +164,40 @@ test("the thread ends when there was nothing to search for a while", async () =>
   while (threads() > before && performance.now() < deadline) await Bun.sleep(20);
   expect(threads()).toBe(before);
   expect((await other.search({ limit: 1 }, "customers")).sessions.length).toBe(1);
+});
+
+test("a search that ended leaves its process the locks of the store, so that nobody takes its log away", async () => {
+  using _ = loweredLimits({ searchIdleMs: 10 });
+  const path = join(folder, "locked.db");
+  const own = await Recording.open({ url: `file:${path}`, durability: "group", gateway: "g" });
+  const session = own.session(opened("s", "ann", 1));
+  await own.calls.getSession("s");
+  expect((await new SearchThread({ url: `file:${path}` }).search({ limit: 5 }, "nothing")).sessions).toEqual([]);
+  await Bun.sleep(200);
+  // As `sqlite3 store.db 'select …'` does.
+  const program = `
+    const { Database } = require("bun:sqlite");
+    const database = new Database(${JSON.stringify(path)});
+    database.query("select count(*) from sessions").all();
+    database.close();`;
+  expect(await Bun.spawn([process.execPath, "-e", program], { stderr: "inherit" }).exited).toBe(0);
+  expect(existsSync(`${path}-wal`)).toBe(true);
+  await session.close({ type: "session.closed", at: 2, reason: "client" });
+  await own.close();
+});
+
+test("a recording whose log was taken away says so, and takes no more", async () => {
+  const path = join(folder, "taken.db");
+  const own = await Recording.open({ url: `file:${path}`, durability: "group", gateway: "g" });
+  const failed = Promise.withResolvers<GatewayError>();
+  own.onFailure(failed.resolve);
+  const session = own.session(opened("s", "ann", 1));
+  rmSync(`${path}-wal`);
+  await own.calls.getSession("s").catch(() => undefined);
+  expect(await failed.promise).toMatchObject({
+    code: "recording.failed",
+    cause: expect.stringContaining("taken away"),
+  });
+  expect(() => session.append(intent(1, "select 1"))).toThrow(expect.objectContaining({ code: "recording.failed" }));
+  await own.close();
 });

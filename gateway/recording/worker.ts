@@ -87,8 +87,11 @@ self.onmessage = (event: MessageEvent<ToWorker>) => {
     case "sync":
       run(async () => {
         await commit();
-        await writer.sync();
-        post({ type: "answer", call: message.call, value: undefined });
+        // The next commits are written beside it.
+        writer
+          .sync()
+          .then(() => post({ type: "answer", call: message.call, value: undefined }))
+          .catch(fail);
       });
       return;
     case "call":

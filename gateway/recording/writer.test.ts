@@ -252,7 +252,9 @@ test("a store that is a file has one writer, by whatever name, until it ends", a
   const link = `${dirname(path)}-link`;
   symlinkSync(dirname(path), link);
   const busy = expect.objectContaining({ code: "store.unavailable", hint: expect.stringContaining("drains") });
-  for (const name of [url("sole"), `file:${join(link, basename(path))}`]) {
+  const fileLink = `${path}-link`;
+  symlinkSync(path, fileLink);
+  for (const name of [url("sole"), `file:${join(link, basename(path))}`, `file:${fileLink}`]) {
     await expect(Recording.open({ url: name, durability: "group", gateway: "other" })).rejects.toEqual(busy);
   }
   const session = first.session(opened("goes-on"));
@@ -353,6 +355,7 @@ describe("a recording that cannot keep up", () => {
     using _ = loweredLimits({ recordingQueueBytesMax: 20_000 });
     session.append(large(10_000));
     expect(() => session.append(large(10_000))).toThrow(expect.objectContaining({ code: "recording.lagging" }));
+    await session.committed();
     await recording.calls.getSession("s");
     session.append(large(10_000));
     await session.close({ type: "session.closed", at: 2, reason: "client" });

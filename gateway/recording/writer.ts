@@ -51,6 +51,7 @@ export class Recording {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #immediate = false;
   #failure: GatewayError | undefined;
+  #closed = false;
   #onFailure: ((error: GatewayError) => void)[] = [];
   #started: (() => void) | undefined;
   #publicKey: string | undefined;
@@ -147,20 +148,29 @@ export class Recording {
     };
   }
 
-  /** Everything queued is committed and the worker ended. */
+  /** Nothing is taken any more; what was is in the store, and the worker ended. */
   async close(): Promise<void> {
+    this.#closed = true;
     this.#flush();
-    if (this.#failure === undefined) {
+    try {
+      if (this.#failure !== undefined) return;
       await this.#ask((call) => ({ type: "sync", call }));
       await this.#journal?.close();
+    } finally {
+      this.#worker.terminate();
+      this.#unlock();
     }
-    this.#worker.terminate();
-    this.#unlock();
+  }
+
+  #requireOpen(): void {
+    if (this.#failure) throw this.#failure;
+    if (this.#closed) throw new GatewayError("session.draining", "the gateway is shutting down");
   }
 
   #append(line: string, bytesMax = limits.recordingQueueBytesMax): void {
-    if (this.#failure) throw this.#failure;
-    if (this.#lineBytes + this.#unacknowledgedBytes + line.length > bytesMax) {
+    this.#requireOpen();
+    const waiting = Math.max(this.#lineBytes + this.#unacknowledgedBytes, this.#journal?.length ?? 0);
+    if (waiting + line.length > bytesMax) {
       throw new GatewayError(
         "recording.lagging",
         "the recording cannot keep up; this session is stopped rather than left unrecorded",
@@ -202,8 +212,9 @@ export class Recording {
   }
 
   #whenCommitted(): Promise<void> | undefined {
-    if (this.#failure) throw this.#failure;
-    if (!this.#strict || this.#journal !== undefined) {
+    this.#requireOpen();
+    if (this.#journal !== undefined) return this.#journal.synced();
+    if (!this.#strict) {
       const oldest = this.#unacknowledged[0];
       if (oldest !== undefined && Date.now() - oldest.at > limits.recordingLagMsMax) {
         throw new GatewayError(
@@ -211,7 +222,7 @@ export class Recording {
           "the recording has fallen behind; this session is stopped rather than left unrecorded",
         );
       }
-      return this.#journal?.synced();
+      return undefined;
     }
     const appends = this.#lines.length > 0 ? this.#sent + 1 : this.#sent;
     if (appends <= this.#committed) return undefined;

@@ -8,7 +8,7 @@ import type { SessionDependencies } from "./dependencies.ts";
 export interface CommandRequest {
   readonly text: string;
   /** The statements that it executes or fetches by name. */
-  readonly standsFor?: readonly string[];
+  readonly standsFor?: readonly string[] | undefined;
   readonly analysis: CommandAnalysis;
   /** The policy's labels of the target that the analysis was made with. */
   readonly labels: ReadonlyMap<string, readonly string[]>;
@@ -30,13 +30,14 @@ export class CommandTexts {
     return {
       text: this.#recordedText(request),
       standsFor: standsFor?.map((one) => redactedStart(one, this.#redact.statement, limits.recordedTextBytesMax)),
-      params: params.map((value) => value && redactedStart(value, this.#redact.value)),
+      params: params.length === 0 ? params : params.map((value) => value && redactedStart(value, this.#redact.value)),
     };
   }
 
   /** Its analysis and the rules that judged it: where their words quote the text, no more of it than is recorded. */
   recordedWords(request: CommandRequest, rules: readonly Rule[]) {
     const { analysis } = request;
+    if (analysis.incomplete.length === 0) return { analysis, rules };
     const text = this.#recordedText(request);
     const unrecorded = analysis.incomplete.flatMap((reason) => {
       const quoted = / at or near "([\s\S]+)"$/.exec(reason)?.[1];
@@ -85,11 +86,11 @@ export class CommandTexts {
 
 /** sha256:<hex> of text and parameters, unambiguous in their lengths. */
 export function digestOf(text: string, params: readonly (string | null)[]): string {
-  if (params.length === 0) return `sha256:${Bun.CryptoHasher.hash("sha256", text, "hex")}`;
+  if (params.length === 0) return `sha256:${Bun.SHA256.hash(text, "hex")}`;
   // In one piece: each further call of a hash costs more than a short statement's bytes.
   let whole = text;
   for (const value of params) whole += value === null ? "\u0000-" : `\u0000+${value.length}:${value}`;
-  return `sha256:${Bun.CryptoHasher.hash("sha256", whole, "hex")}`;
+  return `sha256:${Bun.SHA256.hash(whole, "hex")}`;
 }
 
 /** One line, with a mark where there is more. @param length of the whole */

@@ -102,6 +102,21 @@ export interface OpenRequest {
   readonly context: SessionContext;
 }
 
+/** Of a statement that is only prepared. Few policies look at the digest, which takes time. */
+class Unbound {
+  readonly novel = false;
+  readonly params: readonly string[] = [];
+  readonly #text: string;
+
+  constructor(text: string) {
+    this.#text = text;
+  }
+
+  get digest(): string {
+    return digestOf(this.#text, this.params);
+  }
+}
+
 /** A command as it was judged. */
 interface Judged {
   readonly command: number;
@@ -230,7 +245,7 @@ export class Session {
    */
   preview(analysis: CommandAnalysis, text: string): Decision {
     // Whether the pattern is known and what the parameters are is not known yet: they are judged at execution.
-    return this.#decide(analysis, digestOf(text, []), false, [], Date.now());
+    return this.#decide(analysis, new Unbound(text), Date.now());
   }
 
   /** Judges, holds where policy says so, and records the intent. At once where nothing has to be waited for. */
@@ -365,16 +380,11 @@ export class Session {
   }
 
   #decideOn(request: CommandRequest, digest: string, novel: boolean, atMs: number): Decision {
-    return this.#isOutdated(request) ? outdated : this.#decide(request.analysis, digest, novel, request.params, atMs);
+    const { analysis, params } = request;
+    return this.#isOutdated(request) ? outdated : this.#decide(analysis, { digest, novel, params }, atMs);
   }
 
-  #decide(
-    analysis: CommandAnalysis,
-    digest: string,
-    novel: boolean,
-    params: readonly (string | null)[],
-    atMs: number,
-  ): Decision {
+  #decide(analysis: CommandAnalysis, rest: Parameters<SessionJudge["judge"]>[1], atMs: number): Decision {
     if (atMs >= this.expiresAtMs) {
       throw new GatewayError("session.expired", "the token of this session has expired", {
         hint: "Get a new token and connect again.",
@@ -382,13 +392,12 @@ export class Session {
     }
     this.#takeRevision();
     try {
-      return this.#judge.judge(analysis, { digest, novel, params }, policyNow(atMs, this.#policy.revision.timeZone))
-        .decision;
+      return this.#judge.judge(analysis, rest, policyNow(atMs, this.#policy.revision.timeZone)).decision;
     } catch (fault) {
       // A policy that cannot answer denies (invariant 1); what went wrong is in the log and named in the rule.
       this.#dependencies.log.error("policy evaluation failed", {
         session: this.id,
-        digest,
+        digest: rest.digest,
         code: evaluationFault(fault),
         error: String((fault as Error).message),
       });
@@ -406,13 +415,16 @@ export class Session {
     }
     const { decision } = judged;
     const { approval } = decision;
+    const { text, standsFor, params } = this.#texts.recorded(request);
     this.record({
       type: "intent",
       at: Date.now(),
       judgedAt: judged.judgedAtMs,
       command: judged.command,
       via: request.via,
-      ...this.#texts.recorded(request),
+      text,
+      standsFor,
+      params,
       digest: judged.digest,
       analysis,
       novel: judged.novel,
@@ -441,10 +453,10 @@ export class Session {
     command: number,
     status: Outcome["status"],
     startedAtMs: number,
-    why: { readonly sqlstate?: string | undefined; readonly refused?: Rule | undefined } = {},
+    { sqlstate, refused }: { readonly sqlstate?: string | undefined; readonly refused?: Rule | undefined } = {},
   ): void {
     const at = Date.now();
-    this.record({ type: "outcome", at, command, status, ...why, durationMs: at - startedAtMs });
+    this.record({ type: "outcome", at, command, status, sqlstate, refused, durationMs: at - startedAtMs });
   }
 
   /** Undefined when everything recorded so far may be acted upon now; else resolves when it may. */

@@ -4,6 +4,7 @@ import { dirname } from "node:path";
 import { type Client, createClient } from "@libsql/client";
 import { drizzle, type LibSQLDatabase } from "drizzle-orm/libsql";
 import { migrate } from "drizzle-orm/libsql/migrator";
+import { GatewayError } from "../errors.ts";
 import { filePath, requireStorePath } from "./file-path.ts";
 import { migrationsFolder, schemaVersion } from "./migrations.ts";
 
@@ -38,6 +39,23 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
   await schemaVersion(client);
   await migrate(database, { migrationsFolder });
   return database;
+}
+
+/**
+ * For reading, in the process that writes it. By the same library: where another closes a file, the operating system
+ * takes all of the process's locks on it away, and whoever opens the store next may take its log for nobody's.
+ * @throws GatewayError store.unavailable where there is none
+ */
+export async function openBeside({ url, authToken }: Pick<DatabaseOptions, "url" | "authToken">): Promise<Database> {
+  const path = filePath(url);
+  if (path !== undefined && !existsSync(path))
+    throw new GatewayError("store.unavailable", `There is no store at ${path}.`);
+  const client = createClient({ url, ...(authToken !== undefined && { authToken }) });
+  if (path !== undefined) {
+    await client.execute("pragma query_only = on");
+    await client.execute("pragma busy_timeout = 5000");
+  }
+  return drizzle(client);
 }
 
 /** What each connection to a file is told before anything else. */

@@ -17,6 +17,8 @@ export function lockFile(path: string): () => void {
   const lock = new Database(lockPath, { create: true });
   try {
     chmodSync(lockPath, 0o600);
+    // Who only asks (`isLocked`) has it for a moment.
+    lock.run("pragma busy_timeout = 500");
     lock.run("begin exclusive");
   } catch (cause) {
     lock.close();
@@ -47,5 +49,5 @@ export function isLocked(path: string): boolean {
 
 /** By whatever name the store is reached. */
 function lockPathOf(path: string): string {
-  return `${join(realpathSync(dirname(path)), basename(path))}.lock`;
+  return `${existsSync(path) ? realpathSync(path) : join(realpathSync(dirname(path)), basename(path))}.lock`;
 }

@@ -93,6 +93,18 @@ export const mutations: readonly Mutation[] = [
   ),
   one(
     1,
+    "what is being written counts as on disk",
+    edit("recording/journal.ts", "return this.#underWay?.promise;", "return undefined;"),
+    test("recording/journal.test.ts", "waits end in the order in which they began"),
+  ),
+  one(
+    1,
+    "a recording that is closed goes on acknowledging",
+    edit("recording/writer.ts", "if (this.#closed) throw", "if (false as boolean) throw"),
+    test("recording/journal.test.ts", "what is shutting down acknowledges nothing that it would lose"),
+  ),
+  one(
+    1,
     "what a killed gateway acknowledged is not taken into the store",
     edit("recording/worker.ts", "if (lacking.length > 0) await writer.write(lacking);", ""),
     test("recording/journal.test.ts", "what strict has acknowledged is there after a power cut"),
