@@ -20,7 +20,7 @@ export const mutations: readonly Mutation[] = [
   one(
     1,
     "strict does not wait for the disk",
-    edit("recording/writer.ts", "return this.#journal?.synced();", "return void this.#journal?.synced();"),
+    edit("recording/writer.ts", "return this.#journal.synced();", "return void this.#journal.synced();"),
     test("durability.live.test.ts", "a statement waits until the disk has its intent"),
   ),
   one(
