@@ -136,8 +136,6 @@ export const limits = {
   searchesMax: 16,
   /** One request's search; the next goes on where it ended. */
   searchMsMax: 2_000,
-  /** The searching thread ends this long after its last search. */
-  searchIdleMs: 30_000,
 
   // --- shutdown ---
   drainMs: 30_000,

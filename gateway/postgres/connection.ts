@@ -247,23 +247,29 @@ export class Connection {
   }
 
   #forward(bytes: Buffer): void {
-    const committed = this.session.committed();
+    if (this.#ended) return;
+    let committed: Promise<void> | undefined;
+    try {
+      committed = this.session.committed();
+    } catch (fault) {
+      // Whoever sends it may have nobody to tell.
+      return this.end("fault", fault);
+    }
     const before = this.#forwarding;
     if (committed === undefined && before === undefined) return this.#write(bytes);
     this.#uncommittedBytes += bytes.length;
     if (this.#isFull) this.#socket.pause();
     // In order, whichever of them is committed first.
     const ready = before === undefined ? committed : before.then(() => committed);
-    const forwarding: Promise<void> | undefined = ready?.then(
-      () => {
+    const forwarding: Promise<void> | undefined = ready
+      ?.then(() => {
         const wasFull = this.#isFull;
         this.#uncommittedBytes -= bytes.length;
         if (this.#forwarding === forwarding) this.#forwarding = undefined;
         this.#write(bytes);
         if (wasFull) this.#readOn();
-      },
-      (fault) => this.end("fault", fault),
-    );
+      })
+      .catch((fault) => this.end("fault", fault));
     this.#forwarding = forwarding;
   }
 

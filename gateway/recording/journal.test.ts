@@ -266,6 +266,25 @@ describe("of what was being written", () => {
   });
 });
 
+test("a journal that was away when a gateway started adds nothing to what was sealed meanwhile", async () => {
+  const path = newPath();
+  const recording = await open(path);
+  const session = recording.session(opened("s"));
+  await recording.calls.getSession("s");
+  session.append(notice(1));
+  const left = copied(path, ofStore);
+  await session.committed();
+  const journal = journalPaths(path).map((file) => readFileSync(file));
+  await (await open(left)).close();
+  for (const [at, file] of journalPaths(left).entries()) writeFileSync(file, journal[at] as Buffer);
+  const refused = expect.objectContaining({
+    message: expect.stringContaining("event 2 comes where the session is sealed"),
+  });
+  await expect(open(left)).rejects.toEqual(refused);
+  await session.close({ type: "session.closed", at: 2, reason: "client" });
+  await recording.close();
+});
+
 test("what a power cut leaves of a file that was being begun again is passed over", () => {
   const path = newPath();
   const [one, other] = journalPaths(path);

@@ -100,6 +100,7 @@ function continued(
   stored: typeof sessions.$inferSelect | undefined,
 ): Written | undefined {
   const has = stored?.events ?? 0;
+  if (stored !== undefined && stored.closedAt !== null) return requireNothingBehind(path, session, part, has);
   const events = part.events.slice(Math.max(0, has + 1 - part.first));
   const [first] = events;
   if (first === undefined) return undefined;
@@ -115,11 +116,21 @@ function continued(
   return { chunk: chunkOf(session, has + 1, events), row, events: has + events.length, head, commands, verdicts };
 }
 
-function gap(path: string, session: string, expected: number, found: number): GatewayError {
+/** The end of a session that is sealed is its last event: else the journal was away when a gateway sealed it. */
+function requireNothingBehind(path: string, session: string, { first, events }: Part, end: number): undefined {
+  const behind = events.findIndex((json, at) => first + at > end || (first + at === end && !isEnd(json)));
+  if (behind >= 0) throw gap(path, session, undefined, first + behind);
+}
+
+const isEnd = (json: string) => json.startsWith('{"type":"session.closed"');
+
+/** @param expected undefined: none, as the session is sealed */
+function gap(path: string, session: string, expected: number | undefined, found: number): GatewayError {
   const [one, other] = journalPaths(path);
+  const where = expected === undefined ? "where the session is sealed" : `where event ${expected} is missing`;
   return new GatewayError(
     "store.unavailable",
-    `The files ${one} and ${other} do not go on where the store ends: of session ${session} event ${found} comes where event ${expected} is missing.`,
+    `The files ${one} and ${other} do not go on where the store ends: of session ${session} event ${found} comes ${where}.`,
     { hint: "Put them and the store back as they were together; or, where the store is another one, move them away." },
   );
 }

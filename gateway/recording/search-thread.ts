@@ -1,6 +1,6 @@
 /**
- * Searches recordings in a thread of its own, which lives while there is something to search: neither the event loop
- * nor the store's writer waits for it. A search has a time; where it ends before all is looked at, the answer says where
+ * Searches recordings in a thread of its own, from the first search on: neither the event loop nor the store's writer
+ * waits for it. A search has a time; where it ends before all is looked at, the answer says where
  * the next goes on.
  */
 import { type ErrorCode, GatewayError } from "../errors.ts";
@@ -32,7 +32,6 @@ export class SearchThread {
   readonly #calls = new Map<number, Call>();
   #worker: Worker | undefined;
   #nextCall = 0;
-  #idle: ReturnType<typeof setTimeout> | undefined;
 
   constructor(store: StoreLocation) {
     this.#store = store;
@@ -45,7 +44,6 @@ export class SearchThread {
       return Promise.reject(new GatewayError("api.busy", "Enough searches are under way.", { hint }));
     }
     const call = ++this.#nextCall;
-    clearTimeout(this.#idle);
     this.#worker ??= this.#start();
     return new Promise((resolve, reject) => {
       this.#calls.set(call, { resolve, reject });
@@ -58,7 +56,8 @@ export class SearchThread {
     const worker = new Worker(new URL("./search-worker.ts", import.meta.url).href);
     worker.onmessage = ({ data }: MessageEvent<FromSearchWorker>) => this.#answer(data);
     worker.onerror = ({ message }) => {
-      this.#stop();
+      worker.terminate();
+      this.#worker = undefined;
       const failure = new GatewayError("store.unavailable", "The store could not be searched.", { cause: message });
       for (const { reject } of this.#calls.values()) reject(failure);
       this.#calls.clear();
@@ -73,11 +72,5 @@ export class SearchThread {
     if (found) waiting?.resolve(found);
     else if (refused)
       waiting?.reject(new GatewayError(refused.code, refused.message, refused.hint ? { hint: refused.hint } : {}));
-    if (this.#calls.size === 0) this.#idle = setTimeout(() => this.#stop(), limits.searchIdleMs).unref();
-  }
-
-  #stop(): void {
-    this.#worker?.terminate();
-    this.#worker = undefined;
   }
 }

@@ -141,6 +141,8 @@ async function recover(path: string): Promise<void> {
   if (journal === undefined) return;
   const lacking = await lackingOf(db, path, journal);
   if (lacking.length > 0) await writer.write(lacking);
+  // Into the database itself: of a log whose sync has failed before, another sync may say that it is on disk.
+  await db.run(sql`pragma wal_checkpoint(truncate)`);
   await writer.sync();
   removeJournal(path);
 }

@@ -257,6 +257,18 @@ test("a store that is a file has one writer, by whatever name, until it ends", a
   for (const name of [url("sole"), `file:${join(link, basename(path))}`, `file:${fileLink}`]) {
     await expect(Recording.open({ url: name, durability: "group", gateway: "other" })).rejects.toEqual(busy);
   }
+  // A link that was there before its store.
+  const early = `file:${path}-early`;
+  symlinkSync(`${path}-late`, `${path}-early`);
+  const byLink = await Recording.open({ url: early, durability: "strict", gateway: "g" });
+  for (const name of [early, `file:${path}-late`]) {
+    await expect(Recording.open({ url: name, durability: "strict", gateway: "g" })).rejects.toEqual(busy);
+  }
+  await byLink.close();
+  symlinkSync(join(folder, "none", "store.db"), `${path}-nowhere`);
+  await expect(Recording.open({ url: `file:${path}-nowhere`, durability: "strict", gateway: "g" })).rejects.toEqual(
+    expect.objectContaining({ code: "store.unavailable", message: expect.stringContaining("is a link to where") }),
+  );
   const session = first.session(opened("goes-on"));
   await session.close({ type: "session.closed", at: 1, reason: "client" });
   expect(await verifySession(first.calls, "goes-on")).toMatchObject({ ok: true });

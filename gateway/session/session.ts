@@ -171,7 +171,12 @@ export class Session {
       rules: decision.rules,
       gateway: dependencies.gateway,
     });
-    await recorder.committed();
+    try {
+      await recorder.committed();
+    } catch (fault) {
+      await recorder.close({ type: "session.closed", at: Date.now(), reason: "fault" }).catch(() => undefined);
+      throw fault;
+    }
     if (decision.verdict !== "allow") {
       await recorder.close({ type: "session.closed", at: Date.now(), reason: "denied" });
       throw new GatewayError(

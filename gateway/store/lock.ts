@@ -3,7 +3,7 @@
  * them while they go on. The lock is the operating system's, by way of SQLite, and goes with the process however it ends.
  */
 import { Database } from "bun:sqlite";
-import { chmodSync, existsSync, mkdirSync, realpathSync } from "node:fs";
+import { chmodSync, closeSync, existsSync, lstatSync, mkdirSync, openSync, realpathSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { GatewayError } from "../errors.ts";
 
@@ -13,6 +13,8 @@ import { GatewayError } from "../errors.ts";
  */
 export function lockFile(path: string): () => void {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  // A link to a store that is not there yet would have another lock once it is.
+  if (!existsSync(path) && lstatSync(path, { throwIfNoEntry: false }) !== undefined) makeLinked(path);
   const lockPath = lockPathOf(path);
   const lock = new Database(lockPath, { create: true });
   try {
@@ -28,6 +30,14 @@ export function lockFile(path: string): () => void {
     });
   }
   return () => lock.close();
+}
+
+function makeLinked(path: string): void {
+  try {
+    closeSync(openSync(path, "a", 0o600));
+  } catch (cause) {
+    throw new GatewayError("store.unavailable", `${path} is a link to where no store can be made.`, { cause });
+  }
 }
 
 /** Whether a gateway writes it now. @param path of the store */

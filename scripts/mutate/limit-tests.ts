@@ -176,7 +176,6 @@ export const limitTests: Readonly<Record<keyof typeof limits, NamedTest>> = {
   ),
   searchesMax: test("recording/search.test.ts", "one search too many is refused, and one that ended makes room"),
   searchMsMax: test("recording/search.test.ts", "a search whose time is over says where the next goes on"),
-  searchIdleMs: test("recording/search.test.ts", "the thread ends when there was nothing to search for a while"),
 
   drainMs: test("config.test.ts", "what is not said is the limits' own"),
 };
