@@ -1,5 +1,5 @@
 /** What a session needs below it, where nothing is to be kept: for tests, and for judging without a store. */
-import type { RecordedEvent } from "../gateway/recording/events.ts";
+import type { RecordedEvent, SessionOpened } from "../gateway/recording/events.ts";
 import type { RecordingSource, SessionStore } from "../gateway/session/dependencies.ts";
 import type { Hold } from "../gateway/session/session.ts";
 
@@ -36,3 +36,13 @@ export const quietHold: Hold = {
 
 /** Recorded as it is: for texts that hold no secret, or go nowhere. */
 export const asItIs = { statement: (text: string) => text, value: (text: string) => text };
+
+/** How a session of `subject` begins in its recording. */
+export const sessionOpened = (session: string, subject = "ann", at = 1_000): SessionOpened => ({
+  ...{ type: "session.opened", at, session, gateway: "g", verdict: "allow", rules: [] },
+  identity: { issuer: "https://idp", subject, email: `${subject}@example.com`, groups: [], kind: "human", claims: {} },
+  target: { name: "db", kind: "postgres", database: "app", labels: {} },
+  client: { address: "127.0.0.1", application: "test" },
+  context: { reason: "", prompt: "", ticket: "", trace: "" },
+  revision: { digest: "sha256:r" },
+});

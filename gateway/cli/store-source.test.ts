@@ -4,6 +4,7 @@ import { createHash } from "node:crypto";
 import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
+import { sessionOpened } from "../../scripts/session-stand-ins.ts";
 import type { SessionOpened } from "../recording/events.ts";
 import { Recording } from "../recording/writer.ts";
 import { openDatabase } from "../store/database.ts";
@@ -14,12 +15,8 @@ const store = join(folder, "closed", "store.db");
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const opened = (session: string, subject: string, at: number): SessionOpened => ({
-  ...{ type: "session.opened", at, session, gateway: "g", verdict: "allow", rules: [] },
-  identity: { issuer: "https://idp", subject, email: `${subject}@example.com`, groups: [], kind: "human", claims: {} },
+  ...sessionOpened(session, subject, at),
   target: { name: subject === "ann" ? "db" : "other", kind: "postgres", database: "app", labels: {} },
-  client: { address: "127.0.0.1", application: "test" },
-  context: { reason: "", prompt: "", ticket: "", trace: "" },
-  revision: { digest: "sha256:r" },
 });
 const intent = (text: string) => ({
   ...({ type: "intent", at: 1_500, judgedAt: 1_500, command: 1, via: "query", text, params: [] } as const),

@@ -73,13 +73,10 @@ export class VisibleInput {
   /** Reads of `rest` what the policy can see, and no more. */
   restMembers(rest: CommandRest): string {
     const { novel, digest, params } = this.#paths;
-    const members = novel ? `"novel":${rest.novel}` : "";
-    if (!digest && !params) return members;
-    const more = [
-      digest && `"digest":${JSON.stringify(rest.digest)}`,
-      params && `"params":${JSON.stringify(rest.params)}`,
-    ];
-    return [members, ...more].filter(Boolean).join(",");
+    let members = novel ? `"novel":${rest.novel}` : "";
+    if (digest) members = joined(members, `"digest":${JSON.stringify(rest.digest)}`);
+    if (params) members = joined(members, `"params":${JSON.stringify(rest.params)}`);
+    return members;
   }
 
   nowMembers(now: NowInput): string {

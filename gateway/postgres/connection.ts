@@ -252,7 +252,7 @@ export class Connection {
     try {
       committed = this.session.committed();
     } catch (fault) {
-      // Whoever sends it may have nobody to tell.
+      // Not thrown: whoever sends may hold a promise that nobody would then wait for.
       return this.end("fault", fault);
     }
     const before = this.#forwarding;

@@ -419,14 +419,11 @@ export class Machine {
     const ruling = this.session.authorise({ text, standsFor, analysis, labels, params, via }, hold);
     if (!(ruling instanceof Promise)) return ruling;
     this.#hold = hold;
-    const settled = ruling.finally(() => {
-      this.#hold = undefined;
-    });
-    // Should it have failed already, that is told to who waits, and not to nobody while this goes out.
-    settled.catch(() => undefined);
     // What was judged before goes out now, and is answered: the wait may be long.
     this.#sendOn();
-    return settled;
+    return ruling.finally(() => {
+      this.#hold = undefined;
+    });
   }
 
   /** While a command is held anybody may change names: they are read again before it is forwarded. */

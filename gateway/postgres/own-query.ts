@@ -31,8 +31,6 @@ export function ownQuery(
   failure: string,
 ): { readonly owed: Expected; readonly rows: Promise<Rows> } {
   const { promise, resolve, reject } = Promise.withResolvers<Rows>();
-  // What it is sent with may fail before anybody waits for it.
-  promise.catch(() => undefined);
   const done = (rows: Rows, error: NoticeFields | undefined) => {
     if (error === undefined) resolve(rows);
     else if (isPassing(error)) reject(new Interrupted(failure, error));

@@ -1,6 +1,5 @@
 /** The rows that a recording's events are kept in. */
 import type { chunks, sessions } from "../store/schema.ts";
-import type { SessionOpened } from "./events.ts";
 
 export type SessionRow = typeof sessions.$inferInsert;
 export type ChunkRow = typeof chunks.$inferInsert;
@@ -32,10 +31,4 @@ export function chunkOf(session: string, first: number, lines: readonly string[]
     codec: smaller ? "zstd" : "raw",
     data: smaller ? Buffer.from(compressed) : raw,
   };
-}
-
-/** @param head of the chain before its first event */
-export function sessionRow({ session, gateway, identity, target, at }: SessionOpened, head: Buffer): SessionRow {
-  const { issuer, subject, email, kind } = identity;
-  return { id: session, gateway, issuer, subject, email, kind, target: target.name, openedAt: at, head };
 }

@@ -3,12 +3,12 @@
  * A file goes through libSQL's synchronous driver, whose statements stay prepared: its client prepares them anew for
  * each batch, at six times the processor's time. A shared store takes one request, of as few statements as there can be.
  */
-import { fdatasync, fstatSync, openSync, realpathSync, statSync } from "node:fs";
+import { fdatasync, fstatSync, openSync, statSync } from "node:fs";
 import { promisify } from "node:util";
 import type { InValue } from "@libsql/client";
 import FileDatabase from "libsql";
 import { applyPragmas, type Database, type DatabaseOptions } from "../store/database.ts";
-import { filePath } from "../store/file-path.ts";
+import { filePath, realPath } from "../store/file-path.ts";
 import { sessions } from "../store/schema.ts";
 import type { ChunkRow, SessionRow, Written } from "./chunk.ts";
 
@@ -65,7 +65,7 @@ export async function fileCommit(db: Database, path: string): Promise<CommitWrit
     }
   };
   // The log stays the same file as long as a connection is open, unless somebody takes it away.
-  const logPath = `${realpathSync(path)}-wal`;
+  const logPath = `${realPath(path)}-wal`;
   const log = openSync(logPath, "r+");
   const { ino } = fstatSync(log);
   const syncFile = promisify(fdatasync);

@@ -3,9 +3,9 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statS
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { loweredLimits } from "../../scripts/lowered-limits.ts";
+import { sessionOpened } from "../../scripts/session-stand-ins.ts";
 import { journalPaths } from "../store/file-path.ts";
 import { storeQueries } from "../store/queries.ts";
-import type { SessionOpened } from "./events.ts";
 import { Journal, recordsOf } from "./journal.ts";
 import { formatLine } from "./line.ts";
 import { checkRecordings, openRecordings } from "./open-recordings.ts";
@@ -23,19 +23,6 @@ function newPath(): string {
   return join(folder, "store.db");
 }
 
-const opened = (session: string): SessionOpened => ({
-  type: "session.opened",
-  at: 1_000,
-  session,
-  identity: { issuer: "https://idp", subject: "ann", email: "ann@example.com", groups: [], kind: "human", claims: {} },
-  target: { name: "db", kind: "postgres", database: "app", labels: {} },
-  client: { address: "127.0.0.1", application: "test" },
-  context: { reason: "", prompt: "", ticket: "", trace: "" },
-  revision: { digest: "sha256:r" },
-  verdict: "allow",
-  rules: [],
-  gateway: "g",
-});
 const notice = (n: number, words = `n${n}`) => ({
   ...{ type: "notice" as const, at: n, command: null, fields: { M: words } },
 });
@@ -44,10 +31,9 @@ const open = (path: string, durability: "strict" | "group" = "strict") =>
 const exist = (path: string) => journalPaths(path).map(existsSync);
 
 /** Its files as they lie there now, elsewhere. */
-function copied(path: string, parts: readonly string[]): string {
-  const copy = newPath();
-  for (const part of parts) if (existsSync(`${path}${part}`)) cpSync(`${path}${part}`, `${copy}${part}`);
-  return copy;
+function copied(path: string, parts: readonly string[], to = newPath()): string {
+  for (const part of parts) if (existsSync(`${path}${part}`)) cpSync(`${path}${part}`, `${to}${part}`);
+  return to;
 }
 const ofStore = ["", "-wal"];
 const ofJournal = [".recording-0", ".recording-1"];
@@ -78,13 +64,13 @@ test("what strict has acknowledged is there after a power cut that left the stor
   const path = newPath();
   const recording = await open(path);
   const before = copied(path, ofStore);
-  const [one, two] = [recording.session(opened("one")), recording.session(opened("two"))];
+  const [one, two] = [recording.session(sessionOpened("one")), recording.session(sessionOpened("two"))];
   for (const n of numbers(30)) {
     one.append(notice(n));
     two.append(notice(n));
     await one.committed();
   }
-  for (const part of ofJournal) cpSync(`${path}${part}`, `${before}${part}`);
+  copied(path, ofJournal, before);
   const again = copied(before, [...ofStore, ...ofJournal]);
   expect(await noticesOf(before, "one")).toEqual(numbers(30));
   expect((await noticesOf(before, "two")).length).toBeGreaterThanOrEqual(29);
@@ -99,7 +85,7 @@ test("what strict has acknowledged is there after a power cut that left the stor
 test("a store that has part of it, or all, gets the rest and nothing twice", async () => {
   const path = newPath();
   const recording = await open(path);
-  const session = recording.session(opened("s"));
+  const session = recording.session(sessionOpened("s"));
   const intent = (n: number, verdict: string) => ({
     ...{ type: "intent", at: n, judgedAt: n, command: n, via: "query", text: `select ${n}`, params: [], masks: [] },
     ...{ digest: "sha256:d", analysis: null, novel: false, verdict, rules: [], diagnostics: "full" },
@@ -113,7 +99,7 @@ test("a store that has part of it, or all, gets the rest and nothing twice", asy
   await session.committed();
   await recording.calls.getSession("s");
   const whole = copied(path, [...ofStore, ...ofJournal]);
-  for (const file of ofJournal) cpSync(`${path}${file}`, `${part}${file}`);
+  copied(path, ofJournal, part);
   for (const left of [part, whole]) {
     const recovered = await open(left);
     expect(await verifySession(recovered.calls, "s")).toMatchObject({ ok: true, events: 22 });
@@ -128,7 +114,7 @@ test("its files take turns, and hold what the store may not have on disk yet", a
   using _ = loweredLimits({ journalFileBytes: 4_096 });
   const path = newPath();
   const recording = await open(path);
-  const session = recording.session(opened("s"));
+  const session = recording.session(sessionOpened("s"));
   const sizes = new Set<number>();
   for (const n of numbers(400)) {
     session.append(notice(n, "x".repeat(n % 7 === 0 ? 5_000 : 100)));
@@ -269,7 +255,7 @@ describe("of what was being written", () => {
 test("a journal that was away when a gateway started adds nothing to what was sealed meanwhile", async () => {
   const path = newPath();
   const recording = await open(path);
-  const session = recording.session(opened("s"));
+  const session = recording.session(sessionOpened("s"));
   await recording.calls.getSession("s");
   session.append(notice(1));
   const left = copied(path, ofStore);
@@ -303,13 +289,13 @@ test("a journal that does not go on where the store ends is refused, by --check 
   const path = newPath();
   const recording = await open(path);
   const empty = copied(path, ofStore);
-  const session = recording.session(opened("s"));
+  const session = recording.session(sessionOpened("s"));
   using _ = loweredLimits({ journalFileBytes: 1 });
   for (const n of numbers(5)) {
     session.append(notice(n));
     await session.committed();
   }
-  for (const part of ofJournal) cpSync(`${path}${part}`, `${empty}${part}`);
+  copied(path, ofJournal, empty);
   await session.close({ type: "session.closed", at: 2, reason: "client" });
   await recording.close();
   const refused = expect.objectContaining({
@@ -328,7 +314,7 @@ test("a journal that does not go on where the store ends is refused, by --check 
 test("what is shutting down acknowledges nothing that it would lose", async () => {
   const path = newPath();
   const recording = await open(path);
-  const session = recording.session(opened("s"));
+  const session = recording.session(sessionOpened("s"));
   const acknowledged: number[] = [];
   const running = (async () => {
     for (const n of numbers(2_000)) {
@@ -347,7 +333,7 @@ test("what is shutting down acknowledges nothing that it would lose", async () =
 
 test("what waits for a slow disk counts against the queue's limit", async () => {
   const recording = await open(newPath());
-  const session = recording.session(opened("s"));
+  const session = recording.session(sessionOpened("s"));
   using _ = loweredLimits({ recordingQueueBytesMax: 100_000 });
   const append = () => session.append(notice(1, "x".repeat(10_000)));
   for (let count = 0; count < 9; count++) {
@@ -365,7 +351,7 @@ test("what waits for a slow disk counts against the queue's limit", async () => 
 test("there is none after an orderly end, and none in group", async () => {
   const path = newPath();
   const strict = await open(path);
-  const session = strict.session(opened("s"));
+  const session = strict.session(sessionOpened("s"));
   await session.committed();
   expect(exist(path)).toEqual([true, true]);
   for (const file of journalPaths(path)) expect(statSync(file).mode & 0o777).toBe(0o600);
@@ -382,9 +368,9 @@ test("who only reads sees what a killed gateway acknowledged, and changes no byt
   const program = `
     import { Recording } from ${JSON.stringify(join(import.meta.dir, "writer.ts"))};
     const recording = await Recording.open({ url: "file:${path}", durability: "strict", gateway: "g" });
-    const session = recording.session(${JSON.stringify(opened("k"))});
+    const session = recording.session(${JSON.stringify(sessionOpened("k"))});
     await recording.calls.getSession("k");
-    recording.session(${JSON.stringify(opened("new"))});
+    recording.session(${JSON.stringify(sessionOpened("new"))});
     for (let n = 1; n <= 50; n++) {
       session.append({ type: "notice", at: n, command: null, fields: {} });
       await session.committed();
@@ -415,7 +401,7 @@ test("who only reads sees what a killed gateway acknowledged, and changes no byt
     ["new", 2],
   ]);
   // Beside one that runs its store is read alone.
-  const session = recording.session(opened("live"));
+  const session = recording.session(sessionOpened("live"));
   await session.committed();
   const beside = await openRecordings({ url: `file:${path}` });
   expect(await storeQueries.getSession(beside, "k")).toMatchObject({ events: 52, closeReason: "interrupted" });

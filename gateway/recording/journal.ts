@@ -158,17 +158,10 @@ export class Journal {
   }
 
   #encode(lines: string): Buffer {
-    const needed = headerBytes + lines.length * 3;
-    if (needed > this.#record.length && headerBytes + Buffer.byteLength(lines) > this.#record.length) {
-      // Longer than most: not kept.
-      return record(
-        Buffer.allocUnsafe(headerBytes + Buffer.byteLength(lines)),
-        this.#generation,
-        this.#sequence++,
-        lines,
-      );
-    }
-    return record(this.#record, this.#generation, this.#sequence++, lines);
+    // Of a character at most three bytes. What is longer than most is not kept.
+    const fits = headerBytes + lines.length * 3 <= this.#record.length;
+    const into = fits ? this.#record : Buffer.allocUnsafe(headerBytes + Buffer.byteLength(lines));
+    return record(into, this.#generation, this.#sequence++, lines);
   }
 
   /** Whoever waits is told, and nothing more is taken. */

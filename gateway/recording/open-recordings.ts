@@ -6,7 +6,7 @@ import { filePath, journalPaths } from "../store/file-path.ts";
 import { isLocked } from "../store/lock.ts";
 import { checkStore, openReadOnly, type StoreLocation } from "../store/read-only.ts";
 import type { Written } from "./chunk.ts";
-import { lackingOf, readJournal } from "./recovery.ts";
+import { lackingOf } from "./recovery.ts";
 
 /**
  * Beside a gateway that runs, its store alone: what is in the journal gets there within moments.
@@ -32,14 +32,17 @@ export async function checkRecordings(location: StoreLocation): Promise<void> {
   await checkStore(location);
   const path = filePath(location.url);
   if (path === undefined || !journalPaths(path).some(existsSync)) return;
-  if (existsSync(path)) (await openRecordings(location)).$client.close();
-  else await lackingAt(location, undefined);
+  const db = existsSync(path) ? await openReadOnly(location) : undefined;
+  try {
+    await lackingAt(location, db);
+  } finally {
+    db?.$client.close();
+  }
 }
 
 async function lackingAt({ url }: StoreLocation, db: Database | undefined): Promise<readonly Written[]> {
   const path = filePath(url);
-  const journal = path === undefined || isLocked(path) ? undefined : readJournal(path);
-  return path === undefined || journal === undefined ? [] : lackingOf(db, path, journal);
+  return path === undefined || isLocked(path) ? [] : ((await lackingOf(db, path)) ?? []);
 }
 
 /**
@@ -56,7 +59,6 @@ async function layOver(client: Client, lacking: readonly Written[]): Promise<voi
   );
   for (const { chunk, row, events, head, commands, verdicts } of lacking) {
     const { session, first, last, codec, data } = chunk;
-    const values = [events, head, commands, verdicts];
     if (row === undefined) {
       await client.execute({
         sql: "insert into ahead_sessions select * from main.sessions where id = ?",
@@ -72,7 +74,7 @@ async function layOver(client: Client, lacking: readonly Written[]): Promise<voi
     }
     await client.execute({
       sql: "update ahead_sessions set events = ?, head = ?, commands = ?, verdicts = ? where id = ?",
-      args: [...values, session],
+      args: [events, head, commands, verdicts, session],
     });
     await client.execute({
       sql: "insert into ahead_chunks (session, first, last, codec, data, events) values (?, ?, ?, ?, ?, ?)",

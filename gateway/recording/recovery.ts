@@ -8,12 +8,11 @@ import { GatewayError } from "../errors.ts";
 import type { Database } from "../store/database.ts";
 import { journalPaths } from "../store/file-path.ts";
 import { sessions } from "../store/schema.ts";
-import { extend, genesis } from "./chain.ts";
-import { chunkOf, sessionRow, type Written } from "./chunk.ts";
+import type { Written } from "./chunk.ts";
 import type { SessionOpened } from "./events.ts";
 import { type JournalRecord, recordsOf } from "./journal.ts";
 import { parseLine } from "./line.ts";
-import { SessionSummary } from "./summary.ts";
+import { OpenSession } from "./open-session.ts";
 
 /** Events of one session: the first one's number, and all as JSON. */
 interface Part {
@@ -22,14 +21,13 @@ interface Part {
   /** Of the journal's turn that had the latest. */
   generation: number;
 }
-export type JournalParts = ReadonlyMap<string, Part>;
 
 /**
  * @param path of the store
  * @returns undefined where it has no journal, as after an orderly end
  * @throws GatewayError store.unavailable where one cannot be read, or has gaps
  */
-export function readJournal(path: string): JournalParts | undefined {
+export function readJournal(path: string): ReadonlyMap<string, Part> | undefined {
   const files = journalPaths(path).flatMap((file) => contentsOf(file) ?? []);
   if (files.length === 0) return undefined;
   const parts = new Map<string, Part>();
@@ -74,11 +72,14 @@ export function removeJournal(path: string): void {
 const idsPerQuery = 500;
 
 /**
- * What has to be written so that the store has all that the journal has.
+ * What has to be written so that the store has all that its journal has.
  * @param db undefined: it has nothing yet
+ * @returns undefined where there is no journal
  * @throws GatewayError store.unavailable where the journal begins behind the store's end
  */
-export async function lackingOf(db: Database | undefined, path: string, journal: JournalParts): Promise<Written[]> {
+export async function lackingOf(db: Database | undefined, path: string): Promise<Written[] | undefined> {
+  const journal = readJournal(path);
+  if (journal === undefined) return undefined;
   const lacking: Written[] = [];
   const ids = [...journal.keys()];
   for (let at = 0; at < ids.length; at += idsPerQuery) {
@@ -105,15 +106,10 @@ function continued(
   const [first] = events;
   if (first === undefined) return undefined;
   if (part.first > has + 1) throw gap(path, session, has + 1, part.first);
-  const summary = new SessionSummary(stored);
-  let head = stored === undefined ? genesis(session) : Buffer.from(stored.head);
-  const row = stored === undefined ? sessionRow(JSON.parse(first) as SessionOpened, head) : undefined;
-  for (const json of events) {
-    head = extend(head, json);
-    summary.take(json);
-  }
-  const { commands, verdicts } = summary;
-  return { chunk: chunkOf(session, has + 1, events), row, events: has + events.length, head, commands, verdicts };
+  const open =
+    stored === undefined ? OpenSession.begun(JSON.parse(first) as SessionOpened) : OpenSession.stored(stored);
+  for (const json of events) open.add(json);
+  return open.written();
 }
 
 /** The end of a session that is sealed is its last event: else the journal was away when a gateway sealed it. */

@@ -1,7 +1,6 @@
 /**
  * Searches recordings in a thread of its own, from the first search on: neither the event loop nor the store's writer
- * waits for it. A search has a time; where it ends before all is looked at, the answer says where
- * the next goes on.
+ * waits for it. A search has a time; where it ends before all is looked at, the answer says where the next goes on.
  */
 import { type ErrorCode, GatewayError } from "../errors.ts";
 import { limits } from "../limits.ts";

@@ -4,6 +4,7 @@ import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { loweredLimits } from "../../scripts/lowered-limits.ts";
+import { sessionOpened } from "../../scripts/session-stand-ins.ts";
 import type { GatewayError } from "../errors.ts";
 import { openBeside } from "../store/database.ts";
 import { storeQueries } from "../store/queries.ts";
@@ -51,13 +52,10 @@ const url = `file:${join(folder, "store.db")}`;
 const search = new SearchThread({ url });
 let recording: Recording;
 
+/** Its purpose is no statement. */
 const opened = (session: string, subject: string, at: number): SessionOpened => ({
-  ...{ type: "session.opened", at, session, gateway: "g", verdict: "allow", rules: [] },
-  identity: { issuer: "https://idp", subject, email: "", groups: [], kind: "human", claims: {} },
-  target: { name: "db", kind: "postgres", database: "app", labels: {} },
-  client: { address: "127.0.0.1", application: "test" },
+  ...sessionOpened(session, subject, at),
   context: { reason: "customers", prompt: "", ticket: "", trace: "" },
-  revision: { digest: "sha256:r" },
 });
 const intent = (command: number, text: string, params: string[] = []) => ({
   ...({ type: "intent", at: 1, judgedAt: 1, command, via: "query", text, params, digest: "sha256:d" } as const),

@@ -9,28 +9,17 @@ import { limits } from "../limits.ts";
 import { type Database, openDatabase } from "../store/database.ts";
 import { filePath, keyBeside } from "../store/file-path.ts";
 import { type DecideApproval, storeQueries } from "../store/queries.ts";
-import { chunks, seals, sessions } from "../store/schema.ts";
-import { extend, genesis } from "./chain.ts";
-import { chunkOf, type SessionRow, sessionRow, type Written } from "./chunk.ts";
+import { seals, sessions } from "../store/schema.ts";
 import { type CommitWriter, openCommit } from "./commit.ts";
-import type { SessionClosed, SessionOpened } from "./events.ts";
+import type { SessionClosed } from "./events.ts";
 import { parseLine } from "./line.ts";
+import { OpenSession } from "./open-session.ts";
 import type { FromWorker, ToWorker, WorkerOptions } from "./protocol.ts";
 import { readEvents } from "./reader.ts";
-import { lackingOf, readJournal, removeJournal } from "./recovery.ts";
+import { lackingOf, removeJournal } from "./recovery.ts";
 import { redactSecrets } from "./redaction.ts";
 import { noSeal, sealHash } from "./seal.ts";
 import { obtainSigningKey } from "./signing-key.ts";
-import { SessionSummary } from "./summary.ts";
-
-interface OpenSession {
-  readonly id: string;
-  row: SessionRow | undefined;
-  head: Buffer;
-  events: number;
-  readonly summary: SessionSummary;
-  pending: string[];
-}
 
 declare const self: Worker;
 
@@ -73,7 +62,7 @@ self.onmessage = (event: MessageEvent<ToWorker>) => {
       run(() => start(message.options));
       return;
     case "open":
-      open.set(message.opened.session, opened(message.opened));
+      open.set(message.opened.session, OpenSession.begun(message.opened));
       return;
     case "seal":
       run(async () => {
@@ -137,20 +126,13 @@ async function start(options: WorkerOptions): Promise<void> {
 
 /** A journal that a gateway left when it died. */
 async function recover(path: string): Promise<void> {
-  const journal = readJournal(path);
-  if (journal === undefined) return;
-  const lacking = await lackingOf(db, path, journal);
+  const lacking = await lackingOf(db, path);
+  if (lacking === undefined) return;
   if (lacking.length > 0) await writer.write(lacking);
   // Into the database itself: of a log whose sync has failed before, another sync may say that it is on disk.
   await db.run(sql`pragma wal_checkpoint(truncate)`);
   await writer.sync();
   removeJournal(path);
-}
-
-function opened(event: SessionOpened): OpenSession {
-  const head = genesis(event.session);
-  const row = sessionRow(event, head);
-  return { id: event.session, row, head, events: 0, summary: new SessionSummary(), pending: [] };
 }
 
 /** @throws GatewayError internal where an event is not the next of its session */
@@ -160,10 +142,9 @@ function take(lines: string): void {
     const { session: id, event, json } = parseLine(line);
     const session = open.get(id);
     if (session === undefined) continue;
-    session.pending.push(json);
-    if (event !== session.events + session.pending.length) throw new GatewayError("internal", "events out of order");
+    if (event !== session.next) throw new GatewayError("internal", "events out of order");
+    session.add(json);
     dirty.add(session);
-    session.summary.take(json);
   }
 }
 
@@ -174,7 +155,7 @@ async function commit(): Promise<void> {
   if (dirty.size > 0) {
     const batch = dirty;
     dirty = new Set();
-    const writing = writer.write(Array.from(batch, written));
+    const writing = writer.write(Array.from(batch, (session) => session.written()));
     // A file has been written by now: what follows an await would come a turn later.
     if (writing) await writing;
   }
@@ -192,17 +173,6 @@ function syncSoon(): void {
     isSyncDue = false;
     if (!failed) writer.sync().catch(fail);
   }, limits.recordingSyncMs);
-}
-
-function written(session: OpenSession): Written {
-  const { row, pending } = session;
-  const chunk = chunkOf(session.id, session.events + 1, pending);
-  for (const line of pending) session.head = extend(session.head, line);
-  session.events += pending.length;
-  session.pending = [];
-  session.row = undefined;
-  const { events, head, summary } = session;
-  return { chunk, row, events, head, commands: summary.commands, verdicts: summary.verdicts };
 }
 
 /** The session's end, and its place in the chain over sessions: one transaction. */
@@ -249,13 +219,10 @@ async function sealInterrupted(gateway: string): Promise<void> {
     }
     const at = Date.now();
     const line = JSON.stringify({ type: "session.closed", at, reason: "interrupted" });
-    const head = extend(row.head, line);
-    const events = row.events + 1;
-    await db.batch([
-      db.insert(chunks).values(chunkOf(row.id, events, [line])),
-      db.update(sessions).set({ events, head }).where(eq(sessions.id, row.id)),
-    ]);
-    await seal({ id: row.id, events, head }, at, "interrupted");
+    const session = OpenSession.stored(row);
+    session.add(line);
+    await writer.write([session.written()]);
+    await seal(session, at, "interrupted");
   }
   await db.run(
     sql`update approvals set state = 'cancelled' where state in ('pending', 'approved') and session in (select id from sessions where closed_at is not null)`,

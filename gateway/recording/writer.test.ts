@@ -5,10 +5,10 @@ import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { type Client, createClient } from "@libsql/client";
 import { loweredLimits } from "../../scripts/lowered-limits.ts";
+import { sessionOpened } from "../../scripts/session-stand-ins.ts";
 import type { GatewayError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import { extend, genesis } from "./chain.ts";
-import type { SessionOpened } from "./events.ts";
 import { readEvents, verifySession } from "./reader.ts";
 import { noSeal, sealHash } from "./seal.ts";
 import { obtainSigningKey, readSigningKey } from "./signing-key.ts";
@@ -17,25 +17,12 @@ import { Recording } from "./writer.ts";
 const folder = mkdtempSync(join(tmpdir(), "sallyport-recording-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-const opened = (session: string): SessionOpened => ({
-  type: "session.opened",
-  at: 1_000,
-  session,
-  identity: { issuer: "https://idp", subject: "ann", email: "ann@example.com", groups: [], kind: "human", claims: {} },
-  target: { name: "db", kind: "postgres", database: "app", labels: {} },
-  client: { address: "127.0.0.1", application: "test" },
-  context: { reason: "", prompt: "", ticket: "", trace: "" },
-  revision: { digest: "sha256:r" },
-  verdict: "allow",
-  rules: [],
-  gateway: "g",
-});
 const notice = (n: number) => ({ type: "notice" as const, at: n, command: null, fields: { M: `n${n}` } });
 const url = (name: string) => `file:${join(folder, `${name}.db`)}`;
 
 test("what is committed is read back in order, and verifies", async () => {
   const recording = await Recording.open({ url: url("a"), durability: "strict", gateway: "g" });
-  const session = recording.session(opened("s1"));
+  const session = recording.session(sessionOpened("s1"));
   for (let n = 1; n <= 500; n++) session.append(notice(n));
   await session.committed();
   await session.close({ type: "session.closed", at: 2_000, reason: "client" });
@@ -51,7 +38,7 @@ test("what is committed is read back in order, and verifies", async () => {
 test("an event that is changed or taken out is found", async () => {
   const recording = await Recording.open({ url: url("b"), durability: "strict", gateway: "g" });
   for (const id of ["changed", "shortened"]) {
-    const session = recording.session(opened(id));
+    const session = recording.session(sessionOpened(id));
     session.append(notice(1));
     // A question to the store has what was recorded before it written.
     expect((await recording.calls.getSession(id))?.events).toBe(2);
@@ -77,7 +64,7 @@ describe("a store that somebody rewrote, heads and all", () => {
   const rewritten = async (name: string, change: (client: Client) => Promise<unknown>) => {
     const recording = await Recording.open({ url: url(name), durability: "strict", gateway: "g" });
     for (const id of ["one", "two", "three"]) {
-      const session = recording.session(opened(id));
+      const session = recording.session(sessionOpened(id));
       session.append(notice(1));
       await session.close({ type: "session.closed", at: 2_000, reason: "client" });
     }
@@ -94,7 +81,7 @@ describe("a store that somebody rewrote, heads and all", () => {
   /** Events of "one" with another notice, under the head that they lead to. */
   const forged = () => {
     const closed = { type: "session.closed", at: 2_000, reason: "client" };
-    const lines = [opened("one"), notice(9), closed].map((event) => JSON.stringify(event));
+    const lines = [sessionOpened("one"), notice(9), closed].map((event) => JSON.stringify(event));
     return { lines, head: lines.reduce(extend, genesis("one")) };
   };
   const forge = async (client: Client) => {
@@ -180,7 +167,7 @@ test("a killed gateway leaves a store that opens, verifies and has every event t
       // The journal's files take many turns.
       ${round > 0 ? "loweredLimits({ journalFileBytes: 2_000 });" : ""}
       const recording = await Recording.open({ url: ${JSON.stringify(at)}, durability: "strict", gateway: "g" });
-      const session = recording.session(${JSON.stringify(opened("k"))});
+      const session = recording.session(${JSON.stringify(sessionOpened("k"))});
       for (let n = 1; ; n++) {
         session.append({ type: "notice", at: n, command: null, fields: {} });
         await session.committed();
@@ -209,7 +196,7 @@ test("a killed gateway leaves a store that opens, verifies and has every event t
 test("a gateway that was killed between a session's end and its seal leaves one end, which is sealed as it was", async () => {
   const recording = await Recording.open({ url: url("unsealed"), durability: "strict", gateway: "g" });
   for (const id of ["before", "ended", "unreadable"]) {
-    await recording.session(opened(id)).close({ type: "session.closed", at: 2_000, reason: "client" });
+    await recording.session(sessionOpened(id)).close({ type: "session.closed", at: 2_000, reason: "client" });
   }
   await recording.close();
   const client = createClient({ url: url("unsealed") });
@@ -269,7 +256,7 @@ test("a store that is a file has one writer, by whatever name, until it ends", a
   await expect(Recording.open({ url: `file:${path}-nowhere`, durability: "strict", gateway: "g" })).rejects.toEqual(
     expect.objectContaining({ code: "store.unavailable", message: expect.stringContaining("is a link to where") }),
   );
-  const session = first.session(opened("goes-on"));
+  const session = first.session(sessionOpened("goes-on"));
   await session.close({ type: "session.closed", at: 1, reason: "client" });
   expect(await verifySession(first.calls, "goes-on")).toMatchObject({ ok: true });
   await first.close();
@@ -326,7 +313,7 @@ test("a store that cannot be used says why, and by which code", async () => {
 
 test("many sessions share commits", async () => {
   const recording = await Recording.open({ url: url("c"), durability: "strict", gateway: "g" });
-  const all = Array.from({ length: 8 }, (_, index) => recording.session(opened(`m${index}`)));
+  const all = Array.from({ length: 8 }, (_, index) => recording.session(sessionOpened(`m${index}`)));
   await Promise.all(
     all.map(async (session) => {
       for (let n = 1; n <= 100; n++) {
@@ -343,7 +330,7 @@ test("many sessions share commits", async () => {
 
 test("group does not wait, and has everything after close", async () => {
   const recording = await Recording.open({ url: url("d"), durability: "group", gateway: "g" });
-  const session = recording.session(opened("s"));
+  const session = recording.session(sessionOpened("s"));
   for (let n = 1; n <= 1_000; n++) {
     session.append(notice(n));
     expect(session.committed()).toBeUndefined();
@@ -363,7 +350,7 @@ describe("a recording that cannot keep up", () => {
 
   test("takes no event past its queue's limit, and goes on once there is room", async () => {
     const recording = await Recording.open({ url: url("queue"), durability: "strict", gateway: "g" });
-    const session = recording.session(opened("s"));
+    const session = recording.session(sessionOpened("s"));
     using _ = loweredLimits({ recordingQueueBytesMax: 20_000 });
     session.append(large(10_000));
     expect(() => session.append(large(10_000))).toThrow(expect.objectContaining({ code: "recording.lagging" }));
@@ -377,7 +364,7 @@ describe("a recording that cannot keep up", () => {
 
   test("has the end of the session that was stopped, however full it is", async () => {
     const recording = await Recording.open({ url: url("full"), durability: "strict", gateway: "g" });
-    const session = recording.session(opened("s"));
+    const session = recording.session(sessionOpened("s"));
     using _ = loweredLimits({ recordingQueueBytesMax: 20_000 });
     session.append(large(19_000));
     expect(() => session.append(large(1_000))).toThrow(expect.objectContaining({ code: "recording.lagging" }));
@@ -389,7 +376,7 @@ describe("a recording that cannot keep up", () => {
   test("in group lets nothing run once its oldest event waits longer than the limit", async () => {
     using _ = loweredLimits({ recordingLagMsMax: 300 });
     const recording = await Recording.open({ url: url("lag"), durability: "group", gateway: "g" });
-    const session = recording.session(opened("s"));
+    const session = recording.session(sessionOpened("s"));
     await Bun.sleep(100);
     const other = createClient({ url: url("lag") });
     const lock = await other.transaction("write");
@@ -415,7 +402,7 @@ describe("in group, what nobody waits for", () => {
 
   test("is written after the flush's time", async () => {
     const recording = await Recording.open({ url: url("flush"), durability: "group", gateway: "g" });
-    recording.session(opened("s"));
+    recording.session(sessionOpened("s"));
     await Bun.sleep(20 * limits.recordingFlushMs);
     expect(await written("flush")).toBe(1);
     await recording.close();
@@ -424,7 +411,7 @@ describe("in group, what nobody waits for", () => {
   test("is written at once when it is as large as a chunk", async () => {
     using _ = loweredLimits({ recordingFlushMs: 3_600_000, chunkBytesTarget: 10_000 });
     const recording = await Recording.open({ url: url("chunk"), durability: "group", gateway: "g" });
-    const session = recording.session(opened("s"));
+    const session = recording.session(sessionOpened("s"));
     session.append({ type: "notice", at: 1, command: null, fields: { M: "x".repeat(5_000) } });
     await Bun.sleep(200);
     expect(await written("chunk")).toBe(0);

@@ -112,10 +112,7 @@ export class Recording {
   #openJournal(path: string): void {
     const options = {
       path,
-      persist: async () => {
-        this.#flush();
-        await this.#ask((call) => ({ type: "sync", call }));
-      },
+      persist: () => this.#persist(),
       onFailure: (error: unknown) => this.#fail({ message: (error as Error).message }),
     };
     try {
@@ -151,15 +148,20 @@ export class Recording {
   /** Nothing is taken any more; what was is in the store, and the worker ended. */
   async close(): Promise<void> {
     this.#closed = true;
-    this.#flush();
     try {
       if (this.#failure !== undefined) return;
-      await this.#ask((call) => ({ type: "sync", call }));
+      await this.#persist();
       await this.#journal?.close();
     } finally {
       this.#worker.terminate();
       this.#unlock();
     }
+  }
+
+  /** Resolves once the store has, on disk, all that was appended so far. */
+  async #persist(): Promise<void> {
+    this.#flush();
+    await this.#ask((call) => ({ type: "sync", call }));
   }
 
   #requireOpen(): void {

@@ -4,15 +4,12 @@ import type { Verifier } from "../identity/verifier.ts";
 import type { Logger } from "../log.ts";
 import type { Decision, Revision } from "../policy/decision.ts";
 import type { CommandAnalysis, NowInput, SessionInput } from "../policy/input.ts";
+import type { CommandRest } from "../policy/visible-input.ts";
 import type { RecordedEvent, SessionClosed, SessionOpened } from "../recording/events.ts";
 import type { NewApproval, UseApproval } from "../store/queries.ts";
 
 export interface SessionJudge {
-  judge(
-    analysis: CommandAnalysis,
-    rest: { readonly digest: string; readonly novel: boolean; readonly params: readonly (string | null)[] },
-    now: NowInput,
-  ): { readonly decision: Decision };
+  judge(analysis: CommandAnalysis, rest: CommandRest, now: NowInput): { readonly decision: Decision };
 }
 
 export interface PolicyRevision {

@@ -10,6 +10,7 @@ import { limits } from "../limits.ts";
 import { sameLabels } from "../policy/data.ts";
 import type { Decision, Rule } from "../policy/decision.ts";
 import type { CommandAnalysis, SessionContext, SessionInput, TargetInput } from "../policy/input.ts";
+import type { CommandRest } from "../policy/visible-input.ts";
 import type { Outcome, RecordedEvent } from "../recording/events.ts";
 import type { Approvals, HoldNotice } from "./approvals.ts";
 import { policyNow } from "./clock.ts";
@@ -103,7 +104,7 @@ export interface OpenRequest {
 }
 
 /** Of a statement that is only prepared. Few policies look at the digest, which takes time. */
-class Unbound {
+class Unbound implements CommandRest {
   readonly novel = false;
   readonly params: readonly string[] = [];
   readonly #text: string;
@@ -389,7 +390,7 @@ export class Session {
     return this.#isOutdated(request) ? outdated : this.#decide(analysis, { digest, novel, params }, atMs);
   }
 
-  #decide(analysis: CommandAnalysis, rest: Parameters<SessionJudge["judge"]>[1], atMs: number): Decision {
+  #decide(analysis: CommandAnalysis, rest: CommandRest, atMs: number): Decision {
     if (atMs >= this.expiresAtMs) {
       throw new GatewayError("session.expired", "the token of this session has expired", {
         hint: "Get a new token and connect again.",

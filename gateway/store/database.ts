@@ -4,8 +4,7 @@ import { dirname } from "node:path";
 import { type Client, createClient } from "@libsql/client";
 import { drizzle, type LibSQLDatabase } from "drizzle-orm/libsql";
 import { migrate } from "drizzle-orm/libsql/migrator";
-import { GatewayError } from "../errors.ts";
-import { filePath, requireStorePath } from "./file-path.ts";
+import { filePath, requireStoreFile, requireStorePath } from "./file-path.ts";
 import { migrationsFolder, schemaVersion } from "./migrations.ts";
 
 /** `$client` is the driver itself, for the one statement that is worth writing by hand. */
@@ -30,10 +29,7 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
     if (!existsSync(path)) closeSync(openSync(path, "a", 0o600));
     chmodSync(path, 0o600);
   }
-  const client = createClient({
-    url: options.url,
-    ...(options.authToken !== undefined && { authToken: options.authToken }),
-  });
+  const client = clientOf(options);
   if (path !== undefined) await applyPragmas((pragma) => client.execute(pragma), options.durability);
   const database = drizzle(client);
   await schemaVersion(client);
@@ -46,16 +42,21 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
  * takes all of the process's locks on it away, and whoever opens the store next may take its log for nobody's.
  * @throws GatewayError store.unavailable where there is none
  */
-export async function openBeside({ url, authToken }: Pick<DatabaseOptions, "url" | "authToken">): Promise<Database> {
-  const path = filePath(url);
-  if (path !== undefined && !existsSync(path))
-    throw new GatewayError("store.unavailable", `There is no store at ${path}.`);
-  const client = createClient({ url, ...(authToken !== undefined && { authToken }) });
+export async function openBeside(location: Location): Promise<Database> {
+  const path = filePath(location.url);
+  if (path !== undefined) requireStoreFile(path);
+  const client = clientOf(location);
   if (path !== undefined) {
     await client.execute("pragma query_only = on");
     await client.execute("pragma busy_timeout = 5000");
   }
   return drizzle(client);
+}
+
+type Location = Pick<DatabaseOptions, "url" | "authToken">;
+
+export function clientOf({ url, authToken }: Location): Client {
+  return createClient({ url, ...(authToken !== undefined && { authToken }) });
 }
 
 /** What each connection to a file is told before anything else. */

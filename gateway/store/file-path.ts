@@ -1,6 +1,6 @@
 /** Where a store lies that is a file. */
 import { closeSync, existsSync, openSync, readSync, realpathSync, statSync } from "node:fs";
-import { dirname } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { GatewayError } from "../errors.ts";
 
 /** Of a store that is a file: where it lies. */
@@ -14,9 +14,21 @@ export function keyBeside(url: string): string | undefined {
   return path && `${path}.key`;
 }
 
+/** By whatever name a store is reached: where its file lies, or will be made. */
+export function realPath(path: string): string {
+  if (existsSync(path)) return realpathSync(path);
+  const folder = dirname(path);
+  return existsSync(folder) ? join(realpathSync(folder), basename(path)) : path;
+}
+
+/** @throws GatewayError store.unavailable where nothing is */
+export function requireStoreFile(path: string): void {
+  if (!existsSync(path)) throw new GatewayError("store.unavailable", `There is no store at ${path}.`);
+}
+
 /** Of a store that is a file, by its path: where `strict` has first what it writes. */
 export function journalPaths(path: string): readonly [string, string] {
-  const real = existsSync(path) ? realpathSync(path) : path;
+  const real = realPath(path);
   return [`${real}.recording-0`, `${real}.recording-1`];
 }
 

@@ -3,9 +3,10 @@
  * them while they go on. The lock is the operating system's, by way of SQLite, and goes with the process however it ends.
  */
 import { Database } from "bun:sqlite";
-import { chmodSync, closeSync, existsSync, lstatSync, mkdirSync, openSync, realpathSync } from "node:fs";
-import { basename, dirname, join } from "node:path";
+import { chmodSync, closeSync, existsSync, lstatSync, mkdirSync, openSync } from "node:fs";
+import { dirname } from "node:path";
 import { GatewayError } from "../errors.ts";
+import { realPath } from "./file-path.ts";
 
 /**
  * @param path of the store, which need not exist yet. @returns what gives the lock back
@@ -15,7 +16,7 @@ export function lockFile(path: string): () => void {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   // A link to a store that is not there yet would have another lock once it is.
   if (!existsSync(path) && lstatSync(path, { throwIfNoEntry: false }) !== undefined) makeLinked(path);
-  const lockPath = lockPathOf(path);
+  const lockPath = `${realPath(path)}.lock`;
   const lock = new Database(lockPath, { create: true });
   try {
     chmodSync(lockPath, 0o600);
@@ -42,8 +43,7 @@ function makeLinked(path: string): void {
 
 /** Whether a gateway writes it now. @param path of the store */
 export function isLocked(path: string): boolean {
-  if (!existsSync(dirname(path))) return false;
-  const lockPath = lockPathOf(path);
+  const lockPath = `${realPath(path)}.lock`;
   if (!existsSync(lockPath)) return false;
   const lock = new Database(lockPath, { readonly: true });
   try {
@@ -55,9 +55,4 @@ export function isLocked(path: string): boolean {
   } finally {
     lock.close();
   }
-}
-
-/** By whatever name the store is reached. */
-function lockPathOf(path: string): string {
-  return `${existsSync(path) ? realpathSync(path) : join(realpathSync(dirname(path)), basename(path))}.lock`;
 }

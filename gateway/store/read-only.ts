@@ -5,11 +5,11 @@
 import { Database as ReadOnlyFile, type SQLQueryBindings } from "bun:sqlite";
 import { accessSync, constants, existsSync } from "node:fs";
 import { dirname } from "node:path";
-import { type Client, createClient, type InStatement, type ResultSet, type Row } from "@libsql/client";
+import type { Client, InStatement, ResultSet, Row } from "@libsql/client";
 import { drizzle } from "drizzle-orm/libsql";
 import { GatewayError } from "../errors.ts";
-import type { Database } from "./database.ts";
-import { filePath } from "./file-path.ts";
+import { clientOf, type Database } from "./database.ts";
+import { filePath, requireStoreFile } from "./file-path.ts";
 import { schemaVersion } from "./migrations.ts";
 
 export interface StoreLocation {
@@ -67,10 +67,9 @@ const unavailable = ({ url }: StoreLocation, what: string, cause?: unknown) =>
   new GatewayError("store.unavailable", `${url} ${what}`, { cause });
 
 function connect(location: StoreLocation): Client {
-  const { url, authToken } = location;
-  const path = filePath(url);
-  if (path === undefined) return createClient({ url, ...(authToken !== undefined && { authToken }) });
-  if (!existsSync(path)) throw new GatewayError("store.unavailable", `There is no store at ${path}.`);
+  const path = filePath(location.url);
+  if (path === undefined) return clientOf(location);
+  requireStoreFile(path);
   try {
     return fileClient(new ReadOnlyFile(path, { readonly: true }));
   } catch (cause) {

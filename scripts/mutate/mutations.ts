@@ -68,8 +68,8 @@ export const mutations: readonly Mutation[] = [
     "the store's commit is acknowledged before it is written",
     edit(
       "recording/worker.ts",
-      "const writing = writer.write(Array.from(batch, written));",
-      "const rows = Array.from(batch, written); const writing = void setTimeout(() => writer.write(rows), 50);",
+      "const writing = writer.write(Array.from(batch, (session) => session.written()));",
+      "const rows = Array.from(batch, (session) => session.written()); const writing = void setTimeout(() => writer.write(rows), 50);",
     ),
     test("recording/writer.test.ts", "an event that is changed or taken out is found"),
   ),
