@@ -122,8 +122,8 @@ export const limits = {
   chunkBytesTarget: 256 * 1_024,
   /** Each of the journal's two files, but for the last record in it. */
   journalFileBytes: 4 * 1_024 * 1_024,
-  /** Characters of events that nobody waits for yet. */
-  journalBatchLength: 256 * 1_024,
+  /** Of events that nobody waits for yet. */
+  journalBatchBytes: 256 * 1_024,
 
   // --- API ---
   apiBodyBytesMax: 64 * 1_024,

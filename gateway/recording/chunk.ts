@@ -19,16 +19,18 @@ export interface Written {
 /** Few events gain less than compressing them costs. */
 const compressBytesMin = 4_096;
 
-/** @param first number of the first of these events */
-export function chunkOf(session: string, first: number, lines: readonly string[]): ChunkRow {
-  const raw = Buffer.from(`${lines.join("\n")}\n`);
-  const compressed = raw.length >= compressBytesMin ? Bun.zstdCompressSync(raw, { level: 3 }) : undefined;
-  const smaller = compressed !== undefined && compressed.length < raw.length;
+/**
+ * @param first number of the first of these events
+ * @param lines each of them as JSON, with its line feed
+ */
+export function chunkOf(session: string, first: number, events: number, lines: Buffer): ChunkRow {
+  const compressed = lines.length >= compressBytesMin ? Bun.zstdCompressSync(lines, { level: 3 }) : undefined;
+  const smaller = compressed !== undefined && compressed.length < lines.length;
   return {
     session,
     first,
-    last: first + lines.length - 1,
+    last: first + events - 1,
     codec: smaller ? "zstd" : "raw",
-    data: smaller ? Buffer.from(compressed) : raw,
+    data: smaller ? Buffer.from(compressed) : lines,
   };
 }

@@ -2,6 +2,7 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { encodeEvent } from "./encode.ts";
 import type { RecordedEvent } from "./events.ts";
+import { Utf8Writer } from "./utf8-writer.ts";
 
 const seed = Number(process.env.FUZZ_SEED ?? Date.now() & 0x7fffffff);
 console.log(`encode.fuzz seed ${seed}`);
@@ -63,13 +64,33 @@ const outcome = fc
   .map(([base, sqlstate, durationMs]) => ({ type: "outcome", ...base, ...sqlstate, durationMs }));
 const notice = fc.record({ type: fc.constant("notice"), at: count, fields: fc.dictionary(text, text) });
 
-test("every event is written as JSON.stringify writes it, a second time too", () => {
+test("every event is written as JSON.stringify writes it, a second time too, whatever was written before it", () => {
   fc.assert(
-    fc.property(fc.oneof(intent, rows, result, outcome, notice), (event) => {
-      const expected = JSON.stringify(event);
-      expect(encodeEvent(event as RecordedEvent)).toBe(expected);
-      expect(encodeEvent(event as RecordedEvent)).toBe(expected);
-    }),
-    { seed, numRuns: 2_000 },
+    fc.property(
+      fc.array(fc.oneof(intent, rows, result, outcome, notice), { minLength: 1, maxLength: 20 }),
+      (events) => {
+        const writer = new Utf8Writer();
+        for (const event of [...events, ...events]) {
+          const start = writer.length;
+          encodeEvent(writer, event as RecordedEvent);
+          expect(writer.written(start).toString()).toBe(JSON.stringify(event));
+        }
+        const all = [...events, ...events].map((event) => JSON.stringify(event)).join("");
+        expect(writer.written().toString()).toBe(all);
+      },
+    ),
+    { seed, numRuns: 500 },
   );
+});
+
+test("numbers and strings of every size", () => {
+  const numbers = [0, 9, 10, 99, 100, 2 ** 31 - 1, 2 ** 31, 2 ** 32, 1_764_340_000_000, 2 ** 53, -1, 0.5, -0, 1e21];
+  const strings = [0, 1, 47, 48, 49, 5_000].flatMap((length) =>
+    ["a", "é", "\u2028", "😀", '"', "\\", "\n", "\ud800"].map((last) => "x".repeat(length) + last),
+  );
+  const writer = new Utf8Writer();
+  for (const value of numbers) writer.number(value).byte(0x2c);
+  for (const value of strings) writer.string(value).byte(0x2c);
+  const expected = [...numbers, ...strings].map((value) => `${JSON.stringify(value)},`).join("");
+  expect(writer.written().toString()).toBe(expected);
 });

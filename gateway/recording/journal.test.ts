@@ -7,7 +7,6 @@ import { sessionOpened } from "../../scripts/session-stand-ins.ts";
 import { journalPaths } from "../store/file-path.ts";
 import { storeQueries } from "../store/queries.ts";
 import { Journal, recordsOf } from "./journal.ts";
-import { formatLine } from "./line.ts";
 import { checkRecordings, openRecordings } from "./open-recordings.ts";
 import { readEvents, verifySession } from "./reader.ts";
 import { readJournal } from "./recovery.ts";
@@ -48,6 +47,8 @@ async function noticesOf(path: string, session: string): Promise<number[]> {
   expect(check).toMatchObject({ ok: true });
   return notices;
 }
+const append = (journal: Journal, event: number, json: string) => journal.append("s", event, Buffer.from(`${json}\n`));
+
 /** As journals are written. */
 function recordBytes(generation: number, sequence: number, lines: string): Buffer {
   const bytes = Buffer.alloc(20 + Buffer.byteLength(lines));
@@ -142,7 +143,7 @@ test("no file is begun again before the store has on disk what it held", async (
   });
   let events = 0;
   const fill = async () => {
-    journal.append(formatLine("s", ++events, "x".repeat(1_000)));
+    append(journal, ++events, "x".repeat(1_000));
     await journal.synced();
   };
   await fill();
@@ -168,7 +169,7 @@ test("waits end in the order in which they began, while a turn waits for the sto
   const order: string[] = [];
   let events = 0;
   const wait = (name: string) => {
-    journal.append(formatLine("s", ++events, "x".repeat(1_000)));
+    append(journal, ++events, "x".repeat(1_000));
     return journal.synced()?.then(() => order.push(name));
   };
   await wait("1");
@@ -188,14 +189,14 @@ test("waits end in the order in which they began, while a turn waits for the sto
 });
 
 test("what nobody waits for is written once it is long", async () => {
-  using _ = loweredLimits({ journalBatchLength: 1_000 });
+  using _ = loweredLimits({ journalBatchBytes: 1_000 });
   const path = newPath();
   const journal = new Journal({ path, persist: async () => undefined, onFailure: (error) => journal.fail(error) });
   const events = () => readJournal(path)?.get("s")?.events.length ?? 0;
-  journal.append(formatLine("s", 1, "x".repeat(900)));
+  append(journal, 1, "x".repeat(900));
   await Bun.sleep(50);
   expect(events()).toBe(0);
-  journal.append(formatLine("s", 2, "x".repeat(200)));
+  append(journal, 2, "x".repeat(200));
   await Bun.sleep(50);
   expect(events()).toBe(2);
   await journal.close();
@@ -204,7 +205,7 @@ test("what nobody waits for is written once it is long", async () => {
 test("whoever waits is told that it failed, and nothing is taken afterwards", async () => {
   const path = newPath();
   const journal = new Journal({ path, persist: async () => undefined, onFailure: () => undefined });
-  journal.append(formatLine("s", 1, "{}"));
+  append(journal, 1, "{}");
   const waiting = journal.synced();
   journal.fail(new Error("the disk"));
   await expect(waiting).rejects.toThrow("the disk");
@@ -219,7 +220,7 @@ describe("of what was being written", () => {
     const path = newPath();
     const journal = new Journal({ path, persist: async () => undefined, onFailure: (error) => journal.fail(error) });
     for (const n of numbers(3)) {
-      journal.append(formatLine("s", n, `{"n":${n},"é":"${"x".repeat(50)}"}`));
+      append(journal, n, `{"n":${n},"é":"${"x".repeat(50)}"}`);
       await journal.synced();
     }
     const file = readFileSync(journalPaths(path)[0]);
@@ -275,7 +276,7 @@ test("what a power cut leaves of a file that was being begun again is passed ove
   const path = newPath();
   const [one, other] = journalPaths(path);
   const file = (generation: number, ...events: number[]) =>
-    Buffer.concat(events.map((event, at) => recordBytes(generation, at, formatLine("s", event, `{"n":${event}}`))));
+    Buffer.concat(events.map((event, at) => recordBytes(generation, at, `s\t${event}\t{"n":${event}}\n`)));
   // The first record of turn 1 is still there, as what was written over it came to the disk only behind it.
   writeFileSync(one, file(1, 1));
   writeFileSync(other, file(2, 20, 21));

@@ -13,11 +13,14 @@ import { dirname } from "node:path";
 import { GatewayError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import { journalPaths } from "../store/file-path.ts";
+import { writeLine } from "./line.ts";
+import { Utf8Writer } from "./utf8-writer.ts";
 
 const magic = 0x53505731;
 const headerBytes = 20;
 /** Of a header, where what its checksum covers begins. */
 const checkedFrom = 8;
+const keptBytesMax = 4 * limits.journalBatchBytes;
 
 export interface JournalOptions {
   /** Of the store. */
@@ -37,18 +40,17 @@ export class Journal {
   #at = 0;
   /** The store has what the other file holds. */
   #otherIsFree: Promise<void> = Promise.resolve();
-  #lines: string[] = [];
-  /** Of them and of those whose sync is under way. */
-  #length = 0;
-  /** Of who waits for the lines above. */
+  /** A record that is not written: room for its header, and lines. */
+  #record = newRecord();
+  /** Of the lines whose sync is under way. */
+  #syncing = 0;
+  /** Of who waits for the record above. */
   #next: PromiseWithResolvers<void> | undefined;
   /** Of who waits for the sync that is under way. */
   #underWay: PromiseWithResolvers<void> | undefined;
   /** From when a write is due to the end of its sync. */
   #isWriting = false;
   #failure: unknown;
-  /** One that was made for a batch, kept for the next ones. */
-  #record = Buffer.allocUnsafeSlow(headerBytes + limits.journalBatchLength);
 
   /** Makes both files: what there was has been recovered. @throws the system's error where they cannot be made */
   constructor(options: JournalOptions) {
@@ -67,21 +69,25 @@ export class Journal {
     closeSync(folder);
   }
 
-  /** Of what is not known to be on disk, in characters. */
+  /** Of what is not known to be on disk, in bytes. */
   get length(): number {
-    return this.#length;
+    return this.#syncing + this.#waiting;
   }
 
-  append(line: string): void {
-    this.#lines.push(line);
-    this.#length += line.length;
-    if (this.#length >= limits.journalBatchLength) this.#schedule();
+  get #waiting(): number {
+    return this.#record.length - headerBytes;
+  }
+
+  /** @param json the event, with its line feed */
+  append(session: string, event: number, json: Uint8Array): void {
+    writeLine(this.#record, session, event, json);
+    if (this.length >= limits.journalBatchBytes) this.#schedule();
   }
 
   /** Undefined where all that was appended is on disk; else resolves when it is. @throws what it failed of */
   synced(): Promise<void> | undefined {
     if (this.#failure !== undefined) throw this.#failure;
-    if (this.#lines.length === 0) return this.#underWay?.promise;
+    if (this.#waiting === 0) return this.#underWay?.promise;
     this.#schedule();
     this.#next ??= newWait();
     return this.#next.promise;
@@ -134,8 +140,7 @@ export class Journal {
     const underWay = this.#next ?? newWait();
     this.#underWay = underWay;
     this.#next = undefined;
-    const bytes = this.#encode(this.#lines.join(""));
-    this.#lines = [];
+    const bytes = withHeader(this.#record.written(), this.#generation, this.#sequence++);
     const { fd } = this.#file;
     try {
       for (let written = 0; written < bytes.length; ) {
@@ -145,23 +150,19 @@ export class Journal {
       return this.#options.onFailure(error);
     }
     this.#at += bytes.length;
-    const length = this.#length;
+    this.#syncing = this.#waiting;
+    // One that was made for a batch is kept for the next ones.
+    if (this.#record.capacity <= keptBytesMax) this.#record.truncate(headerBytes);
+    else this.#record = newRecord();
     // In another thread: a slow disk keeps nobody waiting but who waits for it.
     fdatasync(fd, (error) => {
       if (error) return this.#options.onFailure(error);
       this.#isWriting = false;
-      this.#length -= length;
+      this.#syncing = 0;
       this.#underWay = undefined;
       underWay.resolve();
-      if (this.#next !== undefined || this.#length >= limits.journalBatchLength) this.#schedule();
+      if (this.#next !== undefined || this.length >= limits.journalBatchBytes) this.#schedule();
     });
-  }
-
-  #encode(lines: string): Buffer {
-    // Of a character at most three bytes. What is longer than most is not kept.
-    const fits = headerBytes + lines.length * 3 <= this.#record.length;
-    const into = fits ? this.#record : Buffer.allocUnsafe(headerBytes + Buffer.byteLength(lines));
-    return record(into, this.#generation, this.#sequence++, lines);
   }
 
   /** Whoever waits is told, and nothing more is taken. */
@@ -171,6 +172,8 @@ export class Journal {
     this.#next?.reject(error);
   }
 }
+
+const newRecord = () => new Utf8Writer().raw(Buffer.alloc(headerBytes));
 
 function newWait(): PromiseWithResolvers<void> {
   const wait = Promise.withResolvers<void>();
@@ -200,15 +203,12 @@ export function recordsOf(file: Buffer): JournalRecord[] {
   return records;
 }
 
-/** @returns the part of `into` that the record takes */
-function record(into: Buffer, generation: number, sequence: number, lines: string): Buffer {
-  const length = into.write(lines, headerBytes);
-  const end = headerBytes + length;
-  into.writeUInt32BE(magic, 0);
-  into.writeUInt32BE(generation, 8);
-  into.writeUInt32BE(sequence, 12);
-  into.writeUInt32BE(length, 16);
-  const bytes = into.subarray(0, end);
-  into.writeUInt32BE(Bun.hash.crc32(bytes.subarray(checkedFrom)), 4);
-  return bytes;
+/** @param record its header's bytes are written, its lines are there */
+function withHeader(record: Buffer, generation: number, sequence: number): Buffer {
+  record.writeUInt32BE(magic, 0);
+  record.writeUInt32BE(generation, 8);
+  record.writeUInt32BE(sequence, 12);
+  record.writeUInt32BE(record.length - headerBytes, 16);
+  record.writeUInt32BE(Bun.hash.crc32(record.subarray(checkedFrom)), 4);
+  return record;
 }

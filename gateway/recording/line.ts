@@ -1,4 +1,5 @@
 /** Events on their way to the store: `<session>\t<number of the event>\t<event as JSON>\n`. */
+import type { Utf8Writer } from "./utf8-writer.ts";
 
 export interface Line {
   readonly session: string;
@@ -6,8 +7,11 @@ export interface Line {
   readonly json: string;
 }
 
-export function formatLine(session: string, event: number, json: string): string {
-  return `${session}\t${event}\t${json}\n`;
+const tab = 0x09;
+
+/** @param json the event, with its line feed */
+export function writeLine(to: Utf8Writer, session: string, event: number, json: Uint8Array): void {
+  to.json(session).byte(tab).number(event).byte(tab).raw(json);
 }
 
 /** @param line without its line feed */

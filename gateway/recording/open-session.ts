@@ -1,19 +1,23 @@
 /** A session whose events are being written: where it stands, and what it has to be written. */
 import type { sessions } from "../store/schema.ts";
-import { extend, genesis } from "./chain.ts";
+import { extendByLines, genesis } from "./chain.ts";
 import { chunkOf, type SessionRow, type Written } from "./chunk.ts";
 import type { SessionOpened } from "./events.ts";
 import { SessionSummary } from "./summary.ts";
+
+/** What the list of sessions says of one. */
+type Summary = Pick<SessionSummary, "commands" | "verdicts">;
 
 export class OpenSession {
   readonly id: string;
   #row: SessionRow | undefined;
   #head: Buffer;
   #events: number;
-  #pending: string[] = [];
-  readonly #summary: SessionSummary;
+  #summary: Summary;
+  #pending: Buffer[] = [];
+  #pendingEvents = 0;
 
-  private constructor(id: string, row: SessionRow | undefined, head: Buffer, events: number, summary: SessionSummary) {
+  private constructor(id: string, row: SessionRow | undefined, head: Buffer, events: number, summary: Summary) {
     this.id = id;
     this.#row = row;
     this.#head = head;
@@ -30,7 +34,7 @@ export class OpenSession {
   }
 
   static stored(row: typeof sessions.$inferSelect): OpenSession {
-    return new OpenSession(row.id, undefined, Buffer.from(row.head), row.events, new SessionSummary(row));
+    return new OpenSession(row.id, undefined, Buffer.from(row.head), row.events, row);
   }
 
   /** Of the chain, as written. */
@@ -43,22 +47,36 @@ export class OpenSession {
   }
   /** Number of the event that comes next. */
   get next(): number {
-    return this.#events + this.#pending.length + 1;
+    return this.#events + this.#pendingEvents + 1;
   }
 
-  /** @param json the next event */
-  add(json: string): void {
-    this.#pending.push(json);
-    this.#summary.take(json);
+  /**
+   * @param lines the next events as JSON, each with its line feed
+   * @param summary of the session with them
+   */
+  add(lines: Buffer, events: number, summary: Summary): void {
+    this.#pending.push(lines);
+    this.#pendingEvents += events;
+    this.#summary = summary;
+  }
+
+  /** @param events the next ones, as JSON */
+  addEvents(events: readonly string[]): void {
+    const summary = new SessionSummary(this.#summary);
+    for (const event of events) summary.take(event);
+    this.add(Buffer.from(`${events.join("\n")}\n`), events.length, summary);
   }
 
   /** What there is to write, which counts as written from here on. */
   written(): Written {
+    const [first, more] = this.#pending;
+    const lines = first !== undefined && more === undefined ? first : Buffer.concat(this.#pending);
+    const chunk = chunkOf(this.id, this.#events + 1, this.#pendingEvents, lines);
     const row = this.#row;
-    const chunk = chunkOf(this.id, this.#events + 1, this.#pending);
-    for (const json of this.#pending) this.#head = extend(this.#head, json);
-    this.#events += this.#pending.length;
+    this.#head = extendByLines(this.#head, lines);
+    this.#events += this.#pendingEvents;
     this.#pending = [];
+    this.#pendingEvents = 0;
     this.#row = undefined;
     const { commands, verdicts } = this.#summary;
     return { chunk, row, events: this.#events, head: this.#head, commands, verdicts };

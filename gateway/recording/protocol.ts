@@ -1,4 +1,4 @@
-/** What the main thread and the store's worker say to each other. Appends are one string: Bun's fast path between threads. */
+/** What the main thread and the store's worker say to each other. */
 import type { ErrorCode } from "../errors.ts";
 import type { SessionOpened } from "./events.ts";
 
@@ -10,7 +10,18 @@ export interface WorkerOptions {
   readonly signingKey?: string | undefined;
 }
 
-/** An append is lines of `line.ts`. */
+/** Events of one session that follow each other, and what the list of sessions says of it with them. */
+export interface AppendPart {
+  readonly session: string;
+  /** Number of the first event. */
+  readonly first: number;
+  readonly events: number;
+  /** In bytes: each event as JSON, with its line feed. */
+  readonly length: number;
+  readonly commands: number;
+  readonly verdicts: string;
+}
+
 export type ToWorker =
   | { readonly type: "start"; readonly options: WorkerOptions }
   | { readonly type: "open"; readonly opened: SessionOpened }
@@ -24,7 +35,8 @@ export type ToWorker =
   /** Answered once the store has, on disk, what was appended before. */
   | { readonly type: "sync"; readonly call: number }
   | { readonly type: "call"; readonly call: number; readonly method: string; readonly arguments: readonly unknown[] }
-  | string;
+  /** The parts lie one behind the other in `bytes`, which are written anew once they are committed. */
+  | { readonly type: "append"; readonly bytes: SharedArrayBuffer; readonly parts: readonly AppendPart[] };
 
 export type FromWorker =
   /** Of the key that signs seals: SPKI, PEM. */

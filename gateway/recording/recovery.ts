@@ -108,7 +108,7 @@ function continued(
   if (part.first > has + 1) throw gap(path, session, has + 1, part.first);
   const open =
     stored === undefined ? OpenSession.begun(JSON.parse(first) as SessionOpened) : OpenSession.stored(stored);
-  for (const json of events) open.add(json);
+  open.addEvents(events);
   return open.written();
 }
 

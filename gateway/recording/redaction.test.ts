@@ -1,10 +1,11 @@
 import { expect, test } from "bun:test";
 import { limits } from "../limits.ts";
-import { extend, genesis } from "./chain.ts";
+import { extend, extendByLines, genesis } from "./chain.ts";
 import { encodeEvent } from "./encode.ts";
 import type { RecordedEvent } from "./events.ts";
 import { redacted } from "./named-secrets.ts";
 import { redactedJson, redactSecrets, redactStatement } from "./redaction.ts";
+import { Utf8Writer } from "./utf8-writer.ts";
 
 const hidden = "hunter2hunter2";
 const hexOf = (text: string) => Buffer.from(text, "latin1").toString("hex");
@@ -136,18 +137,22 @@ test("leaves ordinary statements as they are", () => {
   ])
     expect(redactSecrets(text)).toBe(text);
 });
+/** An event as a recording has it. */
+function recorded(event: RecordedEvent) {
+  const writer = new Utf8Writer();
+  encodeEvent(writer, event);
+  return JSON.parse(writer.written().toString());
+}
 test("a target's words are recorded up to their limit, whatever their length hides", () => {
   const M = `${"x ".repeat(limits.recordedFieldLengthMax / 2 - 10)}glpat-${hidden}${hidden}`;
   for (const event of [
     { type: "notice", at: 0, command: 1, fields: { M, D: "short" } },
     { type: "result", at: 0, command: 1, tag: "", rows: 0, bytes: 0, error: { M, D: "short" } },
   ]) {
-    const { fields, error } = JSON.parse(encodeEvent(event as RecordedEvent));
+    const { fields, error } = recorded(event as RecordedEvent);
     expect(fields ?? error).toEqual({ M: `${M.slice(0, -6 - 2 * hidden.length)}<redacted>`, D: "short" });
     const longer = { M: `${M} ${M}`, D: "short" };
-    const cut = JSON.parse(
-      encodeEvent({ ...event, ...(error ? { error: longer } : { fields: longer }) } as RecordedEvent),
-    );
+    const cut = recorded({ ...event, ...(error ? { error: longer } : { fields: longer }) } as RecordedEvent);
     expect((cut.fields ?? cut.error).M).toHaveLength(limits.recordedFieldLengthMax);
   }
 });
@@ -156,6 +161,13 @@ test("the chain depends on the session, each line and their order", () => {
   expect(extend(extend(genesis("s"), "b"), "a")).not.toEqual(one);
   expect(extend(extend(genesis("t"), "a"), "b")).not.toEqual(one);
   expect(extend(genesis("s"), "b")).not.toEqual(one);
+});
+test("lines in one piece extend the chain as one by one, however long they are", () => {
+  const lines = [0, 1, 4_000, 5_000, 3, 70_000, 2].map((length) => "é".repeat(length));
+  const whole = Buffer.from(lines.map((line) => `${line}\n`).join(""));
+  expect(extendByLines(genesis("s"), whole)).toEqual(lines.reduce(extend, genesis("s")));
+  expect(extendByLines(genesis("s"), Buffer.alloc(0))).toEqual(genesis("s"));
+  expect(() => extendByLines(genesis("s"), whole.subarray(0, -1))).toThrow("no line feed");
 });
 
 test("hostile text is redacted in bounded work, whatever it repeats", () => {

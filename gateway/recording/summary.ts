@@ -13,8 +13,13 @@ export class SessionSummary {
   take(line: string): void {
     if (!line.startsWith('{"type":"intent"')) return;
     const verdict = /"verdict":"(allow|deny|mask|approve)"/.exec(line)?.[1];
+    this.count(Number(/"command":(\d+)/.exec(line)?.[1] ?? 0), verdict);
+  }
+
+  /** An intent. */
+  count(command: number, verdict: string | undefined): void {
     if (verdict) this.#verdicts.add(verdict);
-    this.commands = Math.max(this.commands, Number(/"command":(\d+)/.exec(line)?.[1] ?? 0));
+    this.commands = Math.max(this.commands, command);
   }
 
   /** ",allow,deny,", in the order in which they came first. */

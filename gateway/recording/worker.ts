@@ -12,7 +12,6 @@ import { type DecideApproval, storeQueries } from "../store/queries.ts";
 import { seals, sessions } from "../store/schema.ts";
 import { type CommitWriter, openCommit } from "./commit.ts";
 import type { SessionClosed } from "./events.ts";
-import { parseLine } from "./line.ts";
 import { OpenSession } from "./open-session.ts";
 import type { FromWorker, ToWorker, WorkerOptions } from "./protocol.ts";
 import { readEvents } from "./reader.ts";
@@ -47,17 +46,16 @@ function fail(error: unknown): void {
 self.onmessage = (event: MessageEvent<ToWorker>) => {
   const message = event.data;
   if (failed) return;
-  if (typeof message === "string") {
-    try {
-      take(message);
-    } catch (error) {
-      return fail(error);
-    }
-    appends += 1;
-    schedule();
-    return;
-  }
   switch (message.type) {
+    case "append":
+      try {
+        take(message);
+      } catch (error) {
+        return fail(error);
+      }
+      appends += 1;
+      schedule();
+      return;
     case "start":
       run(() => start(message.options));
       return;
@@ -136,14 +134,15 @@ async function recover(path: string): Promise<void> {
 }
 
 /** @throws GatewayError internal where an event is not the next of its session */
-function take(lines: string): void {
-  for (const line of lines.split("\n")) {
-    if (line === "") continue;
-    const { session: id, event, json } = parseLine(line);
+function take({ bytes, parts }: Extract<ToWorker, { type: "append" }>): void {
+  let end = 0;
+  for (const { session: id, first, events, length, ...summary } of parts) {
+    const start = end;
+    end += length;
     const session = open.get(id);
     if (session === undefined) continue;
-    if (event !== session.next) throw new GatewayError("internal", "events out of order");
-    session.add(json);
+    if (first !== session.next) throw new GatewayError("internal", "events out of order");
+    session.add(Buffer.from(bytes, start, length), events, summary);
     dirty.add(session);
   }
 }
@@ -220,7 +219,7 @@ async function sealInterrupted(gateway: string): Promise<void> {
     const at = Date.now();
     const line = JSON.stringify({ type: "session.closed", at, reason: "interrupted" });
     const session = OpenSession.stored(row);
-    session.add(line);
+    session.addEvents([line]);
     await writer.write([session.written()]);
     await seal(session, at, "interrupted");
   }

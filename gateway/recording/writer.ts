@@ -1,5 +1,5 @@
 /**
- * The main thread's side of the recording and the store: events are queued as text and sent to the worker; in
+ * The main thread's side of the recording and the store: events are written as JSON and handed to the worker; in
  * `strict` a command waits until its intent is on disk, in `group` it waits only while the writer has fallen behind.
  */
 import { type ErrorCode, GatewayError } from "../errors.ts";
@@ -7,11 +7,10 @@ import { limits } from "../limits.ts";
 import { filePath } from "../store/file-path.ts";
 import { lockFile } from "../store/lock.ts";
 import type { storeQueries } from "../store/queries.ts";
-import { encodeEvent } from "./encode.ts";
 import type { RecordedEvent, SessionClosed, SessionOpened } from "./events.ts";
 import { Journal } from "./journal.ts";
-import { formatLine } from "./line.ts";
 import type { FromWorker, ToWorker, WorkerFailure, WorkerOptions } from "./protocol.ts";
+import { SessionLines } from "./session-lines.ts";
 
 type Queries = typeof storeQueries;
 /** Each query of the store, asked of its worker. */
@@ -34,17 +33,25 @@ interface Call {
 /** While one waits for the disk, the next is written. */
 const commitsUnderWayMax = 2;
 
+/** A full batch and the event that filled it, where that is not a large one. */
+const bufferBytes = 2 * limits.chunkBytesTarget;
+const freeBuffersMax = 4;
+const newBuffer = (length: number) => new SharedArrayBuffer(Math.max(length, bufferBytes));
+
 export class Recording {
   readonly #worker: Worker;
   readonly #strict: boolean;
   readonly #unlock: () => void;
-  #lines: string[] = [];
-  #lineBytes = 0;
+  /** Sessions with events that the worker was not sent. */
+  #dirty = new Set<SessionLines>();
+  #dirtyBytes = 0;
   #sent = 0;
   #committed = 0;
   /** Bytes of each append message that is not committed, oldest first, and when it was sent. */
-  #unacknowledged: { appends: number; bytes: number; at: number }[] = [];
+  #unacknowledged: { appends: number; bytes: number; at: number; buffer: SharedArrayBuffer }[] = [];
   #unacknowledgedBytes = 0;
+  /** Shared with the worker, which has written what was in them. */
+  #free: SharedArrayBuffer[] = [];
   #waiting: Waiting[] = [];
   #calls = new Map<number, Call>();
   #nextCall = 0;
@@ -126,12 +133,9 @@ export class Recording {
 
   session(opened: SessionOpened) {
     const { session } = opened;
-    let events = 0;
+    const lines = new SessionLines(session);
     this.#post({ type: "open", opened });
-    const append = (event: RecordedEvent, bytesMax?: number) => {
-      this.#append(formatLine(session, events + 1, encodeEvent(event)), bytesMax);
-      events += 1;
-    };
+    const append = (event: RecordedEvent, bytesMax?: number) => this.#append(lines, event, bytesMax);
     append(opened);
     return {
       append: (event: RecordedEvent) => append(event),
@@ -169,19 +173,20 @@ export class Recording {
     if (this.#closed) throw new GatewayError("session.draining", "the gateway is shutting down");
   }
 
-  #append(line: string, bytesMax = limits.recordingQueueBytesMax): void {
+  #append(lines: SessionLines, event: RecordedEvent, bytesMax = limits.recordingQueueBytesMax): void {
     this.#requireOpen();
-    const waiting = Math.max(this.#lineBytes + this.#unacknowledgedBytes, this.#journal?.length ?? 0);
-    if (waiting + line.length > bytesMax) {
+    const waiting = Math.max(this.#dirtyBytes + this.#unacknowledgedBytes, this.#journal?.length ?? 0);
+    const length = lines.add(event, bytesMax - waiting);
+    if (length === undefined) {
       throw new GatewayError(
         "recording.lagging",
         "the recording cannot keep up; this session is stopped rather than left unrecorded",
       );
     }
-    this.#journal?.append(line);
-    this.#lines.push(line);
-    this.#lineBytes += line.length;
-    if (this.#lineBytes >= limits.chunkBytesTarget) this.#flush();
+    this.#journal?.append(lines.session, lines.events, lines.latest(length));
+    this.#dirty.add(lines);
+    this.#dirtyBytes += length;
+    if (this.#dirtyBytes >= limits.chunkBytesTarget) this.#flush();
     else this.#timer ??= setTimeout(() => this.#flush(), limits.recordingFlushMs);
   }
 
@@ -191,7 +196,7 @@ export class Recording {
    * somebody does, or by the timer.
    */
   #shareCommit(): void {
-    if (this.#sent - this.#committed >= commitsUnderWayMax || this.#lines.length === 0) return;
+    if (this.#sent - this.#committed >= commitsUnderWayMax || this.#dirty.size === 0) return;
     if (this.#immediate) return;
     this.#immediate = true;
     setImmediate(() => {
@@ -203,14 +208,22 @@ export class Recording {
   #flush(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    if (this.#lines.length === 0 || this.#failure) return;
-    const text = this.#lines.join("");
-    this.#lines = [];
-    this.#lineBytes = 0;
+    if (this.#dirty.size === 0 || this.#failure) return;
+    const length = this.#dirtyBytes;
+    const buffer = (length <= bufferBytes ? this.#free.pop() : undefined) ?? newBuffer(length);
+    const bytes = new Uint8Array(buffer);
+    let at = 0;
+    const parts = Array.from(this.#dirty, (lines) => {
+      const part = lines.moveTo(bytes, at);
+      at += part.length;
+      return part;
+    });
+    this.#dirty.clear();
+    this.#dirtyBytes = 0;
     this.#sent += 1;
-    this.#unacknowledged.push({ appends: this.#sent, bytes: text.length, at: Date.now() });
-    this.#unacknowledgedBytes += text.length;
-    this.#post(text);
+    this.#unacknowledged.push({ appends: this.#sent, bytes: length, at: Date.now(), buffer });
+    this.#unacknowledgedBytes += length;
+    this.#post({ type: "append", bytes: buffer, parts });
   }
 
   #whenCommitted(): Promise<void> | undefined {
@@ -226,7 +239,7 @@ export class Recording {
       }
       return undefined;
     }
-    const appends = this.#lines.length > 0 ? this.#sent + 1 : this.#sent;
+    const appends = this.#dirty.size > 0 ? this.#sent + 1 : this.#sent;
     if (appends <= this.#committed) return undefined;
     return new Promise((resolve, reject) => {
       this.#waiting.push({ appends, resolve, reject });
@@ -276,8 +289,12 @@ export class Recording {
 
   #acknowledge(appends: number): void {
     this.#committed = appends;
-    while (this.#unacknowledged[0] !== undefined && this.#unacknowledged[0].appends <= appends) {
-      this.#unacknowledgedBytes -= this.#unacknowledged.shift()?.bytes ?? 0;
+    for (let [oldest] = this.#unacknowledged; oldest !== undefined && oldest.appends <= appends; ) {
+      this.#unacknowledgedBytes -= oldest.bytes;
+      if (oldest.buffer.byteLength === bufferBytes && this.#free.length < freeBuffersMax)
+        this.#free.push(oldest.buffer);
+      this.#unacknowledged.shift();
+      [oldest] = this.#unacknowledged;
     }
     while (this.#waiting[0] !== undefined && this.#waiting[0].appends <= appends) this.#waiting.shift()?.resolve();
     if (this.#waiting.length > 0) this.#shareCommit();

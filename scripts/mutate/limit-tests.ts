@@ -158,7 +158,7 @@ export const limitTests: Readonly<Record<keyof typeof limits, NamedTest>> = {
   recordingSyncMs: test("durability.live.test.ts", "group: a disk that fails is noticed within moments"),
   chunkBytesTarget: recording("is written at once when it is as large as a chunk"),
   journalFileBytes: test("recording/journal.test.ts", "its files take turns, and hold what the store may not have"),
-  journalBatchLength: test("recording/journal.test.ts", "what nobody waits for is written once it is long"),
+  journalBatchBytes: test("recording/journal.test.ts", "what nobody waits for is written once it is long"),
 
   apiBodyBytesMax: test(
     "api/app.test.ts",
