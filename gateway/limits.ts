@@ -42,8 +42,8 @@ export const limits = {
   portalsMax: 10_000,
   /** Messages a session may have in flight (sent to the target and unanswered); past it the client is no longer read. */
   messagesInFlightMax: 10_000,
-  /** Texts of one session's prepared statements together. */
-  preparedTextBytesMax: 32 * 1_024 * 1_024,
+  /** Characters of one session's prepared statements together. */
+  preparedTextLengthMax: 32 * 1_024 * 1_024,
   /** Parameters of one session's portals together; binary ones count as hex. */
   portalParametersLengthMax: 64 * 1_024 * 1_024,
   /** Bytes waiting for the recording before a target gets them; past it the client is no longer read. */

@@ -233,8 +233,8 @@ test("a message that is begun and not ended is cut", async () => {
   expect((await ours.untilClosed()).at(-1)).toBe("FATAL 57014");
 });
 
-test("one prepared statement too many, or one byte of their texts, ends the session", async () => {
-  using _ = loweredLimits({ preparedStatementsMax: 2, preparedTextBytesMax: 20 });
+test("one prepared statement too many, or one character of their texts, ends the session", async () => {
+  using _ = loweredLimits({ preparedStatementsMax: 2, preparedTextLengthMax: 20 });
   const ours = await open();
   expect(await ours.exchange(parse("select 1", "a"), parse("select 2", "b"), sync)).not.toContain("FATAL 54000");
   expect(await ours.exchange(parse("", "c"), sync)).toContain("FATAL 54000");

@@ -16,7 +16,7 @@ import { CommandHold } from "./command-hold.ts";
 import { CopyIn } from "./copy-in.ts";
 import { denialFields, nativeError } from "./diagnostics.ts";
 import { EnforcedSettings } from "./enforced-settings.ts";
-import type { Expected, NameChange, PortalEntry } from "./expected.ts";
+import type { Expected, NameChange, PortalEntry, PreparedEntry } from "./expected.ts";
 import type { Bind, Close, Describe, Execute, FrontendMessage, NoticeFields, Parse, Query } from "./messages.ts";
 import { Outgoing, type UpstreamPorts } from "./outgoing.ts";
 import { Interrupted, ownQuery, type Rows } from "./own-query.ts";
@@ -247,9 +247,11 @@ export class Machine {
 
   #judgedParse(message: Parse): void | Promise<void> {
     this.#batch.open = true;
+    const { context } = this.#analyser;
     const analysed = this.#analyser.analyse(message.query);
     const forward = () => {
-      const change = this.names.preparing(message.statement, this.#batch.number, message.query);
+      const entry: PreparedEntry = { text: message.query, analysed: { context, command: analysed } };
+      const change = this.names.preparing(message.statement, this.#batch.number, entry);
       this.expected.push({ kind: "parse", change });
       this.#send(message);
     };

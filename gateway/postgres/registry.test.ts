@@ -37,23 +37,26 @@ test("one name over the limit is refused", () => {
 });
 
 test("texts together have a bound: a refused, replaced, closed or cleared one no longer counts", () => {
-  const registry = new NameRegistry<string>("prepared statement", 10, { bytesMax: 10, bytesOf: (text) => text.length });
+  const registry = new NameRegistry<string>("prepared statement", 10, {
+    lengthMax: 10,
+    lengthOf: (text) => text.length,
+  });
   const settle = (name: string, value: string | undefined, accepted = true) =>
     registry.settle(name, registry.propose(name, 1, value), accepted);
   settle("a", "12345");
   settle("b", "12345");
-  expect(() => registry.propose("c", 1, "1")).toThrow("prepared statements of more than 10 bytes");
+  expect(() => registry.propose("c", 1, "1")).toThrow("prepared statements of more than 10 characters");
   settle("a", undefined);
   settle("c", "12345", false);
   settle("c", "12345");
-  expect(() => registry.propose("d", 1, "1")).toThrow("more than 10 bytes");
+  expect(() => registry.propose("d", 1, "1")).toThrow("more than 10 characters");
   settle("b", undefined);
   settle("c", "1");
   settle("d", "123456789");
-  expect(() => registry.propose("e", 1, "1")).toThrow("more than 10 bytes");
+  expect(() => registry.propose("e", 1, "1")).toThrow("more than 10 characters");
   registry.clear();
   settle("e", "1234567890");
-  expect(() => registry.propose("f", 1, "1")).toThrow("more than 10 bytes");
+  expect(() => registry.propose("f", 1, "1")).toThrow("more than 10 characters");
 });
 
 test("clear keeps what it is told to keep", () => {

@@ -23,26 +23,26 @@ export class NameRegistry<T> {
   readonly #pending = new Map<string, Pending<T>[]>();
   readonly #what: string;
   readonly #entriesMax: number;
-  readonly #bytesMax: number;
-  readonly #bytesOf: (value: T) => number;
+  readonly #lengthMax: number;
+  readonly #lengthOf: (value: T) => number;
   readonly #onEnd: (value: T) => void;
-  #bytes = 0;
+  #length = 0;
 
   /**
-   * @param size of one value, and what all may have together, confirmed or not
+   * @param length of one value in characters, and what all may have together, confirmed or not
    * @param onEnd of a value that no name means any more, or never will
    */
   constructor(
     what: string,
     entriesMax: number,
-    size?: { readonly bytesMax: number; readonly bytesOf: (value: T) => number },
+    length?: { readonly lengthMax: number; readonly lengthOf: (value: T) => number },
     onEnd: (value: T) => void = () => undefined,
   ) {
     this.#onEnd = onEnd;
     this.#what = what;
     this.#entriesMax = entriesMax;
-    this.#bytesMax = size?.bytesMax ?? Number.POSITIVE_INFINITY;
-    this.#bytesOf = size?.bytesOf ?? (() => 0);
+    this.#lengthMax = length?.lengthMax ?? Number.POSITIVE_INFINITY;
+    this.#lengthOf = length?.lengthOf ?? (() => 0);
   }
 
   get size(): number {
@@ -50,9 +50,9 @@ export class NameRegistry<T> {
   }
 
   /** Whether a value of that size fits beside what is there, confirmed or not, but for what its name means now. */
-  hasRoomFor(name: string, bytes: number): boolean {
+  hasRoomFor(name: string, length: number): boolean {
     const replaced = this.#confirmed.get(name);
-    return this.#bytes - (replaced === undefined ? 0 : this.#bytesOf(replaced)) + bytes <= this.#bytesMax;
+    return this.#length - (replaced === undefined ? 0 : this.#lengthOf(replaced)) + length <= this.#lengthMax;
   }
 
   /** The message that makes (or with undefined, closes) a name is about to be forwarded. @throws GatewayError protocol.too_large */
@@ -60,11 +60,11 @@ export class NameRegistry<T> {
     if (value !== undefined && this.#confirmed.size + this.#pending.size >= this.#entriesMax) {
       throw this.#tooLarge(`more than ${this.#entriesMax} ${this.#what}s`);
     }
-    const bytes = value === undefined ? 0 : this.#bytesOf(value);
-    if (!this.hasRoomFor(name, bytes)) {
-      throw this.#tooLarge(`${this.#what}s of more than ${this.#bytesMax} bytes`);
+    const length = value === undefined ? 0 : this.#lengthOf(value);
+    if (!this.hasRoomFor(name, length)) {
+      throw this.#tooLarge(`${this.#what}s of more than ${this.#lengthMax} characters`);
     }
-    this.#bytes += bytes;
+    this.#length += length;
     const pending = { batch, value };
     const list = this.#pending.get(name);
     if (list === undefined) this.#pending.set(name, [pending]);
@@ -118,7 +118,7 @@ export class NameRegistry<T> {
 
   #forget(value: T | undefined): void {
     if (value === undefined) return;
-    this.#bytes -= this.#bytesOf(value);
+    this.#length -= this.#lengthOf(value);
     this.#onEnd(value);
   }
 }

@@ -46,13 +46,13 @@ const combinedMax = 1_000;
 
 export class SessionNames {
   readonly statements = new NameRegistry<PreparedEntry>("prepared statement", limits.preparedStatementsMax, {
-    bytesMax: limits.preparedTextBytesMax,
-    bytesOf: ({ text }) => Buffer.byteLength(text),
+    lengthMax: limits.preparedTextLengthMax,
+    lengthOf: ({ text }) => text.length,
   });
   readonly portals = new NameRegistry<PortalEntry>(
     "portal",
     limits.portalsMax,
-    { bytesMax: limits.portalParametersLengthMax, bytesOf: ({ params }) => parametersLength(params) },
+    { lengthMax: limits.portalParametersLengthMax, lengthOf: ({ params }) => parametersLength(params) },
     endPortal,
   );
   readonly #analyser: SessionAnalyser;
@@ -164,7 +164,7 @@ export class SessionNames {
     const changes = new Map<number, NameChange>();
     statements.forEach(({ prepared, cursor, deallocate, close }, index) => {
       if (prepared) {
-        changes.set(index, this.preparing(prepared.name, batch, prepared.text));
+        changes.set(index, this.preparing(prepared.name, batch, { text: prepared.text }));
       } else if (cursor) {
         changes.set(index, this.binding(cursor.name, batch, declared(run, cursor)));
       } else if (deallocate && deallocate.name !== null) {
@@ -177,8 +177,8 @@ export class SessionNames {
   }
 
   /** A message or statement that prepares is about to be forwarded. */
-  preparing(name: string, batch: number, text: string): NameChange {
-    return { registry: "statements", name, proposal: this.statements.propose(name, batch, { text }) };
+  preparing(name: string, batch: number, entry: PreparedEntry): NameChange {
+    return { registry: "statements", name, proposal: this.statements.propose(name, batch, entry) };
   }
 
   binding(name: string, batch: number, portal: PortalEntry): NameChange {

@@ -41,11 +41,15 @@ export const limitTests: Readonly<Record<keyof typeof limits, NamedTest>> = {
   columnsMax: test("postgres/codec.test.ts", "accepts as many columns as PostgreSQL has and not one more"),
   parametersMax: test("postgres/codec.test.ts", "refuses one parameter, type or format more than the limit"),
   errorFieldBytesMax: test("postgres/codec.test.ts", "cuts an error's field at its limit"),
-  preparedStatementsMax: connection("one prepared statement too many, or one byte of their texts, ends the session"),
+  preparedStatementsMax: connection(
+    "one prepared statement too many, or one character of their texts, ends the session",
+  ),
   portalsMax: connection("one portal too many ends the session"),
   messagesInFlightMax: connection("messages past those that may be in flight wait, and all are answered"),
   portalParametersLengthMax: connection("a portal's parameters too many end the session, but what waits its turn"),
-  preparedTextBytesMax: connection("one prepared statement too many, or one byte of their texts, ends the session"),
+  preparedTextLengthMax: connection(
+    "one prepared statement too many, or one character of their texts, ends the session",
+  ),
   upstreamBufferBytesMax: connection("bytes that wait for the recording stop their client at the limit"),
   upstreamConnectTimeoutMs: test("postgres/upstream.live.test.ts", "is given up when it does not answer in time"),
   scramIterationsMax: test("postgres/scram.test.ts", "too many iterations"),

@@ -29,6 +29,9 @@ export class AnalysisCache {
       this.#length = 0;
       this.#context = context;
     }
+    // A prepared statement's text comes again as it is, and has no literals to look for.
+    const same = this.#entries.get(text);
+    if (same) return same;
     const canonical = normalise(text);
     if (canonical !== undefined && canonical !== text) {
       const known = this.#entries.get(canonical);
@@ -44,8 +47,6 @@ export class AnalysisCache {
         if (stands) return analysed;
       }
     }
-    const known = this.#entries.get(text);
-    if (known) return known;
     const analysed = analyse(text, context);
     this.#keep(text, analysed);
     return analysed;
