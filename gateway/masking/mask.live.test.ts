@@ -135,3 +135,24 @@ describe("a masked value is valid for its column", () => {
     });
   }
 });
+
+test("the year that partial leaves of a time is the same whatever zone the session chooses", async () => {
+  const masked = maskerFor("partial", 1184, 0, key, -1);
+  for (const time of ["2024-12-28 12:04:05.5+00", "2025-01-03 23:00:00+00", "1900-06-01 00:00:00+00"]) {
+    for (const zone of [
+      "UTC",
+      "<x>-100",
+      "<x>+99",
+      "<x>-5:30",
+      "Asia/Kolkata",
+      "Europe/Amsterdam",
+      "America/St_Johns",
+    ]) {
+      await sql.unsafe(`SET timezone = '${zone}'`);
+      const [row] = await sql.unsafe(`SELECT '${time}'::timestamptz::text AS shown`);
+      const year = masked(Buffer.from(row?.shown))?.toString();
+      expect({ zone, shown: row?.shown, year }).toMatchObject({ year: `${time.slice(0, 4)}-01-01 00:00:00+00` });
+    }
+  }
+  await sql.unsafe("RESET timezone");
+});

@@ -110,6 +110,28 @@ describe("partial", () => {
     }
   });
 
+  test("the year of a time with a zone is UTC's, whatever zone the session is in", () => {
+    for (const value of [
+      "2024-12-31 23:59:59.999999+00",
+      "2025-01-01 00:59:59+01",
+      "2025-01-05 03:59:59+100",
+      "2024-12-31 18:29:59-05:30",
+      "2024-12-31 23:59:30-00:00:29",
+    ]) {
+      expect(maskText("partial", timestamptz, value)).toBe("2024-01-01 00:00:00+00");
+    }
+    expect(maskText("partial", timestamptz, "2024-12-31 23:59:59-00:00:01")).toBe("2025-01-01 00:00:00+00");
+    expect(maskText("partial", timestamptz, "10000-01-01 00:00:00+01")).toBe("9999-01-01 00:00:00+00");
+    for (const value of [
+      "infinity",
+      "2024-12-31",
+      "2024-12-31 10:00:00",
+      "2024-12-31 10:00:00+00 BC",
+      "0001-01-01 00:00:00+05",
+    ])
+      expect(maskText("partial", timestamptz, value)).toBe("1970-01-01 00:00:00+00");
+  });
+
   test("keeps the last 4 digits of a UUID", () => {
     expect(maskText("partial", uuid, "6ba7b810-9dad-11d1-80b4-00c04fd430c8")).toBe(
       "00000000-0000-0000-0000-0000000030c8",

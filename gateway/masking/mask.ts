@@ -249,16 +249,38 @@ function dateMasker(column: Column): (value: Buffer) => Buffer | null {
     case "partial":
       // Infinity, years before Christ and a DateStyle other than ISO have no year here.
       return (value) => {
-        const year = column.binary ? yearOfBinary(value, column.typeOid === oid.date) : yearOfText(value);
+        const year = yearOf(value, column);
         return year === null ? redacted : encode(year);
       };
   }
 }
 
-function yearOfText(value: Buffer): number | null {
-  const match = /^([0-9]{4,6})-[0-9]{2}-[0-9]{2}(?![^ ])(?!.*BC)/.exec(value.toString("latin1", 0, 64));
+function yearOf(value: Buffer, { binary, typeOid }: Column): number | null {
+  if (binary) return yearOfBinary(value, typeOid === oid.date);
+  const text = value.toString("latin1", 0, 64);
+  if (typeOid === oid.timestamptz) return utcYearOf(text);
+  const match = /^([0-9]{4,6})-[0-9]{2}-[0-9]{2}(?![^ ])(?!.*BC)/.exec(text);
   return match === null ? null : Number(match[1]);
 }
+
+/** In the zone of the session, which its caller chooses, the time at which the year turns would be theirs to choose. */
+function utcYearOf(text: string): number | null {
+  const form =
+    /^([0-9]{4,6})-([0-9]{2})-([0-9]{2}) ([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.[0-9]+)?([+-])([0-9]{2,3})(?::([0-9]{2}))?(?::([0-9]{2}))?$/;
+  const match = form.exec(text);
+  if (match === null) return null;
+  const [year, month, day, hours, minutes, seconds] = match.slice(1, 7).map(Number) as Six;
+  const [zoneHours, zoneMinutes, zoneSeconds] = match.slice(8).map((part) => Number(part ?? 0)) as Three;
+  const behind = match[7] === "-" ? 1 : -1;
+  const date = new Date(0);
+  date.setUTCFullYear(year, month - 1, day);
+  date.setUTCHours(hours + behind * zoneHours, minutes + behind * zoneMinutes, seconds + behind * zoneSeconds);
+  const utcYear = date.getUTCFullYear();
+  return Number.isNaN(utcYear) || utcYear < 1 ? null : utcYear;
+}
+
+type Three = [number, number, number];
+type Six = [...Three, ...Three];
 
 function yearOfBinary(value: Buffer, isDate: boolean): number | null {
   if (value.length !== (isDate ? 4 : 8)) return null;
