@@ -42,6 +42,7 @@ export type ErrorCode =
   | "upstream.tls"
   | "upstream.authentication"
   | "upstream.protocol"
+  | "upstream.version"
   | "protocol.malformed"
   | "protocol.too_large"
   | "protocol.timeout"
@@ -115,6 +116,7 @@ export const renderings: Readonly<Record<ErrorCode, Rendering>> = {
   "upstream.tls": { sqlstate: "08006", http: 502 },
   "upstream.authentication": { sqlstate: "08006", http: 502 },
   "upstream.protocol": { sqlstate: "08P01", http: 502 },
+  "upstream.version": { sqlstate: "0A000", http: 502 },
   "protocol.malformed": { sqlstate: "08P01", http: 400 },
   "protocol.too_large": { sqlstate: "54000", http: 413 },
   "protocol.timeout": { sqlstate: "57014", http: 504 },

@@ -194,6 +194,12 @@ const bytes = (...messages: BackendMessage[]) => {
 };
 const sasl = bytes({ type: "AuthenticationSASL", mechanisms: ["SCRAM-SHA-256"] });
 const notice: BackendMessage = { type: "NoticeResponse", fields: { M: "x" } };
+const readyAs = (...version: string[]) =>
+  bytes(
+    { type: "AuthenticationOk" },
+    ...version.map((value): BackendMessage => ({ type: "ParameterStatus", name: "server_version", value })),
+    { type: "ReadyForQuery", status: "I" },
+  );
 
 describe("a target that misbehaves", () => {
   const cases: [string, Partial<UpstreamOptions>, (Buffer | "close")[], string][] = [
@@ -238,6 +244,20 @@ describe("a target that misbehaves", () => {
       });
     });
   }
+  for (const version of [["14.23"], ["9.6.24"], ["19beta1"], ["180001"], ["CockroachDB"], [""], []]) {
+    test(`is refused as PostgreSQL ${version[0] ?? "of no version"}`, async () => {
+      await hostile([readyAs(...version)], async (hostilePort) => {
+        expect(await codeOf(connectUpstream(options({ port: hostilePort })))).toBe("upstream.version");
+      });
+    });
+  }
+  for (const version of ["15.0", "16beta1", "18.4 (Debian 18.4-1.pgdg12+1)"]) {
+    test(`is taken as PostgreSQL ${version}`, async () => {
+      await hostile([readyAs(version)], async (hostilePort) => {
+        (await connectUpstream(options({ port: hostilePort }))).destroy();
+      });
+    });
+  }
   test("is given up when it does not answer in time", async () => {
     using _ = loweredLimits({ upstreamConnectTimeoutMs: 100 });
     await hostile([], async (hostilePort) => {
@@ -252,8 +272,7 @@ describe("a target that misbehaves", () => {
     await hostile([announced(101)], async (hostilePort) => {
       expect(await codeOf(connectUpstream(options({ port: hostilePort })))).toBe("upstream.protocol");
     });
-    const ready = bytes({ type: "AuthenticationOk" }, { type: "ReadyForQuery", status: "I" });
-    await hostile([Buffer.concat([announced(100), ready])], async (hostilePort) => {
+    await hostile([Buffer.concat([announced(100), readyAs("15.13 (Debian 15.13-0+deb12u1)")])], async (hostilePort) => {
       (await connectUpstream(options({ port: hostilePort }))).destroy();
     });
   });
@@ -264,8 +283,7 @@ describe("a target that misbehaves", () => {
     });
   });
   test("may send a notice together with its first ReadyForQuery", async () => {
-    const ready = bytes({ type: "AuthenticationOk" }, { type: "ReadyForQuery", status: "I" }, notice);
-    await hostile([ready], async (hostilePort) => {
+    await hostile([Buffer.concat([readyAs("18.4"), bytes(notice)])], async (hostilePort) => {
       const connection = await connectUpstream(options({ port: hostilePort }));
       const chunk = await new Promise<Buffer>((resolve) => connection.onData(resolve));
       expect(chunk).toEqual(bytes(notice));

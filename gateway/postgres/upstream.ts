@@ -32,7 +32,10 @@ export interface UpstreamOptions extends UpstreamAddress {
   readonly signal?: AbortSignal;
 }
 
-/** @throws GatewayError upstream.unreachable, upstream.tls, upstream.authentication, upstream.protocol */
+/** PostgreSQL's, whose SQL the parser reads as they do: 14 takes 0x1f for a number with a name. */
+const versions = { oldest: 15, newest: 18 };
+
+/** @throws GatewayError upstream.unreachable, upstream.tls, upstream.authentication, upstream.protocol, upstream.version */
 export async function connectUpstream(options: UpstreamOptions): Promise<UpstreamConnection> {
   const deadline = AbortSignal.timeout(limits.upstreamConnectTimeoutMs);
   const signal = options.signal ? AbortSignal.any([deadline, options.signal]) : deadline;
@@ -63,12 +66,25 @@ export async function connectUpstream(options: UpstreamOptions): Promise<Upstrea
       if (writer.length > 0) socket.write(writer.take());
       if (ready) break;
     }
+    requireVersion(startup.parameters.get("server_version"));
     const early = reader.takeRemaining();
     return new UpstreamConnection(socket, options, startup.parameters, startup.key, early);
   } catch (cause) {
     socket.destroy();
     throw toGatewayError(cause);
   }
+}
+
+/** @param reported as PostgreSQL spells it: "18.4 (Debian 18.4-1)", "16beta1" */
+function requireVersion(reported: string | undefined): void {
+  const major = Number(/^[0-9]{1,4}/.exec(reported ?? "")?.[0] ?? 0);
+  if (major >= versions.oldest && major <= versions.newest) return;
+  const what = reported === undefined ? "does not say its version" : `is PostgreSQL ${reported.slice(0, 64)}`;
+  throw new GatewayError(
+    "upstream.version",
+    `the target ${what}; this gateway reads SQL as PostgreSQL ${versions.oldest} to ${versions.newest} do`,
+    { hint: "Upgrade the target, or the gateway." },
+  );
 }
 
 /** A connection that is ready for its first query. Reading is paused until `onData` is called. */
