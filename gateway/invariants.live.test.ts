@@ -604,6 +604,22 @@ describe("an error that a transaction put off to its end is withheld", () => {
   });
 });
 
+test("a withheld error names no relation but those that the statement names", async () => {
+  const tell = (message: BackendMessage) => {
+    if (message.type !== "ErrorResponse") return message.type;
+    const { C, t } = message.fields;
+    return `${C} ${t}`;
+  };
+  await direct.unsafe(`create unique index once on customers (id);
+    create table child (id int references customers (id)); insert into child values (1)`);
+  const client = await wire("olga", { tell });
+  const told = async (sql: string) => (await client.exchange(query(sql))).at(-2);
+  expect(await told("update customers set id = 2 where id = 1")).toBe("23505 customers");
+  expect(await told("delete from customers where id = 1")).toBe("23503 undefined");
+  client.end();
+  await direct.unsafe("drop table child; drop index once");
+});
+
 /** The events of a user's last session, as the API gives them. */
 async function lastRecorded(user: User): Promise<string> {
   const api = async (path: string) => {

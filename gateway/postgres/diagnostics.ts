@@ -4,12 +4,19 @@ import type { Denial } from "../session/denial.ts";
 import type { AnalysedCommand } from "./analysed.ts";
 import type { NoticeFields } from "./messages.ts";
 
-/** Fields that name things, never values: severity, SQLSTATE, position, schema, table, column, type, constraint. */
-const namingFields = ["S", "V", "C", "P", "s", "t", "c", "d", "n"] as const;
+/** Severity, SQLSTATE and position, which say nothing of a row. */
+const plainFields = ["S", "V", "C", "P"] as const;
+/** Schema, table, column, type, constraint. */
+const namingFields = ["s", "t", "c", "d", "n"] as const;
 
-export function canonicalFields(fields: NoticeFields): NoticeFields {
+/**
+ * @param named the relations that the statement names, as schema.table: of another one, a partition or a child, the
+ *   name alone may tell what is in a row
+ */
+export function canonicalFields(fields: NoticeFields, named: ReadonlySet<string>): NoticeFields {
   const kept: Record<string, string> = {};
-  for (const letter of namingFields) {
+  const isNamed = fields.t === undefined || named.has(`${fields.s}.${fields.t}`);
+  for (const letter of isNamed ? [...plainFields, ...namingFields] : plainFields) {
     const value = fields[letter];
     if (value !== undefined) kept[letter] = value;
   }

@@ -309,7 +309,7 @@ export class Responses {
     this.#machine.settings.noteError();
     if (stopped && fields.C === "57014") return this.#stopped(head);
     const run: Run | undefined = head !== undefined && "run" in head ? head.run : undefined;
-    const shown = this.#isCanonical(run) ? canonicalFields(fields) : fields;
+    const shown = this.#isCanonical(run) ? canonicalFields(fields, namedBy(run)) : fields;
     run?.fail(shown);
     if (head?.kind === "bind" && head.change.registry === "portals") head.change.proposal.value?.run.fail(shown);
     this.#saidGoodbye = shown.V === "FATAL" || shown.V === "PANIC";
@@ -357,7 +357,7 @@ export class Responses {
     const [head] = this.#machine.expected;
     if (head?.kind === "internal") return;
     const run: Run | undefined = head !== undefined && "run" in head ? head.run : undefined;
-    const shown = this.#isCanonical(run) ? canonicalFields(fields) : fields;
+    const shown = this.#isCanonical(run) ? canonicalFields(fields, namedBy(run)) : fields;
     if (this.#noticeCount++ < limits.recordedNoticesPerCommandMax) {
       this.#record(run?.permit.command ?? null, shown);
     }
@@ -396,6 +396,11 @@ export class Responses {
     head.done(head.rows, head.error);
     this.#shift();
   }
+}
+
+function namedBy(run: Run | undefined): ReadonlySet<string> {
+  const statements = run?.permit.analysis.statements ?? [];
+  return new Set(statements.flatMap(({ relations }) => relations.map(({ schema, name }) => `${schema}.${name}`)));
 }
 
 function unexpected(message: Pick<BackendMessage, "type">): GatewayError {
