@@ -47,3 +47,14 @@ test("the data of COPY counts on the same budget", () => {
   expect(events[0]).toMatchObject({ type: "copy", data: "1234567890" });
   expect(events[1]).toMatchObject({ type: "result", bytes: 11, unrecorded: { bytes: 1 } });
 });
+
+test("data in messages of no bytes, or of one, takes no more memory than its bytes", () => {
+  const before = process.memoryUsage.rss();
+  const events = captured(300_000, (into) => {
+    for (let n = 0; n < 2_000_000; n++) into.copy("in", Buffer.alloc(0));
+    for (let n = 0; n < 300_000; n++) into.copy("in", Buffer.from("x"));
+    expect(process.memoryUsage.rss() - before).toBeLessThan(100 * 1_024 * 1_024);
+    into.finish("COPY 1");
+  });
+  expect(events[0]).toMatchObject({ type: "copy", data: "x".repeat(300_000) });
+});

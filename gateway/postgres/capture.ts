@@ -4,6 +4,7 @@
  */
 import type { CryptoHasher } from "bun";
 import type { RecordedColumn, RecordedEvent } from "../recording/events.ts";
+import { Utf8Writer } from "../recording/utf8-writer.ts";
 import { forEachField } from "./backend-decoder.ts";
 import type { FieldDescription } from "./messages.ts";
 import type { Frame } from "./reader.ts";
@@ -48,7 +49,8 @@ export class ResultCapture {
   #columns: readonly RecordedColumn[] | undefined;
   #fields: readonly FieldDescription[] = [];
   #pending: (readonly (string | null)[])[] = [];
-  #copy: Buffer[] = [];
+  /** In one piece: a COPY may come in as many messages as it has bytes, or more. */
+  #copy: Utf8Writer | undefined;
   #copyDirection: "in" | "out" = "out";
   #rows = 0;
   #bytes = 0;
@@ -95,7 +97,8 @@ export class ResultCapture {
     }
     this.#budget.bytesLeft -= data.length;
     this.#copyDirection = direction;
-    this.#copy.push(Buffer.from(data));
+    this.#copy ??= new Utf8Writer();
+    this.#copy.raw(data);
   }
 
   #beyond(bytes: Buffer): void {
@@ -120,8 +123,8 @@ export class ResultCapture {
   /** Writes what was kept and the result's own event. */
   finish(tag: string, error?: Readonly<Record<string, string>>): void {
     this.#flushRows();
-    if (this.#copy.length > 0) {
-      const bytes = Buffer.concat(this.#copy);
+    if (this.#copy !== undefined) {
+      const bytes = this.#copy.written();
       const text = bytes.toString("utf8");
       const data = Buffer.from(text, "utf8").equals(bytes) ? text : `\\x${bytes.toString("hex")}`;
       this.#record({ type: "copy", command: this.#command, direction: this.#copyDirection, data });
