@@ -644,6 +644,7 @@ test("each command has one outcome, however it ended", async () => {
     sync,
   );
   await client.exchange(bind("s", "unused"), sync);
+  await client.exchange(parse("close all", "ca"), bind("ca", "named"), execute("named"), sync);
   await client.exchange(query("declare c cursor for select id from customers"), execute("c", 1), sync);
   await client.exchange(query("commit"));
   const number = { ...bind("n"), ...{ parameters: [Buffer.from("no number")] } } as FrontendMessage;
@@ -662,6 +663,7 @@ test("each command has one outcome, however it ended", async () => {
     [some, "ok"],
     [some, "ok"],
     [some, "skipped"],
+    ["close all", "ok"],
     ["declare c cursor for select id from customers", "ok"],
     ["select id from customers", "ok"],
     ["commit", "ok"],

@@ -342,3 +342,34 @@ async function recorded(word: string): Promise<RecordedEvent[]> {
   }
   throw new Error(`no session with ${word}`);
 }
+
+test("a simple query behind a batch without its Sync is refused where it has to be limited, and the batch is taken back", async () => {
+  const ours = await wire("timed");
+  const insert = [parse("insert into notes values ('unsynced')"), bind(), execute()];
+  expect(brief(await ours.exchange(...insert, query("select 1/count(*) from notes where note is null")))).toEqual([
+    ...["INSERT 0 1", "ERROR 0A000"],
+  ]);
+  ours.end();
+  expect(await direct`select from notes where note = 'unsynced'`).toHaveLength(0);
+});
+
+test("a query whose client left while its limits were being set has its outcome", async () => {
+  for (let n = 0; n < 40; n++) {
+    const ours = await wire("timed");
+    ours.send(query("select 1"), query(`select 'left' as left${n}_it from notes`));
+    await Bun.sleep((n % 12) / 3 + 0.5);
+    ours.destroy();
+  }
+  const store = await openStore({ store: gateway.storeUrl, environment: {} });
+  await using _ = { [Symbol.asyncDispose]: () => store.close() };
+  const sessions = async () => (await store.list({ limit: 1_000 })).sessions;
+  for (let open = true; open; await Bun.sleep(25)) open = (await sessions()).some(({ closedAt }) => closedAt === null);
+  for (const { id } of await sessions()) {
+    const events = (await Array.fromAsync(store.lines(id))).map((line) => JSON.parse(line) as RecordedEvent);
+    const intents = events.flatMap((event) =>
+      event.type === "intent" && event.text.includes("_it from notes") ? [event.command] : [],
+    );
+    const ended = events.flatMap((event) => (event.type === "outcome" ? [event.command] : []));
+    for (const command of intents) expect(ended).toContain(command);
+  }
+});

@@ -49,7 +49,7 @@ export class CopyIn {
     return held;
   }
 
-  /** @throws GatewayError protocol.malformed for what is not of a COPY, as the target would end the session too */
+  /** @throws GatewayError protocol.malformed for what is not of a COPY, as the target would end the session too; protocol.too_large */
   handle(message: FrontendMessage, head: Expected | undefined, outgoing: Outgoing): void {
     const run = head !== undefined && "run" in head ? head.run : undefined;
     switch (message.type) {
@@ -66,6 +66,11 @@ export class CopyIn {
         return outgoing.flush();
       case "Sync":
         this.#heldSyncs += 1;
+        if (this.#heldSyncs > limits.messagesInFlightMax) {
+          throw new GatewayError("protocol.too_large", `more than ${limits.messagesInFlightMax} Syncs in a COPY`, {
+            hint: "End the data with CopyDone or CopyFail first.",
+          });
+        }
         return outgoing.flush();
       case "Flush":
         return outgoing.flush();

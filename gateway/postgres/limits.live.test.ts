@@ -17,6 +17,7 @@ import type { CommandAnalysis } from "../policy/input.ts";
 import type { RecordedEvent } from "../recording/events.ts";
 import type { SessionAnalyser } from "./analysed.ts";
 import { encodeFrontendMessage, encodeSSLRequest, encodeStartupMessage } from "./frontend-encoder.ts";
+import type { FrontendMessage } from "./messages.ts";
 import type { PostgresServer } from "./server.ts";
 import { MessageWriter } from "./writer.ts";
 
@@ -241,6 +242,27 @@ test("one prepared statement too many, or one character of their texts, ends the
   const other = await open();
   expect(await other.exchange(parse("select 1".padEnd(20), "a"), sync)).toEqual(["ParseComplete", "ReadyForQuery"]);
   expect(await other.exchange(parse("x", "b"), sync)).toContain("FATAL 54000");
+});
+
+test("a Sync too many in a COPY ends the session; those before it count once the COPY fails", async () => {
+  using _ = loweredLimits({ messagesInFlightMax: 10 });
+  const ours = await open();
+  await ours.exchange(query("create temp table taken (n int)"));
+  const copying = async (client: typeof ours, syncs: number) => {
+    client.send(query("copy taken from stdin"));
+    await client.until("CopyInResponse");
+    client.send(...Array<FrontendMessage>(syncs).fill(sync));
+  };
+  await copying(ours, 10);
+  ours.send({ type: "CopyData", data: Buffer.from("no number\n") });
+  await ours.until("ERROR 22P02");
+  const after = Array<FrontendMessage>(2).fill(query("select 1"));
+  expect(await ours.exchange(...after)).toContain("ReadyForQuery");
+  const other = await open();
+  await other.exchange(query("create temp table taken (n int)"));
+  await copying(other, 11);
+  expect((await other.untilClosed()).at(-1)).toBe("FATAL 54000");
+  ours.end();
 });
 
 test("one portal too many ends the session", async () => {

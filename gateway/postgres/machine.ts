@@ -32,6 +32,8 @@ const refusedElsewhere = "sallyport: refused";
 
 const fruitlessMax = 1_000;
 
+type Authorised = Ruling | { readonly kind: "skipped" };
+
 export interface MachinePorts extends UpstreamPorts {
   /** Tells the client of a hold. */
   notice(fields: NoticeFields): void;
@@ -49,8 +51,11 @@ export class Machine {
   readonly #batch = new Batch();
   readonly #notify = (notice: HoldNotice) => this.#ports.notice(holdFields(notice));
   #hold: CommandHold | undefined;
+  /** A simple query that waits for what policy obliges it to. */
+  #obliged: Run | undefined;
   readonly settings = new EnforcedSettings();
   #settled: (() => void)[] = [];
+  #abandoned = false;
   /** How often a message looked again since the target's last answer. */
   #fruitless = 0;
   /** From the last ReadyForQuery. */
@@ -93,7 +98,9 @@ export class Machine {
 
   /** The client left. */
   abandon(): void {
+    this.#abandoned = true;
     this.#hold?.abort();
+    this.#obliged?.finish("lost");
     for (const entry of this.expected) {
       if ("run" in entry) entry.run.finish("lost");
       // Whoever waits for names goes no further.
@@ -159,12 +166,16 @@ export class Machine {
   }
 
   #sync(): void {
+    this.#endBySync();
+    this.flush();
+  }
+
+  #endBySync(): void {
     const { executes, endsBlock } = this.#batch;
     this.#batch.failed = false;
     this.#send({ type: "Sync" });
     this.expected.push({ kind: "sync", executes, endsBlock });
     this.#endBatch();
-    this.flush();
   }
 
   // --- simple protocol ---
@@ -181,11 +192,12 @@ export class Machine {
     const resolved = this.#resolve(analysed, message.query);
     if (resolved === "unsettled") return this.#whenSettled(() => this.#judgedQuery(message), true);
     return then(this.#authorise(message.query, resolved, resolved.params, "query"), (ruling) => {
+      if (ruling.kind === "skipped") return;
       if (ruling.kind === "denied") return this.#refuse(ruling, analysed, true);
       const { permit } = ruling;
       if (this.#refuseNatively(permit, resolved, true)) return;
+      const run = new Run(permit, resolved, this.#options);
       const forward = () => {
-        const run = new Run(permit, resolved, this.#options);
         this.expected.push({ kind: "query", run, changes: this.#takeEffects(run) });
         this.#send(message);
         // Its names are settled by its own answer: what fails in it makes the target skip nothing that comes behind.
@@ -194,27 +206,40 @@ export class Machine {
       };
       const { obligations } = permit.decision;
       if (!this.settings.pending && !this.settings.isDue(obligations)) return forward();
-      return this.#oblige(permit, forward);
+      return this.#oblige(run, forward);
     });
   }
 
   /** Sets what policy obliges a simple query to, and forwards it. */
-  async #oblige(permit: Permit, forward: () => void): Promise<void> {
-    await this.#drained();
-    const { obligations } = permit.decision;
+  async #oblige(run: Run, forward: () => void): Promise<void> {
+    this.#obliged = run;
+    try {
+      await this.#drained();
+      await this.#setFor(run, forward);
+    } finally {
+      this.#obliged = undefined;
+    }
+  }
+
+  async #setFor(run: Run, forward: () => void): Promise<void> {
+    const { obligations } = run.permit.decision;
     // A failed transaction runs nothing but its end.
     if (!this.settings.isDue(obligations) || this.transactionStatus === "E") return forward();
+    if (this.#batch.holds) {
+      // A Sync of the gateway's own would commit what a failing query takes back.
+      run.refuse("0A000");
+      return this.#refuseWith(nativeError("0A000", "policy sets limits for this query: send Sync before it"), true);
+    }
     try {
       const [row] = await this.#internalQuery(
         this.settings.take(obligations),
         "what policy obliges to could not be set",
-        // After an error the target would skip the query itself: a batch before it ends here, as it would there.
         false,
       );
       this.settings.noteAnswered(row);
     } catch (fault) {
       this.settings.noteAnswered(undefined);
-      this.session.finish(permit, "error", "57014");
+      run.refuse("57014");
       return this.#refuseWith(nativeError("57014", (fault as Error).message), true);
     }
     return forward();
@@ -260,9 +285,13 @@ export class Machine {
     const resolved = this.#resolve(analysed, message.query);
     if (resolved === "unsettled") return this.#whenSettled(() => this.handle(message));
     if (this.session.preview(resolved.analysis, message.query).verdict !== "deny") return forward();
-    return then(this.#authorise(message.query, resolved, [], "parse"), (ruling) =>
-      ruling.kind === "denied" ? this.#refuse(ruling, analysed, false, message.statement) : forward(),
-    );
+    return then(this.#authorise(message.query, resolved, [], "parse"), (ruling) => {
+      if (ruling.kind === "skipped") return;
+      if (ruling.kind === "denied") return this.#refuse(ruling, analysed, false, message.statement);
+      // By now policy lets it through, as may be at its Bind; nothing of it has run.
+      this.session.finish(ruling.permit, "skipped");
+      return forward();
+    });
   }
 
   #bind(message: Bind): void | Promise<void> {
@@ -286,6 +315,7 @@ export class Machine {
     // The views of the received bytes are valid now only: what outlives a wait is a copy.
     const bind = authorised instanceof Promise ? detached(message) : message;
     return then(authorised, (ruling) => {
+      if (ruling.kind === "skipped") return;
       if (ruling.kind === "denied") return this.#refuse(ruling, analysed, false);
       if (this.#refuseNatively(ruling.permit, resolved, false)) return;
       const run = new Run(ruling.permit, resolved, this.#options);
@@ -332,6 +362,9 @@ export class Machine {
     const isAsJudged =
       isTimely && this.session.policy === run.permit.policy && portal.context === this.#analyser.context;
     if (isAsJudged && portal.entries.length === 0) return forward();
+    // It may be running already, by another Execute: what that comes to says what is left to judge.
+    if (this.expected.some((entry) => entry.kind === "execute" && entry.portal === portal))
+      return this.#drained().then(() => this.handle(message));
     const analysed = this.names.analysisOf(portal.statement);
     const resolved = this.#resolve(analysed, portal.statement.text);
     if (resolved === "unsettled") return this.#whenSettled(() => this.handle(message));
@@ -342,6 +375,7 @@ export class Machine {
     }
     // Time went by, or the policy, the catalog or the search path changed since Bind: it is judged again.
     return then(this.#authorise(portal.statement.text, resolved, portal.params, "execute"), (ruling) => {
+      if (ruling.kind === "skipped") return;
       if (ruling.kind === "denied") return this.#refuse(ruling, analysed, false);
       if (this.#refuseNatively(ruling.permit, resolved, false)) return;
       if (!portal.declared) run.finish("skipped");
@@ -403,7 +437,8 @@ export class Machine {
 
   /** The command that took data is over. */
   copyEnded(): void {
-    for (let held = this.copyIn.end(); held > 0; held--) this.#sync();
+    for (let held = this.copyIn.end(); held > 0; held--) this.#endBySync();
+    this.flush();
   }
 
   // --- shared ---
@@ -413,7 +448,8 @@ export class Machine {
     resolved: Resolved,
     params: readonly (string | null)[],
     via: string,
-  ): Ruling | Promise<Ruling> {
+  ): Authorised | Promise<Authorised> {
+    if (this.#abandoned) return { kind: "skipped" };
     const { analysis, bodies } = resolved;
     const { labels } = this.#analyser;
     const standsFor = bodies.length > 0 ? bodies : undefined;
@@ -423,9 +459,17 @@ export class Machine {
     this.#hold = hold;
     // What was judged before goes out now, and is answered: the wait may be long.
     this.#sendOn();
-    return ruling.finally(() => {
-      this.#hold = undefined;
-    });
+    return ruling.finally(() => (this.#hold = undefined)).then((given) => this.#unlessSkipped(given));
+  }
+
+  /**
+   * What came before it in its batch may have failed while it waited: the target passes over it, and answers nothing.
+   * Or its client left.
+   */
+  #unlessSkipped(ruling: Ruling): Authorised {
+    if (!this.#batch.failed && !this.#abandoned) return ruling;
+    if (ruling.kind === "permitted") this.session.finish(ruling.permit, this.#abandoned ? "lost" : "skipped");
+    return { kind: "skipped" };
   }
 
   /** While a command is held anybody may change names: they are read again before it is forwarded. */

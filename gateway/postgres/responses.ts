@@ -226,15 +226,17 @@ export class Responses {
     if (head.run.canonical) this.#canonicalBefore = true;
     const change = head.kind === "query" ? head.changes.get(head.run.statementIndex) : head.change;
     const ended = head.run.complete(tag);
+    if (head.kind === "execute") {
+      // Before CLOSE ALL ends portals, its own among them.
+      head.run.finish();
+      head.portal.started = true;
+    }
     this.#machine.names.settle(change, true);
     if (ended?.fetch) this.#machine.names.noteFetched(ended.fetch.name);
     // The unnamed one stays, as the target has it: it may be the one that ran this.
     if (ended?.deallocate?.name === null) this.#machine.names.statements.clear((_, name) => name === "");
     if (ended?.close?.name === null) this.#machine.names.portals.clear((_, name) => name === "");
-    if (head.kind === "query") return this.#pass(message);
-    head.run.finish();
-    head.portal.started = true;
-    this.#shift();
+    if (head.kind === "execute") this.#shift();
     this.#pass(message);
   }
 

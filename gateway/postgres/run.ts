@@ -220,6 +220,12 @@ export class Run {
     this.#capture = undefined;
   }
 
+  /** It is not forwarded after all. */
+  refuse(sqlstate: string): void {
+    this.#sqlstate = sqlstate;
+    this.finish();
+  }
+
   finish(status?: "skipped" | "lost"): void {
     if (this.#finished) return;
     this.#finished = true;

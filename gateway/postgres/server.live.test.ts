@@ -5,11 +5,12 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import postgres from "postgres";
 import { startIdentityProvider } from "../../scripts/demo/identity-provider.ts";
+import { loweredLimits } from "../../scripts/lowered-limits.ts";
 import { hasPsql } from "../../scripts/postgres/installed.ts";
 import { runPsql } from "../../scripts/postgres/psql.ts";
 import { type RunningPostgres, startPostgres } from "../../scripts/postgres/server.ts";
 import { startServerUnderTest } from "../../scripts/postgres/server-under-test.ts";
-import { connectWire, query } from "../../scripts/postgres/wire-client.ts";
+import { bind, connectWire, execute, parse, query, sync } from "../../scripts/postgres/wire-client.ts";
 import type { Decision } from "../policy/decision.ts";
 import type { CommandAnalysis } from "../policy/input.ts";
 import type { RecordedEvent } from "../recording/events.ts";
@@ -158,6 +159,13 @@ function client(options: Record<string, unknown> = {}) {
   });
 }
 
+/** The events since the latest session began. */
+function lastSession(): RecordedEvent[] {
+  return events.slice(events.findLastIndex(({ type }) => type === "session.opened"));
+}
+const outcomesOf = (of: readonly RecordedEvent[]) =>
+  of.flatMap((event) => (event.type === "outcome" ? [event.status] : []));
+
 /** A whole that only psql can be seen to work with. */
 const withPsql = test.skipIf(!hasPsql);
 
@@ -248,6 +256,32 @@ test.each<[string, FrontendMessage[]]>([
   if (last.length > 0) wire.send(...last);
   wire.end();
   while (pending().length > 0) await Bun.sleep(10);
+});
+
+test("a command that waited while its batch failed is passed over, and its client may leave", async () => {
+  const wire = await connectWire({ port, user: "ann@example.com", password: token, database: "app" });
+  wire.send(parse("select 1/0"), bind(), execute(), parse("select 'held' as late", "n"), bind("n"), execute());
+  const pending = () => [...approvals.values()].filter((row) => row.state === "pending");
+  while (pending().length === 0) await Bun.sleep(10);
+  await wire.until("ERROR 22012");
+  for (const row of pending()) row.state = "approved";
+  while (outcomesOf(lastSession()).length < 2) await Bun.sleep(10);
+  wire.end();
+  while (server.sessions > 0) await Bun.sleep(10);
+  expect(outcomesOf(lastSession())).toEqual(["error", "skipped"]);
+});
+
+test("a portal that runs already is not judged anew, whatever time went by", async () => {
+  using _ = loweredLimits({ portalJudgementMsMax: 0 });
+  const wire = await connectWire({ port, user: "ann@example.com", password: token, database: "app" });
+  wire.send(parse("select pg_sleep(0.3)"), bind("", "p"));
+  await Bun.sleep(20);
+  wire.send(execute("p"), { type: "Flush" });
+  await Bun.sleep(50);
+  expect(await wire.exchange(execute("p"), sync)).toContain("SELECT 0");
+  wire.end();
+  while (server.sessions > 0) await Bun.sleep(10);
+  expect(outcomesOf(lastSession())).toEqual(["skipped", "ok"]);
 });
 
 test("a running query is cancelled at the target", async () => {

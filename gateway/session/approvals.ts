@@ -133,6 +133,7 @@ export class Approvals {
   }
 
   #sleep(id: string, ms: number, signal: AbortSignal): Promise<void> {
+    if (signal.aborted) return Promise.resolve();
     return new Promise((resolve) => {
       const done = () => {
         clearTimeout(timer);

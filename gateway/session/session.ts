@@ -150,6 +150,8 @@ export class Session {
   #analysisCount = 0;
   /** Analyses whose pattern was seen before: that never becomes untrue. */
   readonly #familiar = new WeakSet<CommandAnalysis>();
+  /** Its intent says that it goes on, which it does once its pattern is kept. */
+  #permitting: Judged | undefined;
   #closed = false;
 
   /** @throws GatewayError session.denied when policy refuses this identity the target; the refusal is recorded. */
@@ -286,11 +288,8 @@ export class Session {
     switch (decision.verdict) {
       case "allow":
       case "mask": {
-        const permit = new IssuedPermit(judged, request.analysis);
-        if (!novel) return { kind: "permitted", permit };
-        return this.#novelty
-          .saw(this.#identityKey, this.target.name, request.analysis.fingerprint)
-          .then(() => ({ kind: "permitted", permit }));
+        if (novel) return this.#remember(request, judged);
+        return { kind: "permitted", permit: new IssuedPermit(judged, request.analysis) };
       }
       case "deny":
         this.#outcome(command, "denied", startedAtMs);
@@ -381,8 +380,15 @@ export class Session {
   /** After an approval: the intent is recorded again, now as forwarded. */
   async #forward(request: CommandRequest, judged: Judged): Promise<Ruling> {
     this.#recordIntent(request, judged, true);
-    await this.#novelty.saw(this.#identityKey, this.target.name, request.analysis.fingerprint);
-    return { kind: "permitted", permit: new IssuedPermit(judged, request.analysis) };
+    return this.#remember(request, judged);
+  }
+
+  /** Its pattern is known from here on. */
+  async #remember({ analysis }: CommandRequest, judged: Judged): Promise<Ruling> {
+    this.#permitting = judged;
+    await this.#novelty.saw(this.#identityKey, this.target.name, analysis.fingerprint);
+    this.#permitting = undefined;
+    return { kind: "permitted", permit: new IssuedPermit(judged, analysis) };
   }
 
   #decideOn(request: CommandRequest, digest: string, novel: boolean, atMs: number): Decision {
@@ -473,6 +479,7 @@ export class Session {
   /** Seals the recording. Safe to call twice. */
   async close(reason: string, message?: string): Promise<void> {
     if (this.#closed) return;
+    if (this.#permitting) this.#outcome(this.#permitting.command, "lost", this.#permitting.startedAtMs);
     this.#closed = true;
     await this.#recorder.close({ type: "session.closed", at: Date.now(), reason, ...(message && { message }) });
   }
