@@ -42,6 +42,8 @@ export const limits = {
   portalsMax: 10_000,
   /** Messages a session may have in flight (sent to the target and unanswered); past it the client is no longer read. */
   messagesInFlightMax: 10_000,
+  /** A target that takes data of a COPY passes over them, but once that has failed each is answered. */
+  syncsInCopyMax: 100_000,
   /** Characters of one session's prepared statements together. */
   preparedTextLengthMax: 32 * 1_024 * 1_024,
   /** Parameters of one session's portals together; binary ones count as hex. */

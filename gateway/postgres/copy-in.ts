@@ -66,8 +66,8 @@ export class CopyIn {
         return outgoing.flush();
       case "Sync":
         this.#heldSyncs += 1;
-        if (this.#heldSyncs > limits.messagesInFlightMax) {
-          throw new GatewayError("protocol.too_large", `more than ${limits.messagesInFlightMax} Syncs in a COPY`, {
+        if (this.#heldSyncs > limits.syncsInCopyMax) {
+          throw new GatewayError("protocol.too_large", `more than ${limits.syncsInCopyMax} Syncs in a COPY`, {
             hint: "End the data with CopyDone or CopyFail first.",
           });
         }

@@ -245,7 +245,7 @@ test("one prepared statement too many, or one character of their texts, ends the
 });
 
 test("a Sync too many in a COPY ends the session; those before it count once the COPY fails", async () => {
-  using _ = loweredLimits({ messagesInFlightMax: 10 });
+  using _ = loweredLimits({ syncsInCopyMax: 10 });
   const ours = await open();
   await ours.exchange(query("create temp table taken (n int)"));
   const copying = async (client: typeof ours, syncs: number) => {

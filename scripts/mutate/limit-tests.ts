@@ -47,6 +47,7 @@ export const limitTests: Readonly<Record<keyof typeof limits, NamedTest>> = {
   portalsMax: connection("one portal too many ends the session"),
   messagesInFlightMax: connection("messages past those that may be in flight wait, and all are answered"),
   portalParametersLengthMax: connection("a portal's parameters too many end the session, but what waits its turn"),
+  syncsInCopyMax: connection("a Sync too many in a COPY ends the session; those before it count once the COPY fails"),
   preparedTextLengthMax: connection(
     "one prepared statement too many, or one character of their texts, ends the session",
   ),

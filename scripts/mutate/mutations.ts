@@ -263,10 +263,45 @@ export const mutations: readonly Mutation[] = [
   one(
     8,
     "prepared texts are not counted",
-    edit("postgres/registry.ts", "this.#bytes += bytes;", ""),
+    edit("postgres/registry.ts", "this.#length += length;", ""),
     test("postgres/registry.test.ts", "texts together have a bound"),
   ),
 
+  one(
+    8,
+    "what waited while its batch failed is sent to a target that answers nothing",
+    edit("postgres/machine.ts", "if (!this.#batch.failed && !this.#abandoned) return ruling;", "return ruling;"),
+    test("postgres/server.live.test.ts", "a command that waited while its batch failed is passed over"),
+  ),
+  one(
+    8,
+    "each message of a COPY is kept by itself",
+    edit("postgres/capture.ts", "this.#copy.raw(data);", "this.#copy.raw(data); this.#kept.push(Buffer.from(data));"),
+    test("postgres/capture.test.ts", "data in messages of no bytes"),
+    edit("postgres/capture.ts", "  #rows = 0;\n", "  #rows = 0;\n  readonly #kept: Buffer[] = [];\n"),
+  ),
+  one(
+    "also",
+    "a target of any version is taken",
+    edit("postgres/upstream.ts", "major >= versions.oldest && major <= versions.newest", "major >= 0"),
+    test("postgres/upstream.live.test.ts", "is refused as PostgreSQL "),
+  ),
+  one(
+    3,
+    "partial shows the year in the session's zone",
+    edit("masking/mask.ts", "if (typeOid === oid.timestamptz) return utcYearOf(text);", ""),
+    test("masking/mask.live.test.ts", "the year that partial leaves of a time is the same"),
+  ),
+  one(
+    "also",
+    "a withheld error names what the statement does not",
+    edit(
+      "postgres/diagnostics.ts",
+      "const isNamed = fields.t === undefined ||",
+      "const isNamed = fields.t !== undefined ||",
+    ),
+    test("invariants.live.test.ts", "a withheld error names no relation"),
+  ),
   one(
     "also",
     "a name counts though what it stands for is not settled",
