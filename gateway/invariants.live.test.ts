@@ -549,6 +549,54 @@ describe("what a transaction did to names and is not committed", () => {
     ann.end();
   }, 20_000);
 
+  const flush: FrontendMessage = { type: "Flush" };
+  const begun = (text: string) => [parse(text), bind(), execute(), flush];
+  const swap = ["alter table plain_copy rename to plain_old", "alter table customers rename to plain_copy"];
+
+  test.each<[string, (dora: Awaited<ReturnType<typeof wire>>) => Promise<() => Promise<unknown>>]>([
+    [
+      "its batch was not ended yet",
+      async (dora) => {
+        for (const text of swap) {
+          dora.send(...begun(text));
+          await dora.until("ALTER TABLE");
+        }
+        return () => dora.exchange(sync);
+      },
+    ],
+    [
+      "it waited for a lock",
+      async (dora) => {
+        const other = await direct.reserve();
+        await other.unsafe("begin; lock table customers in access share mode");
+        await dora.exchange(query(swap[0] ?? ""));
+        dora.send(query(swap[1] ?? ""));
+        await Bun.sleep(100);
+        return async () => {
+          await other.unsafe("commit");
+          other.release();
+          await dora.until("ReadyForQuery");
+        };
+      },
+    ],
+  ])(
+    "is read again by another session that read names while %s",
+    async (_, begin) => {
+      await direct.unsafe("create table plain_copy as select * from customers where false").simple();
+      const [dora, ann] = [await wire("dora"), await wire("ann")];
+      const end = await begin(dora);
+      // Names are read for any command once they may have changed.
+      await ann.exchange(query("select id from orders where id = 1"));
+      await end();
+      expect(await ann.exchange(query("select upper(ssn) from plain_copy where id = 1"))).toContain("ERROR 42501");
+      dora.end();
+      ann.end();
+      await direct.unsafe("alter table plain_copy rename to customers; drop table plain_old").simple();
+      await Bun.sleep(limits.catalogRefreshMs + 100);
+    },
+    20_000,
+  );
+
   test("is not taken from what another session read meanwhile", async () => {
     const [dora, ann] = [await wire("dora"), await wire("ann")];
     await dora.exchange(query("begin"), rename("ssn", "other"), rename("name", "ssn"), rename("other", "name"));

@@ -72,6 +72,11 @@ export interface SessionAnalyser {
   isRedefined(since: number, relations: ReadonlySet<string>): boolean;
   /** @param inTransaction others do not see what it changes before its end */
   noteForwarded(statement: AnalysedStatement, inTransaction: boolean): void;
+  /**
+   * The target is in no transaction: what was forwarded and answered has taken effect.
+   * @param everything nothing is left unanswered
+   */
+  noteSettled(everything: boolean): void;
   /** What names meant when they were read last may be true no more: they are read again before the next use. */
   invalidate(): void;
   /** @param inTransaction what is read may be older or newer than what others see: it stays this session's own */

@@ -79,6 +79,9 @@ class CatalogAnalyser implements SessionAnalyser {
   #ownChange = false;
   /** Something the end of a transaction may undo was forwarded: SET LOCAL, or anything in one that fails. */
   #undoable = false;
+  /** Others may have read names between when it was forwarded and when it took effect: they are told again then. */
+  #unsettled: (readonly string[] | "anything")[] = [];
+  #isUnsettled = false;
   /** By DDL of an open transaction, whose end makes others see it. */
   #redefinedAtEnd: (readonly string[] | "anything")[] = [];
 
@@ -142,25 +145,41 @@ class CatalogAnalyser implements SessionAnalyser {
     if (statement.transaction !== undefined) return this.#noteTransaction(statement.transaction);
     if (statement.redefines !== undefined) {
       if (inTransaction) this.#redefinedAtEnd = [...this.#redefinedAtEnd, statement.redefines].slice(-redefinedMax - 1);
-      else this.#othersMaySee([statement.redefines]);
+      else this.#publish([statement.redefines]);
     }
     if (statement.changesCatalog || statement.changesSession) {
       this.#ownChange = true;
       this.#undoable = true;
     }
-    if (statement.changesCatalog) this.#parts.shared.epoch += 1;
+    if (statement.changesCatalog) this.#publish([]);
+  }
+
+  noteSettled(everything: boolean): void {
+    if (!this.#isUnsettled) return;
+    this.#publish(this.#unsettled.splice(0));
+    if (!everything) return;
+    this.#unsettled = [];
+    this.#isUnsettled = false;
+  }
+
+  /** Names read before now may be outdated, or be so once this has taken effect. */
+  #publish(changes: readonly (readonly string[] | "anything")[]): void {
+    this.#othersMaySee(changes);
+    this.#parts.shared.epoch += 1;
+    this.#unsettled = [...this.#unsettled, ...changes].slice(-redefinedMax - 1);
+    this.#isUnsettled = true;
   }
 
   #noteTransaction(what: string): void {
     const isOver = /^(?:commit|rollback|prepare)$/.test(what);
     // Of a prepared transaction it is not known what it did.
     const isPrepared = /_prepared$/.test(what);
-    if (isPrepared) this.#othersMaySee(["anything"]);
-    if (isOver) this.#othersMaySee(this.#redefinedAtEnd);
+    if (isPrepared) this.#publish(["anything"]);
+    if (isOver && this.#redefinedAtEnd.length > 0) this.#publish(this.#redefinedAtEnd);
     if (isPrepared || (this.#undoable && !/^(?:begin|start)$/.test(what))) {
       this.#ownChange = true;
       // What was read since the change may be what came before it.
-      this.#parts.shared.epoch += 1;
+      this.#publish([]);
     }
     // A savepoint ends nothing: what came before it is still undone by the end of the transaction.
     if (isOver) {

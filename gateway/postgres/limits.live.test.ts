@@ -62,6 +62,7 @@ const analyser: SessionAnalyser = {
   redefinitions: 0,
   isRedefined: () => false,
   noteForwarded: () => undefined,
+  noteSettled: () => undefined,
   invalidate: () => undefined,
   // What the gateway asks on a session's own connection before it serves the client.
   refresh: async (run) => {

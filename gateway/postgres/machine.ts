@@ -107,6 +107,13 @@ export class Machine {
       if (entry.kind === "internal") entry.done([], nativeError("57P01", "the session ended"));
     }
     this.names.portals.clear();
+    // As far as anybody will know.
+    this.#analyser.noteSettled(true);
+  }
+
+  /** The target is ready, and in no transaction. */
+  committed(): void {
+    this.#analyser.noteSettled(this.expected.length === 0);
   }
 
   /** An answer settled something: whoever waits for the target looks again. */

@@ -63,6 +63,7 @@ beforeAll(async () => {
     redefinitions: 0,
     isRedefined: () => false,
     noteForwarded: () => undefined,
+    noteSettled: () => undefined,
     invalidate: () => undefined,
     refresh: async () => undefined,
     relabel: async () => undefined,

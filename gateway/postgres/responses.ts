@@ -267,6 +267,7 @@ export class Responses {
       if (expected[0]?.kind !== "sync") throw unexpected(message);
       expected.shift();
     }
+    if (status === "I") this.#machine.committed();
     this.#machine.answered();
     this.#pass(message);
     if (head.kind === "query") this.#machine.copyEnded();

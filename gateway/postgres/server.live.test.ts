@@ -82,6 +82,7 @@ const analyser: SessionAnalyser = {
   redefinitions: 0,
   isRedefined: () => false,
   noteForwarded: () => undefined,
+  noteSettled: () => undefined,
   invalidate: () => undefined,
   refresh: async () => undefined,
   relabel: async () => undefined,

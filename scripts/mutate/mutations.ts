@@ -282,6 +282,12 @@ export const mutations: readonly Mutation[] = [
   ),
   one(
     "also",
+    "names are not read again once DDL has taken effect",
+    edit("postgres/catalogs.ts", "this.#publish(this.#unsettled.splice(0));", ""),
+    test("invariants.live.test.ts", "is read again by another session that read names while"),
+  ),
+  one(
+    "also",
     "a target of any version is taken",
     edit("postgres/upstream.ts", "major >= versions.oldest && major <= versions.newest", "major >= 0"),
     test("postgres/upstream.live.test.ts", "is refused as PostgreSQL "),

@@ -72,6 +72,9 @@ export class DryAnalyser implements SessionAnalyser {
     return false;
   }
 
+  /** Nothing here takes effect later than it is forwarded. */
+  noteSettled(): void {}
+
   noteForwarded(statement: AnalysedStatement): void {
     this.#forwarded.push(statement);
   }
