@@ -258,4 +258,27 @@ describe.each(versions)("PostgreSQL %s", (version) => {
     const predicted = statements[0]?.outputColumns?.map(({ oid, attnum }) => `${oid}.${attnum}`);
     expect(predicted).toEqual(actual);
   });
+
+  test("of a database in EUC_JP, names that are one there are not taken for two", async () => {
+    await sql.unsafe("create database euc encoding 'EUC_JP' locale 'C' template template0");
+    const { host, port, user, password } = server;
+    await using there = {
+      sql: postgres({ host, port, user, password, database: "euc", max: 1 }),
+      [Symbol.asyncDispose]: () => there.sql.end(),
+    };
+    await there.sql.unsafe("create table people (id int, ssn text); insert into people values (1, 'secret')");
+    const catalog = await loadCatalog(async (text) =>
+      (await there.sql.unsafe(text).simple().raw()).map((row) =>
+        row.map((value) => value && Buffer.from(value).toString()),
+      ),
+    );
+    const labels = bindLabels(catalog, new Map([["public.people.ssn", ["pii"]]]), new Map()).labels;
+    for (const query of [
+      `select (select upper("¦") from people as c(a, "￤")) as x from (select 'x'::text as "¦") k`,
+      "select $¦$ $￤$, upper(ssn) as x from people -- $¦$",
+    ]) {
+      expect(await there.sql.unsafe(query)).toMatchObject([{ x: "SECRET" }]);
+      expect(analyse(query, { catalog, labels, searchPath: catalog.searchPath }).command.complete).toBe(false);
+    }
+  });
 });

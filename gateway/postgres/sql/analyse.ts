@@ -5,6 +5,7 @@
 import type { StatementInput } from "../../policy/input.ts";
 import { type AnalysedCommand, type AnalysedStatement, hasOnlyRows } from "../analysed.ts";
 import type { NameContext } from "./catalog.ts";
+import { readOtherwise } from "./encoding.ts";
 import { Budget, Findings, TooComplex } from "./findings.ts";
 import { fingerprintOf, fingerprintOfText } from "./fingerprint.ts";
 import { type ParsedStatement, parseSql } from "./parse.ts";
@@ -21,9 +22,9 @@ export function analyse(sql: string, context: NameContext): AnalysedCommand {
   const inputs: StatementInput[] = [];
   const incomplete = new Set<string>();
   const unknown = new Map<string, UnknownName>();
-  if (context.catalog.snapshot.encoding !== undefined && hasNameCutOtherwise(sql)) {
-    incomplete.add("a long name with letters beyond ASCII, which this database cuts at another place");
-  }
+  const { encoding } = context.catalog.snapshot;
+  const otherwise = encoding === undefined ? undefined : readOtherwise(sql, parsed.statements, encoding);
+  if (otherwise !== undefined) incomplete.add(otherwise);
   let namesMayDiffer = false;
   let nameless = true;
   const budget = new Budget();
@@ -117,15 +118,6 @@ function redefined({ relations }: StatementInput, { newNames }: Findings): reado
   const names = [...seen.map(({ name }) => name), ...newNames];
   // What has names, and none that others see, is the session's own.
   return names.length === 0 && relations.length === 0 ? "anything" : names;
-}
-
-/** PostgreSQL cuts a name to 63 bytes of the database's encoding, the parser here to 63 of UTF-8; escapes are longer than what they stand for. */
-function hasNameCutOtherwise(sql: string): boolean {
-  const long = (sql.match(/(?:U&)?"(?:[^"]|"")*"|[\p{L}_][\p{L}\p{M}\p{N}_$]*/giu) ?? []).filter(
-    (name) => Buffer.byteLength(name) >= 60,
-  );
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are the rest of ASCII
-  return long.some((name) => /^U&/i.test(name) || /[^\x00-\x7f]/.test(name));
 }
 
 /** 1-based, in characters, as ErrorResponse's P field. */

@@ -1,5 +1,6 @@
 /** What a view reads, from its definition; kept for as long as the snapshot that has it. */
 import type { CatalogRelation, NameContext } from "./catalog.ts";
+import { hasCutName } from "./encoding.ts";
 import { Budget, Findings, type Parts, TooComplex, type ViewFacts } from "./findings.ts";
 import { parseSql } from "./parse.ts";
 import { query, select, targets } from "./query.ts";
@@ -23,6 +24,8 @@ export function factsOfView(relation: CatalogRelation, context: NameContext): Vi
   const parsed = relation.definition === null ? undefined : parseSql(relation.definition);
   const [statement] = parsed?.kind === "parsed" ? parsed.statements : [];
   if (statement?.kind !== "SelectStmt") return unknown;
+  if (context.catalog.snapshot.encoding !== undefined && hasCutName(relation.definition ?? "", statement))
+    return unknown;
   const searchPath = relation.spelledFor ?? context.catalog.searchPath;
   const findings = new Findings({ ...context, searchPath }, parts, new Budget(), true);
   try {
