@@ -259,6 +259,43 @@ describe.each(versions)("PostgreSQL %s", (version) => {
     expect(predicted).toEqual(actual);
   });
 
+  test("a type that takes the name of a built-in one or of a column is told from it", async () => {
+    await sql
+      .begin(async (inside) => {
+        await inside.unsafe(`
+        insert into people (id, ssn) values (1, 'secret');
+        create domain pg_temp.text as pg_catalog.text check (value <> 'secret');
+        create domain ssn as people check (((value).ssn) <> 'secret');
+        create domain tags as pg_catalog.text[] check (cardinality(value) > 9);
+        create type addr as enum ('a')`);
+        const catalog = await loadCatalog(async (text) =>
+          (await inside.unsafe(text).simple().raw()).map((row) =>
+            row.map((value) => value && Buffer.from(value).toString()),
+          ),
+        );
+        expect(catalog.snapshot.types?.toSorted()).toEqual([
+          `${catalog.searchPath[0]}.text`,
+          "public.addr",
+          "public.ssn",
+          "public.tags",
+        ]);
+        const own = { ...context, catalog, searchPath: catalog.searchPath };
+        for (const query of [
+          "select ssn::text from people",
+          "select ssn(p) from people p",
+          "select cast(p.ssn as text) from people p",
+        ]) {
+          await expect(inside.savepoint((saved) => saved.unsafe(`explain (analyze) ${query}`))).rejects.toMatchObject({
+            code: "23514",
+          });
+          const { columns = [] } = analyse(query, own).command.statements[0] ?? {};
+          expect(columns.filter(({ column }) => column === "ssn").map(({ use }) => use)).toEqual(["derived"]);
+        }
+        throw new Error("undo");
+      })
+      .catch((error) => expect(error.message).toBe("undo"));
+  });
+
   test("of a database in EUC_JP, names that are one there are not taken for two", async () => {
     await sql.unsafe("create database euc encoding 'EUC_JP' locale 'C' template template0");
     const { host, port, user, password } = server;

@@ -353,6 +353,44 @@ describe("what cannot be accounted for is incomplete", () => {
   });
 });
 
+describe("a type that users made", () => {
+  const mine = (sql: string, types: readonly string[], relations: readonly CatalogRelation[] = []) => {
+    const searchPath = ["pg_temp_3", ...snapshot.searchPath];
+    const changed = { ...snapshot, types, relations: [...snapshot.relations, ...relations], searchPath };
+    return analyse(sql, { ...context, searchPath, catalog: new Catalog(changed) }).command;
+  };
+  const usesOf = (...of: Parameters<typeof mine>) =>
+    mine(...of).statements.flatMap(({ columns }) =>
+      columns.filter(({ column }) => column === "ssn").map(({ use }) => use),
+    );
+
+  test.each([
+    ["select ssn::text from people", ["pg_temp_3.text"]],
+    ["select cast(ssn as text) from people", ["pg_temp_3.text"]],
+    ["explain analyze select ssn::text::text from people", ["pg_temp_3.text"]],
+    ["declare c cursor for select ssn::text from people", ["pg_temp_3.text"]],
+  ])("hides the built-in one: %s", (sql, types) => {
+    expect(usesOf(sql, types)).toEqual(["derived"]);
+  });
+  test("so do a temporary table's rows", () => {
+    expect(usesOf("select ssn::text from people", [], [relation("pg_temp_3.text", "id int")])).toEqual(["derived"]);
+  });
+  test.each([
+    ["select ssn::text from people", ["pg_temp_3.other", "public.text"]],
+    ["select ssn::pg_catalog.text from people", ["pg_temp_3.text"]],
+    ["select ssn(p) from people p", ["pg_temp_3.text", "evil.ssn"]],
+    ["select (p).ssn from people p", ["public.ssn"]],
+    ["select p.ssn from people p", ["public.ssn"]],
+  ])("is not meant by %s", (sql, types) => {
+    expect(usesOf(sql, types)).toEqual(["output"]);
+    expect(mine(sql, types).incomplete).toEqual([]);
+  });
+  test.each(["public.ssn", "pg_temp_3.ssn"])("is called by its name before a column is: %s", (type) => {
+    expect(usesOf("select ssn(p) from people p", [type])).toEqual(["derived"]);
+    expect(mine("select ssn(p) from people p", [type]).complete).toBe(false);
+  });
+});
+
 test("a temporary relation that COMMIT drops leaves its name to another", () => {
   const mine = (name: string) => {
     const relations = [...snapshot.relations, relation(`pg_temp_3.${name}`, "id int, ssn text")];

@@ -44,6 +44,8 @@ export interface CatalogSnapshot {
   /** schema.function */
   readonly functions: readonly string[];
   readonly operators: readonly CatalogOperator[];
+  /** schema.type of users' types; those of relations' rows and of arrays are left out. */
+  readonly types?: readonly string[];
   /** Of the database, as PostgreSQL names it; UTF8 where it is left out. */
   readonly encoding?: string;
   /** current_schemas(true) of the session that took the snapshot; the text of views is spelled for it. */
@@ -62,6 +64,7 @@ export class Catalog {
   readonly #byOid = new Map<number, CatalogRelation>();
   readonly #schemas: ReadonlySet<string>;
   readonly #functions: ReadonlySet<string>;
+  readonly #types: ReadonlySet<string>;
   readonly #operators = new Map<string, CatalogOperator[]>();
 
   constructor(snapshot: CatalogSnapshot) {
@@ -70,6 +73,7 @@ export class Catalog {
     this.signature = snapshot.signature;
     this.#schemas = new Set(snapshot.schemas);
     this.#functions = new Set(snapshot.functions);
+    this.#types = new Set(snapshot.types);
     for (const relation of snapshot.relations) {
       this.#byOid.set(relation.oid, relation);
       this.#byName.set(`${relation.schema}\u0000${relation.name}`, relation);
@@ -96,6 +100,10 @@ export class Catalog {
   /** Whether a function of that name exists in the schema. */
   hasFunction(schema: string, name: string): boolean {
     return this.#functions.has(`${schema}.${name}`);
+  }
+  /** Whether users made a type of that name in the schema, other than a relation's rows. */
+  hasType(schema: string, name: string): boolean {
+    return this.#types.has(`${schema}.${name}`);
   }
   /** Users' operators of that name, in any schema. */
   operators(name: string): readonly CatalogOperator[] {

@@ -3,7 +3,7 @@ import type { ColumnUse } from "../../policy/input.ts";
 import { bodyOf, constantText, type Node, node, nodes, strings, text } from "./ast.ts";
 import { columnName } from "./column-name.ts";
 import type { Findings } from "./findings.ts";
-import { findFunctions, plainTypeOid, useOperator, useOperatorNamed } from "./names.ts";
+import { findFunctions, namesType, plainTypeOid, useOperator, useOperatorNamed } from "./names.ts";
 import {
   type BaseColumn,
   childOf,
@@ -40,7 +40,7 @@ export function readValue(one: Node, scope: Scope, findings: Findings): Value {
     return field(readValue(argument, scope, findings), strings(body.indirection)[0] ?? "", findings);
   }
   if (kind === "FuncCall") {
-    // ssn(p) is p.ssn where no function of that name is there.
+    // ssn(p) is p.ssn where no function or type of that name is there.
     const names = strings(body.funcname);
     const args = nodes(body.args);
     const [argument] = args;
@@ -48,7 +48,7 @@ export function readValue(one: Node, scope: Scope, findings: Findings): Value {
     if (body.over !== undefined || body.agg_star !== undefined || body.agg_filter !== undefined) return other;
     if (body.agg_order !== undefined || body.agg_distinct !== undefined || body.func_variadic !== undefined)
       return other;
-    if (findFunctions(names, findings.context).length > 0) return other;
+    if (findFunctions(names, findings.context).length > 0 || namesType(names, findings.context)) return other;
     const value = readValue(argument, scope, findings);
     if (value.kind !== "row") return other;
     const projected = field(value, names[0] ?? "", findings);
@@ -285,7 +285,9 @@ export function useFunction(
 function call({ body }: Node, scope: Scope, use: ColumnUse, findings: Findings): readonly BaseColumn[] {
   const names = strings(body.funcname);
   const sqlSyntax = body.funcformat === "COERCE_SQL_SYNTAX" && names[0] === "pg_catalog";
-  useFunction(names, findings, { sqlSyntax, location: body.location });
+  if (namesType(names, findings.context) && findFunctions(names, findings.context).length === 0)
+    findings.incomplete.add(`a call of the type "${names.join(".")}" is a cast: write it as CAST or with ::`);
+  else useFunction(names, findings, { sqlSyntax, location: body.location });
   // json_object(a, b) is a word of the newest grammar as well, which gives it this name itself.
   if (names.join(".") === "pg_catalog.json_object") usersOwn("json_object", findings);
   if (names.at(-1) === "set_config") setConfig(nodes(body.args), findings);

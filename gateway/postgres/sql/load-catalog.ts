@@ -92,6 +92,12 @@ where o.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid
   and not exists (select from pg_catalog.pg_depend d where d.classid ${equal} 'pg_catalog.pg_operator'::pg_catalog.regclass
     and d.objid ${equal} o.oid and d.deptype ${equal} 'e'::pg_catalog."char")`;
 
+/** Arrays' names are never those of what they hold; a domain has the category of its base type. */
+const typesSql = `
+select n.nspname, t.typname from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid ${equal} t.typnamespace
+where t.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid and t.typtype ${unequal} 'c'::pg_catalog."char"
+  and (t.typtype ${unequal} 'b'::pg_catalog."char" or t.typcategory ${unequal} 'A'::pg_catalog."char")`;
+
 const pathSql = "select pg_catalog.json_build_array(pg_catalog.current_schemas(true), current_user)";
 const encodingSql = "select pg_catalog.getdatabaseencoding()";
 const schemasSql = "select nspname from pg_catalog.pg_namespace";
@@ -131,13 +137,15 @@ export async function loadCatalog(run: CatalogQuery, previous?: Catalog): Promis
   }
   const functionRows = await run(functionsSql);
   const operatorRows = await run(operatorsSql);
+  const typeRows = await run(typesSql);
   const schemaRows = await run(schemasSql);
   const encoding = textOf((await run(encodingSql))[0]?.[0]);
   const relations = await withDefinitions(run, relationRows.map(relationOf), searchPath, previous);
   return new Catalog({
     relations,
     schemas: schemaRows.map(([name]) => textOf(name)),
-    functions: functionRows.map(([schema, name]) => `${textOf(schema)}.${textOf(name)}`),
+    functions: functionRows.map(qualified),
+    types: typeRows.map(qualified),
     operators: operatorRows.map(([schema, name, functionSchema, functionName]) => ({
       schema: textOf(schema),
       name: textOf(name),
@@ -148,6 +156,10 @@ export async function loadCatalog(run: CatalogQuery, previous?: Catalog): Promis
     // Read first: what changed while the rest was read shows next time.
     signature,
   });
+}
+
+function qualified([schema, name]: readonly (string | null)[]): string {
+  return `${textOf(schema)}.${textOf(name)}`;
 }
 
 /** The text of a view is asked for where it is not known from before. */

@@ -90,7 +90,19 @@ export function plainTypeOid(typeName: Body | undefined, context: NameContext): 
   const names = strings(typeName.names);
   const [first, second] = names;
   if (names.length === 2 && first === "pg_catalog") return typeOids[second ?? ""];
-  // A schema before pg_catalog on the path could have a type of the same name.
-  const before = context.searchPath.find((schema) => schema === "pg_catalog" || !schema.startsWith("pg_temp"));
-  return names.length === 1 && before === "pg_catalog" ? typeOids[first ?? ""] : undefined;
+  return names.length === 1 && isBuiltIn(first ?? "", context) ? typeOids[first ?? ""] : undefined;
+}
+
+/** A schema before pg_catalog on the path could have a type of that name; of the session's own, all are known. */
+function isBuiltIn(type: string, { catalog, searchPath }: NameContext): boolean {
+  const isAbsent = (schema: string) =>
+    schema.startsWith("pg_temp") && !catalog.hasType(schema, type) && catalog.relation(schema, type) === undefined;
+  const found = searchPath.find((schema) => schema === "pg_catalog" || !isAbsent(schema));
+  return found === "pg_catalog";
+}
+
+/** Whether a call of that name with one argument may be a cast: rows' types are never meant. */
+export function namesType(names: readonly string[], { catalog, searchPath }: NameContext): boolean {
+  const [name = "", ...more] = names;
+  return more.length === 0 && searchPath.some((schema) => catalog.hasType(schema, name));
 }
