@@ -420,6 +420,41 @@ test.each([
   expect(run(sql).command.statements[0]?.relations.map(({ name }) => name)).toEqual(names);
 });
 
+describe("the labels of a relation's rows", () => {
+  const root = relation("public.root", "id int");
+  const branch = relation("public.branch", "id int", { parents: [root.oid] });
+  const leaf = relation("public.leaf", "id int, secret text", { parents: [branch.oid] });
+  const twig = relation("public.twig", "id int, other text", { parents: [root.oid] });
+  const above = relation("public.above", "id int", { kind: "v", definition: "SELECT root.id FROM root;" });
+  const trees = new Catalog({ ...snapshot, relations: [...snapshot.relations, root, branch, leaf, twig, above] });
+  const labelled = new Map([
+    ["public.leaf.secret", ["pii"]],
+    ["public.twig.other", ["inner"]],
+  ]);
+  const own = { ...context, catalog: trees, labels: bindLabels(trees, labelled, new Map()).labels };
+  const labelsOf = (sql: string) =>
+    analyse(sql, own).command.statements[0]?.relations.map(({ name, labels }) => [name, ...labels].join(" "));
+
+  test.each([
+    ["select id from root", ["root inner pii"]],
+    ["update root set id = 1 where id = 2", ["root inner pii"]],
+    ["delete from branch where id = 1", ["branch pii", "root"]],
+    ["alter table root add check (id > 0)", ["root inner pii"]],
+    ["truncate root", ["root inner pii"]],
+    ["copy root from stdin", ["root inner pii"]],
+    ["select id from above", ["above inner pii", "root inner pii"]],
+    ["select id from twig", ["root", "twig inner"]],
+    ["select id from only root", ["root"]],
+    ["update only root set id = 1 where id = 2", ["root"]],
+    ["select a.id from only root a join root b on true", ["root inner pii"]],
+    ["select a.id from root a join only root b on true", ["root inner pii"]],
+    ["select a.id from only root a join above b on true", ["above inner pii", "root inner pii"]],
+    ["select a.id from only root a join twig b on true", ["root", "twig inner"]],
+  ])("of %s are %j", (sql, expected) => {
+    expect(labelsOf(sql)).toEqual(expected);
+  });
+});
+
 test("a command that takes too many steps is not understood", () => {
   const doubled = (depth: number) => {
     const queries = Array.from(

@@ -62,6 +62,7 @@ export class Catalog {
   readonly searchPath: readonly string[];
   readonly #byName = new Map<string, CatalogRelation>();
   readonly #byOid = new Map<number, CatalogRelation>();
+  readonly #children = new Map<number, CatalogRelation[]>();
   readonly #schemas: ReadonlySet<string>;
   readonly #functions: ReadonlySet<string>;
   readonly #types: ReadonlySet<string>;
@@ -77,6 +78,11 @@ export class Catalog {
     for (const relation of snapshot.relations) {
       this.#byOid.set(relation.oid, relation);
       this.#byName.set(`${relation.schema}\u0000${relation.name}`, relation);
+      for (const parent of relation.parents) {
+        const siblings = this.#children.get(parent);
+        if (siblings) siblings.push(relation);
+        else this.#children.set(parent, [relation]);
+      }
     }
     for (const operator of snapshot.operators) {
       const same = this.#operators.get(operator.name);
@@ -93,6 +99,12 @@ export class Catalog {
   }
   relations(): Iterable<CatalogRelation> {
     return this.#byOid.values();
+  }
+  /** With every child and partition below them. */
+  withDescendants(relations: Iterable<CatalogRelation>): ReadonlySet<CatalogRelation> {
+    const all = new Set(relations);
+    for (const { oid } of all) for (const child of this.#children.get(oid) ?? []) all.add(child);
+    return all;
   }
   hasSchema(schema: string): boolean {
     return this.#schemas.has(schema);

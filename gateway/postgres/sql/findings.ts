@@ -2,7 +2,7 @@
 import { limits } from "../../limits.ts";
 import type { ColumnInput, ColumnUse, RelationInput, StatementClass } from "../../policy/input.ts";
 import type { Body, Node } from "./ast.ts";
-import { attributeKey, type CatalogRelation, type NameContext } from "./catalog.ts";
+import { attributeKey, type CatalogRelation, type LabelMap, type NameContext } from "./catalog.ts";
 import {
   type BaseColumn,
   type Item,
@@ -48,6 +48,15 @@ export interface ViewFacts {
   readonly incomplete: ReadonlySet<string>;
 }
 
+interface NamedRelation {
+  readonly relation: CatalogRelation | null;
+  readonly schema: string;
+  readonly name: string;
+  readonly access: RelationInput["access"];
+  /** With its children's rows: not ONLY. */
+  readonly inherits: boolean;
+}
+
 const accessOrder = { read: 0, write: 1, ddl: 2 } as const;
 
 export class Findings {
@@ -69,10 +78,7 @@ export class Findings {
   usesNames = false;
   changesCatalog = false;
   changesSession = false;
-  readonly #relations = new Map<
-    string,
-    { relation: CatalogRelation | null; schema: string; name: string; access: RelationInput["access"] }
-  >();
+  readonly #relations = new Map<string, NamedRelation>();
   readonly #uses = new Map<string, { source: BaseColumn; use: ColumnUse }>();
   /** What the parts that are observed have used so far. */
   readonly #observers: BaseColumn[][] = [];
@@ -96,8 +102,8 @@ export class Findings {
     this.#budget.spend(steps);
   }
 
-  relation(relation: CatalogRelation, access: RelationInput["access"]): void {
-    this.namedRelation(relation.schema, relation.name, access, relation);
+  relation(relation: CatalogRelation, access: RelationInput["access"], inherits = true): void {
+    this.namedRelation(relation.schema, relation.name, access, relation, inherits);
     if (access === "write" && relation.hasRules === true) {
       this.incomplete.add(`rules of ${relation.schema}.${relation.name} run other statements`);
     }
@@ -108,8 +114,16 @@ export class Findings {
     for (const reason of facts.incomplete) this.incomplete.add(reason);
   }
 
-  namedRelation(schema: string, name: string, access: RelationInput["access"], relation: CatalogRelation | null): void {
-    this.#relations.set(relationKey(access, schema, name), { relation, schema, name, access });
+  namedRelation(
+    schema: string,
+    name: string,
+    access: RelationInput["access"],
+    relation: CatalogRelation | null,
+    inherits = true,
+  ): void {
+    const key = relationKey(access, schema, name);
+    const before = this.#relations.get(key)?.inherits === true;
+    this.#relations.set(key, { relation, schema, name, access, inherits: inherits || before });
   }
 
   /** @param location of the node, as the parser gives it: bytes, left out where it is 0 */
@@ -205,18 +219,31 @@ export class Findings {
     const all = new Map(this.#relations);
     for (const { relation, access } of this.#relations.values()) {
       if (relation === null || access === "ddl") continue;
-      for (const one of this.#withAncestors([relation, ...this.#below(relation)])) {
+      const below = this.#below(relation);
+      for (const one of this.#withAncestors([relation, ...below])) {
         const { schema, name } = one;
-        all.set(relationKey(access, schema, name), { relation: one, schema, name, access });
+        const key = relationKey(access, schema, name);
+        const inherits = below.includes(one) || all.get(key)?.inherits === true;
+        all.set(key, { relation: one, schema, name, access, inherits });
       }
     }
-    return sorted(all).map(({ relation, schema, name, access }) => {
-      const labels = new Set<string>();
-      for (const one of relation === null ? [] : [relation, ...this.#below(relation)]) {
-        for (const column of one.columns) for (const label of this.#labels(one.oid, column.attnum)) labels.add(label);
-      }
-      return { schema, name, access, labels: [...labels].sort() };
-    });
+    return sorted(all).map(({ relation, schema, name, access, inherits }) => ({
+      schema,
+      name,
+      access,
+      labels: relation === null ? [] : this.#labelsShown(relation, inherits),
+    }));
+  }
+
+  /** An error can show any value of the rows that a relation gives or takes: those below a view, and of children. */
+  #labelsShown(relation: CatalogRelation, inherits: boolean): readonly string[] {
+    const below = this.#below(relation);
+    const { catalog, labels } = this.context;
+    const rows = inherits || below.length > 0 ? catalog.withDescendants([relation, ...below]) : [relation];
+    const byRelation = labelsByRelation(labels);
+    const shown = new Set<string>();
+    for (const { oid } of rows) for (const label of byRelation.get(oid) ?? []) shown.add(label);
+    return [...shown].sort();
   }
 
   #withAncestors(relations: readonly CatalogRelation[]): ReadonlySet<CatalogRelation> {
@@ -245,6 +272,20 @@ export class Findings {
   #labels(oid: number, attnum: number): readonly string[] {
     return this.context.labels.get(attributeKey(oid, attnum))?.labels ?? [];
   }
+}
+
+const knownByRelation = new WeakMap<LabelMap, ReadonlyMap<number, ReadonlySet<string>>>();
+
+function labelsByRelation(map: LabelMap): ReadonlyMap<number, ReadonlySet<string>> {
+  const known = knownByRelation.get(map);
+  if (known) return known;
+  const found = new Map<number, Set<string>>();
+  for (const [key, { labels }] of map) {
+    const oid = Number.parseInt(key, 10);
+    found.set(oid, (found.get(oid) ?? new Set()).union(new Set(labels)));
+  }
+  knownByRelation.set(map, found);
+  return found;
 }
 
 function relationKey(access: RelationInput["access"], schema: string, name: string): string {

@@ -97,7 +97,7 @@ export function tableItem(body: Body, findings: Findings, access: "read" | "writ
     findings.namedRelation(text(body.schemaname), text(body.relname), access, null);
     return { alias: name, schema: null, relation: null, columns: [], open: [] };
   }
-  findings.relation(relation, access);
+  findings.relation(relation, access, body.inh === true);
   if (findings.inView && relation.definition !== null) {
     for (const source of findings.parts.view(relation, findings.context).deciding) findings.source(source, "predicate");
   }
