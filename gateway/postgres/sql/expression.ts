@@ -1,6 +1,6 @@
 /** Expressions: which columns, functions and operators they use. What is not known here makes the analysis incomplete. */
 import type { ColumnUse } from "../../policy/input.ts";
-import { bodyOf, constantText, type Node, node, nodes, strings, text } from "./ast.ts";
+import { type Body, bodyOf, constantText, type Node, node, nodes, strings, text } from "./ast.ts";
 import { columnName } from "./column-name.ts";
 import type { Findings } from "./findings.ts";
 import { findFunctions, namesType, plainTypeOid, useOperator, useOperatorNamed } from "./names.ts";
@@ -141,7 +141,6 @@ const plain = new Set([
   "JsonBehavior",
   "JsonObjectAgg",
   "JsonArrayAgg",
-  "JsonAggConstructor",
   "JsonOutput",
   "JsonReturning",
   "JsonFormat",
@@ -198,6 +197,7 @@ export function expression(
   if (newestKeywords.test(kind)) usersOwn(columnName(one) ?? "", findings);
   if (!plain.has(kind)) findings.incomplete.add(`an expression (${kind}) is not understood`);
   expressionOperators(one, findings);
+  if (kind === "JsonObjectAgg" || kind === "JsonArrayAgg") return jsonAggregate(body, scope, use, findings);
   if (kind === "A_Indirection") {
     // (value).name is a field of it, or a call of the function of that name.
     for (const name of strings(body.indirection)) useField(name, findings);
@@ -300,6 +300,15 @@ function call({ body }: Node, scope: Scope, use: ColumnUse, findings: Findings):
     for (const argument of nodes(body.args)) expression(argument, scope, "order", findings);
   const filter = expression(node(body.agg_filter), scope, "predicate", findings);
   return union(...all, filter, window(bodyOf(body.over), scope, findings));
+}
+
+function jsonAggregate(body: Body, scope: Scope, use: ColumnUse, findings: Findings): readonly BaseColumn[] {
+  const { constructor: aggregate, ...rest } = body;
+  const { agg_order: orders, agg_filter: condition, over, ...output } = bodyOf(aggregate) ?? {};
+  for (const order of nodes(orders)) expression(order, scope, "order", findings);
+  const filter = expression(node(condition), scope, "predicate", findings);
+  const used = parts({ rest, output, orders }, scope, use, findings);
+  return union(used, filter, window(bodyOf(over), scope, findings));
 }
 
 /** PARTITION BY, ORDER BY and the frame of a window. */

@@ -269,7 +269,9 @@ function functions(body: Body, scope: Scope, findings: Findings): Item {
       open = union(open ?? [], sources);
     }
   }
-  if (body.ordinality === true && open === null) found.push(computed("ordinality", []));
+  // How many rows there are is told by the arguments.
+  const counted = union(...found.map(({ sources }) => sources));
+  if (body.ordinality === true && open === null) found.push(computed("ordinality", counted));
   const name = text(alias?.aliasname ?? defaultName(calls[0]));
   if (open !== null && strings(alias?.colnames).length > 0) {
     // Names given for columns that are not known: they come first, more may follow.
