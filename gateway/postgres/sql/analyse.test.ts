@@ -106,6 +106,24 @@ const builtIn = [
   "text",
   "json_object",
 ];
+const parted = relation("public.parted", "id int, ssn text", { kind: "p", partitionKey: [2] });
+const byId = relation("public.by_id", "id int, ssn text", { kind: "p", partitionKey: [1] });
+/** One of a table that is partitioned by what is not labelled, and partitioned by what is. */
+const deep = relation("public.deep", "id int, ssn text", { kind: "p", partitionKey: [2], parents: [byId.oid] });
+const byExpression = relation("public.by_expression", "id int, ssn text", { kind: "p", partitionKey: [0] });
+const partitions = [
+  deep,
+  relation("public.part_of", "id int, ssn text", { parents: [parted.oid] }),
+  relation("public.part_by_id", "id int, ssn text", { parents: [byId.oid] }),
+  relation("public.part_deep", "id int, ssn text", { parents: [deep.oid] }),
+  relation("public.part_by_expression", "id int, ssn text", { parents: [byExpression.oid] }),
+  relation("public.of_parted", "id int", { kind: "v", definition: "SELECT parted.id FROM parted;" }),
+  relation("public.partly", "id int, hit bool", {
+    kind: "v",
+    definition: "SELECT o.id, EXISTS (SELECT FROM part_of p WHERE p.id = o.id) AS hit FROM orders o;",
+  }),
+];
+
 const snapshot = {
   relations: [
     people,
@@ -122,9 +140,10 @@ const snapshot = {
       ],
     }),
     ...derivingViews(),
-    relation("public.parted", "id int, ssn text", { kind: "p", partitionKey: [2] }),
-    relation("public.by_id", "id int, ssn text", { kind: "p", partitionKey: [1] }),
-    relation("public.by_expression", "id int, ssn text", { kind: "p", partitionKey: [0] }),
+    parted,
+    byId,
+    byExpression,
+    ...partitions,
     relation("public.ruled", "id int", { hasRules: true }),
     relation("public.hashed_table", "id int, ssn text"),
     relation("public.secrets", "id int, code coded"),
@@ -150,6 +169,8 @@ const given = new Map([
   ["public.people.ssn", ["pii"]],
   ["public.hashes.ssn", ["pii"]],
   ["public.parted.ssn", ["pii"]],
+  ["public.by_expression.ssn", ["pii"]],
+  ["public.deep.ssn", ["pii"]],
   ["public.secrets.code", ["pii"]],
 ]);
 const { labels } = bindLabels(catalog, given, new Map());
@@ -248,7 +269,31 @@ describe("a labelled column", () => {
     ["select there from outer_view", ["output"]],
     ["select name from outer_view", []],
     ["select tableoid from parted", ["derived"]],
-    ["select tableoid from by_id", []],
+    ["select tableoid from part_by_id", []],
+    ["select tableoid from by_id", ["derived"]],
+    ["select id from part_of", ["predicate"]],
+    ["select count(*) from only part_of", ["predicate"]],
+    ["select id from part_deep", ["predicate"]],
+    ["select id from part_by_expression", ["predicate"]],
+    ["select id from part_by_id", []],
+    ["select id from deep", []],
+    ["select 1 where exists (select from part_of where id = 1)", ["predicate"]],
+    ["delete from part_of where id = 1", ["predicate"]],
+    ["copy part_of (id) to stdout", ["predicate"]],
+    ["create table t as select id from part_of", ["predicate"]],
+    ["truncate part_of", []],
+    ["vacuum part_of", []],
+    ["lock part_of", []],
+    ["drop table part_of", []],
+    ["select id from parted", []],
+    ["explain (analyze) select id from parted", ["predicate"]],
+    ["explain select id from of_parted", ["predicate"]],
+    ["explain analyze select id from by_id", ["predicate"]],
+    ["explain analyze select id from part_by_id", []],
+    ["explain analyze select id from people", []],
+    ["select id from of_parted", []],
+    ["select hit from partly", ["output"]],
+    ["select id from partly", []],
     ["alter table parted attach partition orders for values from ('a') to ('b')", ["predicate"]],
     ["alter table by_id attach partition people for values from (1) to (2)", []],
     ["alter table by_expression attach partition people for values from (1) to (2)", ["predicate"]],

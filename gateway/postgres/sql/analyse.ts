@@ -80,6 +80,7 @@ function analyseStatement(one: ParsedStatement, sql: string, context: NameContex
   try {
     [kind, result] = judge(one, sql.slice(one.start, one.start + one.length), findings);
     findings.settle();
+    if (!readsNoRows.test(kind.verb)) findings.partitions(kind.verb === "EXPLAIN");
   } catch (error) {
     if (!(error instanceof TooComplex) && !(error instanceof RangeError)) throw error;
     findings.incomplete.add("the statement is too complex");
@@ -109,6 +110,8 @@ function analyseStatement(one: ParsedStatement, sql: string, context: NameContex
   };
   return { input, statement, findings };
 }
+
+const readsNoRows = /^(?:TRUNCATE|VACUUM|ANALYZE|LOCK)$/;
 
 const redefinesNothing =
   /^(?:CHECKPOINT|COMMENT|REINDEX|CLUSTER|REPACK|REFRESH MATERIALIZED VIEW|CREATE (?:INDEX|STATISTICS|SEQUENCE)|ALTER SEQUENCE|DROP INDEX)$/;

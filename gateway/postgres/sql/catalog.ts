@@ -106,6 +106,17 @@ export class Catalog {
     for (const { oid } of all) for (const child of this.#children.get(oid) ?? []) all.add(child);
     return all;
   }
+  /** With all that their rows are also rows of. */
+  withAncestors(relations: Iterable<CatalogRelation>): ReadonlySet<CatalogRelation> {
+    const all = new Set(relations);
+    for (const { parents } of all) {
+      for (const oid of parents) {
+        const parent = this.relationByOid(oid);
+        if (parent) all.add(parent);
+      }
+    }
+    return all;
+  }
   hasSchema(schema: string): boolean {
     return this.#schemas.has(schema);
   }

@@ -3,6 +3,7 @@ import { limits } from "../../limits.ts";
 import type { ColumnInput, ColumnUse, RelationInput, StatementClass } from "../../policy/input.ts";
 import type { Body, Node } from "./ast.ts";
 import { attributeKey, type CatalogRelation, type LabelMap, type NameContext } from "./catalog.ts";
+import { columnsThatPlace, columnsThatPlaced } from "./partition.ts";
 import {
   type BaseColumn,
   type Item,
@@ -178,6 +179,22 @@ export class Findings {
     }
   }
 
+  /** What naming partitions tells. @param explained its plan names those of tables, and counts their rows */
+  partitions(explained: boolean): void {
+    const { catalog } = this.context;
+    for (const { relation, access } of this.#relations.values()) {
+      if (relation === null || access === "ddl") continue;
+      const tables = explained ? [relation, ...this.#below(relation)] : [];
+      const told = [
+        ...columnsThatPlaced(relation, catalog),
+        ...tables.flatMap((table) => columnsThatPlace(table, catalog)),
+      ];
+      for (const source of told) {
+        if (this.#labels(source.relation.oid, source.column.attnum).length > 0) this.source(source, "predicate");
+      }
+    }
+  }
+
   wholeRow(item: Item, use: ColumnUse): readonly BaseColumn[] {
     if (item.relation) this.features.add(`whole_row:${item.relation.schema}.${item.relation.name}`);
     const effective = use === "output" ? "derived" : use;
@@ -220,7 +237,7 @@ export class Findings {
     for (const { relation, access } of this.#relations.values()) {
       if (relation === null || access === "ddl") continue;
       const below = this.#below(relation);
-      for (const one of this.#withAncestors([relation, ...below])) {
+      for (const one of this.context.catalog.withAncestors([relation, ...below])) {
         const { schema, name } = one;
         const key = relationKey(access, schema, name);
         const inherits = below.includes(one) || all.get(key)?.inherits === true;
@@ -244,17 +261,6 @@ export class Findings {
     const shown = new Set<string>();
     for (const { oid } of rows) for (const label of byRelation.get(oid) ?? []) shown.add(label);
     return [...shown].sort();
-  }
-
-  #withAncestors(relations: readonly CatalogRelation[]): ReadonlySet<CatalogRelation> {
-    const all = new Set(relations);
-    for (const relation of all) {
-      for (const oid of relation.parents) {
-        const parent = this.context.catalog.relationByOid(oid);
-        if (parent) all.add(parent);
-      }
-    }
-    return all;
   }
 
   columnInputs(): ColumnInput[] {

@@ -3,6 +3,7 @@ import { type Body, bodyOf, list, type Node, node, nodes, strings, text } from "
 import { expression } from "./expression.ts";
 import type { Findings } from "./findings.ts";
 import { findFunctions, findRelation, spelled, useOperatorNamed } from "./names.ts";
+import { columnsThatPlace, columnsThatPlaced } from "./partition.ts";
 import {
   type BaseColumn,
   type Cte,
@@ -103,7 +104,18 @@ export function tableItem(body: Body, findings: Findings, access: "read" | "writ
   }
   findings.spend(2 * relation.columns.length);
   const renamedColumns = withNames(columnsOf(relation), alias);
-  return { alias: name, schema: alias ? null : relation.schema, relation, columns: renamedColumns, open: null };
+  const { catalog } = findings.context;
+  if (findings.inView) {
+    for (const source of columnsThatPlaced(relation, catalog)) findings.source(source, "predicate");
+  }
+  return {
+    alias: name,
+    schema: alias ? null : relation.schema,
+    relation,
+    columns: renamedColumns,
+    placedBy: () => columnsThatPlace(relation, catalog),
+    open: null,
+  };
 }
 
 /** Result columns of a WITH query. One that refers to itself is analysed again until what it may carry stands still. */

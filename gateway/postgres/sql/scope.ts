@@ -29,6 +29,8 @@ export interface Item {
   readonly schema: string | null;
   readonly relation: CatalogRelation | null;
   readonly columns: readonly ScopeColumn[];
+  /** What its tableoid tells. */
+  readonly placedBy?: () => readonly BaseColumn[];
   /** What columns that are not listed carry, where not all are known; null where all are. */
   readonly open: readonly BaseColumn[] | null;
 }
@@ -126,10 +128,7 @@ function systemColumn(item: Item, name: string): ScopeColumn | undefined {
   const attnum = systemColumns.get(name);
   // A view's and a composite type's rows lie nowhere.
   if (attnum === undefined || item.relation === null || /^[vc]$/.test(item.relation.kind)) return undefined;
-  // Which partition a row is in tells the values that it was put there for.
-  const key = name === "tableoid" ? (item.relation.partitionKey ?? []) : [];
-  const tells = ({ bare }: ScopeColumn) => key.includes(0) || key.includes(bare?.column.attnum ?? -1);
-  const sources = item.columns.filter((column) => key.length > 0 && tells(column)).flatMap((column) => column.sources);
+  const sources = name === "tableoid" ? (item.placedBy?.() ?? []) : [];
   return { ...computed(name, sources), origin: { oid: item.relation.oid, attnum } };
 }
 
