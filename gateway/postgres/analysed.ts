@@ -53,6 +53,8 @@ export type InternalQuery = (sql: string) => Promise<(string | null)[][]>;
 export interface SessionAnalyser {
   /** Changes identity whenever the catalog, the labels or the search path did. */
   readonly context: object;
+  /** Of the database; UTF8 where it is left out. */
+  readonly encoding?: string | undefined;
   analyse(text: string): AnalysedCommand;
   /** Labels of a result column, by what RowDescription says of it. */
   labelsOf(oid: number, attnum: number): readonly string[] | undefined;

@@ -116,6 +116,10 @@ class CatalogAnalyser implements SessionAnalyser {
     return !sameLabels(this.#labels, this.#parts.policies.current().labelsOf(this.#parts.target));
   }
 
+  get encoding(): string | undefined {
+    return this.context.catalog.snapshot.encoding;
+  }
+
   analyse(text: string) {
     return this.#cache.analyse(text, this.context);
   }

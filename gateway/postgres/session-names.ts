@@ -2,12 +2,14 @@
  * What the names of a session stand for: its prepared statements and portals, those of SQL (PREPARE, DECLARE) among
  * them. EXECUTE and FETCH are judged as what their names stand for.
  */
+import { GatewayError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { CommandAnalysis } from "../policy/input.ts";
 import { type AnalysedCommand, type AnalysedStatement, hasOnlyRows, type SessionAnalyser } from "./analysed.ts";
 import type { NameChange, PortalEntry, PreparedEntry } from "./expected.ts";
 import { NameRegistry } from "./registry.ts";
 import type { Run } from "./run.ts";
+import { beyondAscii } from "./sql/encoding.ts";
 
 /** A command as it is judged: what its names stand for put in their place. */
 export interface Resolved extends Pick<AnalysedCommand, "statements" | "plain"> {
@@ -178,10 +180,12 @@ export class SessionNames {
 
   /** A message or statement that prepares is about to be forwarded. */
   preparing(name: string, batch: number, entry: PreparedEntry): NameChange {
+    this.#checkName(name);
     return { registry: "statements", name, proposal: this.statements.propose(name, batch, entry) };
   }
 
   binding(name: string, batch: number, portal: PortalEntry): NameChange {
+    this.#checkName(name);
     return { registry: "portals", name, proposal: this.portals.propose(name, batch, portal) };
   }
 
@@ -192,9 +196,21 @@ export class SessionNames {
   }
 
   closing(registry: NameChange["registry"], name: string, batch: number): NameChange {
+    this.#checkName(name);
     return registry === "statements"
       ? { registry, name, proposal: this.statements.propose(name, batch, undefined) }
       : { registry, name, proposal: this.portals.propose(name, batch, undefined) };
+  }
+
+  /** Two names beyond ASCII may be one in another encoding. @throws GatewayError protocol.unsupported */
+  #checkName(name: string): void {
+    if (!beyondAscii.test(name)) return;
+    const { encoding } = this.#analyser;
+    if (encoding === undefined) return;
+    throw new GatewayError(
+      "protocol.unsupported",
+      `a name of a prepared statement or portal must be ASCII in a database of encoding ${encoding}`,
+    );
   }
 
   /** The target answered: `accepted` says whether the name means now what was proposed. */

@@ -6,7 +6,7 @@ import { lexemes } from "../../recording/sql-lexemes.ts";
 import { isBody } from "./ast.ts";
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are the rest of ASCII
-const beyondAscii = /[^\x00-\x7f]/;
+export const beyondAscii = /[^\x00-\x7f]/;
 /** Fields and kinds that are data. */
 const data = new Set(["A_Const", "comment", "payload", "vals", "newVal", "oldVal", "newValNeighbor"]);
 /** The parser cuts at 63 bytes, before a letter that does not fit: what it cut off may be all that was beyond ASCII. */
