@@ -209,6 +209,7 @@ const since17 = [
 const since18 = [
   "update people set name = 'x' where false returning old.ssn, new.ssn, old, new.name",
   "update people set name = 'x' where false returning with (old as o, new as n) o.ssn, n.*",
+  "update people set name = 'x' where false returning ctid, tableoid, old.ctid, new.xmin",
   "delete from people where false returning old.*",
 ];
 

@@ -159,9 +159,10 @@ export function findColumn(scope: Scope | null, name: string): Found {
       for (const column of range.columns) if (column.name === name) here.push(column);
     }
     if (here.length === 0) {
-      // Those of tables below a join are seen by their names only.
-      for (const { items } of level.ranges) {
+      // Those of tables below a join, and of RETURNING's old and new, are seen by their names only.
+      for (const { items, columns } of level.ranges) {
         const [item, ...more] = items;
+        if (columns.length === 0 && item !== undefined && item.columns.length > 0) continue;
         const column = item && more.length === 0 ? systemColumn(item, name) : undefined;
         if (column) here.push(column);
       }
