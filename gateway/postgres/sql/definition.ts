@@ -4,6 +4,7 @@ import { attributeKey, type CatalogRelation } from "./catalog.ts";
 import { expressionOperators, useField, useFunction } from "./expression.ts";
 import type { Findings } from "./findings.ts";
 import { creationSchema, findRelation, findRelationNamed, useOperator } from "./names.ts";
+import { setting } from "./session-statement.ts";
 import type { Kind } from "./statement-kind.ts";
 
 /** Definitions whose parts are all seen by the walk below; any other kind is incomplete. */
@@ -156,6 +157,11 @@ export function named(body: Body, created: string | undefined, findings: Finding
     }
     if (key === "SelectStmt" || key === "SubLink") {
       findings.incomplete.add("a query inside a definition");
+      return false;
+    }
+    // A setting of a role, a database, a function or the server is as dangerous as the session's own, and lasts longer.
+    if (key === "setstmt" || key === "VariableSetStmt") {
+      setting(one, findings);
       return false;
     }
     if (key === "A_Expr" || key === "CaseExpr") expressionOperators({ kind: key, body: one }, findings);
