@@ -59,18 +59,70 @@ function namesTable(value: unknown, alias: string): boolean {
   return found;
 }
 
-/** Whether every relation a SELECT reads is narrowed by a WHERE. */
-export function bounded(body: Body): boolean {
-  if (body.op !== undefined && body.op !== "SETOP_NONE") {
-    return bounded(bodyOf(body.larg) ?? {}) && bounded(bodyOf(body.rarg) ?? {});
-  }
-  if (narrows(body.whereClause)) return true;
-  return nodes(body.fromClause).every(boundedItem);
+/** WITH's queries by their names; a scope of the analysis is one. */
+interface Names {
+  readonly parent: Names | null;
+  readonly ctes: ReadonlyMap<string, Named>;
+}
+interface Named {
+  readonly body: Body;
+  /** Where its query stands. */
+  readonly scope: Names | null;
 }
 
-function boundedItem({ kind, body }: Node): boolean {
-  if (kind === "RangeSubselect") return bounded(node(body.subquery)?.body ?? {});
+/**
+ * Whether every relation a SELECT reads is narrowed by a WHERE. WITH's own writes are: each is judged by itself.
+ * @param around what it stands in
+ */
+export function bounded(body: Body, around: Names | null = null): boolean {
+  const names = entered(bodyOf(body.withClause), around);
+  if (body.op !== undefined && body.op !== "SETOP_NONE") {
+    return [body.larg, body.rarg].every((side) => bounded(bodyOf(side) ?? {}, names));
+  }
+  if (narrows(body.whereClause)) return true;
+  return nodes(body.fromClause).every((item) => boundedItem(item, names));
+}
+
+function boundedItem({ kind, body }: Node, names: Names | null): boolean {
+  if (kind === "RangeVar") return isBoundedName(body, names);
+  if (kind === "RangeSubselect") return bounded(node(body.subquery)?.body ?? {}, names);
   if (kind === "JoinExpr")
-    return [node(body.larg), node(body.rarg)].every((side) => side === undefined || boundedItem(side));
+    return [node(body.larg), node(body.rarg)].every((side) => side === undefined || boundedItem(side, names));
   return kind === "RangeFunction" || kind === "RangeTableFunc" || kind === "JsonTable";
+}
+
+/** Without RECURSIVE a query sees those before it only, and settles what it is of them at once. */
+function entered(clause: Body | undefined, around: Names | null): Names | null {
+  if (clause === undefined) return around;
+  const names = { parent: around, ctes: new Map<string, Named>() };
+  const recursive = clause.recursive === true;
+  for (const { body } of nodes(clause.ctes)) {
+    const one = { body, scope: names };
+    if (!recursive) isBoundedQuery(one);
+    names.ctes.set(text(body.ctename), one);
+  }
+  return names;
+}
+
+function isBoundedName(rangeVar: Body, names: Names | null): boolean {
+  if (rangeVar.schemaname !== undefined) return false;
+  const name = text(rangeVar.relname);
+  for (let level = names; level !== null; level = level.parent) {
+    const found = level.ctes.get(name);
+    if (found) return isBoundedQuery(found);
+  }
+  return false;
+}
+
+const settled = new WeakMap<Body, boolean>();
+
+function isBoundedQuery({ body, scope }: Named): boolean {
+  const known = settled.get(body);
+  if (known !== undefined) return known;
+  // A query that reads its own rows has no end that could be told.
+  settled.set(body, false);
+  const query = node(body.ctequery);
+  const result = query?.kind === "SelectStmt" ? bounded(query.body, scope) : query !== undefined;
+  settled.set(body, result);
+  return result;
 }

@@ -60,7 +60,7 @@ function insert(body: Body, target: Item, scope: Scope, findings: Findings): voi
   const source = node(body.selectStmt);
   if (source) {
     const result = findings.parts.query(source, scope, findings);
-    if (source.kind === "SelectStmt" && !bounded(source.body)) findings.bounded = false;
+    if (source.kind === "SelectStmt" && !bounded(source.body, scope)) findings.bounded = false;
     for (const column of result.columns) findings.use(column, "derived");
     if (result.open) findings.sources(result.open, "derived");
   }
