@@ -632,11 +632,24 @@ test("a view hands a write on to what it is over, and so does a view over it", a
 describe("an error that a transaction put off to its end is withheld", () => {
   const declare = "declare c cursor with hold for select id from casting";
   const remove = "delete from customers where id = 3";
+  const immediate = "set constraints all immediate";
+  const put = "set constraints public.accounts_ssn_fkey deferred";
+  const runs = (text: string) => [parse(text), bind(), execute()];
   test.each<[string, User, ...FrontendMessage[]]>([
     ["a holdable cursor at COMMIT", "ann", query("begin"), query(declare), query("commit")],
     ["a holdable cursor at Sync", "ann", parse(declare), bind(), execute(), sync],
     ["a constraint at COMMIT", "olga", query("begin"), query(remove), query("commit")],
     ["a constraint at Sync", "olga", parse(remove), bind(), execute(), sync],
+    ["a constraint at SET CONSTRAINTS", "olga", query("begin"), query(remove), query(immediate)],
+    ["one that SET CONSTRAINTS put off", "olga", query("begin"), query(put), query(remove), query(immediate)],
+    [
+      "one behind another statement",
+      "olga",
+      query("begin"),
+      query(remove),
+      query(`select id from orders; ${immediate}`),
+    ],
+    ["one in a batch", "olga", ...runs("begin"), ...runs(remove), ...runs(immediate), sync],
   ])("%s", async (_, user, ...messages) => {
     await direct.unsafe(`create or replace view casting as select id from customers where ssn::text::int > 0;
       create table if not exists accounts (ssn text references customers (ssn) deferrable initially deferred);
@@ -647,6 +660,7 @@ describe("an error that a transaction put off to its end is withheld", () => {
     expect(answers).toContain("CommandComplete");
     expect(answers.at(-2)).toMatch(/^the target reported SQLSTATE 2.*withheld/);
     // The next transaction has its own errors.
+    await client.exchange(query("rollback"));
     expect(await client.exchange(query("select 'x'::int"))).toContain('invalid input syntax for type integer: "x"');
     client.end();
   });

@@ -646,6 +646,8 @@ describe("what is understood is complete", () => {
     "grant select on people to someone",
     "listen x",
     "show all",
+    "set constraints all deferred",
+    "set constraints public.a, b immediate; select name from people",
   ])("%s", (sql) => {
     expect(run(sql).command.incomplete).toEqual([]);
   });
@@ -744,6 +746,7 @@ describe("statements", () => {
     ["alter table people owner to x", "ALTER TABLE", "dcl", true],
     ["alter role a rename to b", "RENAME", "dcl", true],
     ["create table t (id int)", "CREATE TABLE", "ddl", true],
+    ["set constraints all immediate", "SET CONSTRAINTS", "session", true],
     ["rollback to savepoint a", "ROLLBACK TO", "transaction", true],
   ])("%s", (sql, verb, statementClass, bounded) => {
     const [statement] = run(sql).command.statements;

@@ -64,6 +64,9 @@ export function setting(body: Body, findings: Findings): Kind {
   };
 }
 
+/** What it checks now was written before it: an error of that is shown as that of a commit is. */
+export const constraints: Kind = { verb: "SET CONSTRAINTS", class: "session" };
+
 export function discard(body: Body, findings: Findings): Kind {
   findings.features.add("discard");
   return {

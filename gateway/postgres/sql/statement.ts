@@ -10,7 +10,7 @@ import { callProcedure, modify, notSystem } from "./modify.ts";
 import { creationSchema } from "./names.ts";
 import { select } from "./query.ts";
 import { childOf, type QueryResult } from "./scope.ts";
-import { discard, setting, transaction } from "./session-statement.ts";
+import { constraints, discard, setting, transaction } from "./session-statement.ts";
 import type { Kind } from "./statement-kind.ts";
 
 /** Null rows: none, or not known. */
@@ -39,6 +39,8 @@ export function judge(one: Node, outer: string, findings: Findings): Judged {
       return [transaction(body, findings), null];
     case "VariableSetStmt":
       return [setting(body, findings), null];
+    case "ConstraintsSetStmt":
+      return [constraints, null];
     case "VariableShowStmt":
       return [{ verb: "SHOW", class: "session" }, null];
     case "DiscardStmt":
