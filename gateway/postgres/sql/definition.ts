@@ -141,6 +141,8 @@ export function named(body: Body, created: string | undefined, findings: Finding
   const columns = new Set<string>();
   const fields: string[] = [];
   const types: string[][] = [];
+  /** Referenced without a list of columns: by their primary keys, which are not known here. */
+  const keyed = new Set<CatalogRelation>();
   visit(body, (key, one) => {
     if (typeof one.relname === "string") {
       if (key === created && one === body[created]) {
@@ -177,6 +179,9 @@ export function named(body: Body, created: string | undefined, findings: Finding
     if (key === "ColumnRef") for (const name of strings(one.fields)) columns.add(name);
     if (key === "IndexElem" || key === "PartitionElem" || key === "StatsElem") columns.add(text(one.name));
     if (key === "Constraint") {
+      const referenced = one.pk_attrs === undefined ? bodyOf(one.pktable) : undefined;
+      const table = referenced && findRelation(referenced, findings.context);
+      if (table) keyed.add(table);
       for (const { body: pair } of nodes(one.exclusions)) useOperator(node(list(pair.items)[1])?.body.items, findings);
       for (const field of ["pk_attrs", "fk_attrs", "keys"]) for (const name of strings(one[field])) columns.add(name);
     }
@@ -193,7 +198,7 @@ export function named(body: Body, created: string | undefined, findings: Finding
   }
   // Which relation an expression's name belongs to follows from the kind of definition; any that has it counts.
   for (const relation of relations) {
-    const whole = columns.has(relation.name);
+    const whole = columns.has(relation.name) || keyed.has(relation);
     for (const column of relation.columns) {
       if (whole || columns.has(column.name)) findings.source({ relation, column }, "derived");
     }
