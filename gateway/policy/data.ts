@@ -52,6 +52,7 @@ const shape = loose({
     features: names.optional(),
     functions: names.optional(),
     relations: names.optional(),
+    secrets: names.optional(),
     settings_allowed: names.optional(),
   }).optional(),
   ...rulesData,

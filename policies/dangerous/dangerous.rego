@@ -10,6 +10,11 @@ _dba if {
 	prepared.current.exempt[group]
 }
 
+# Relations that the caller may not use: those that keep passwords are for nobody.
+_closed := [prepared.current.secrets] if {
+	_dba
+} else := [prepared.current.secrets, prepared.current.relations]
+
 # METADATA
 # description: Features that are never allowed.
 deny contains {"id": "dangerous.feature", "message": concat("", [feature, " is not allowed"])} if {
@@ -51,9 +56,9 @@ deny contains {
 # METADATA
 # description: System relations that hold secrets, statistics of values or other sessions' commands.
 deny contains {"id": "dangerous.relation", "message": concat("", [name, " may not be read"])} if {
-	not _dba
 	some statement in input.command.statements
 	some relation in statement.relations
 	name := concat(".", [relation.schema, relation.name])
-	prepared.matches(name, prepared.current.relations)
+	some patterns in _closed
+	prepared.matches(name, patterns)
 }

@@ -17,6 +17,7 @@ document := {
 	"functions": _compiled(data.dangerous.functions),
 	"functions_allowed": _compiled(data.functions.allow),
 	"relations": _compiled(data.dangerous.relations),
+	"secrets": _compiled(data.dangerous.secrets),
 	"settings": _compiled(data.dangerous.settings_allowed),
 	"masks": _masks,
 	"shown": _shown,
@@ -43,6 +44,7 @@ _whole if {
 	is_array(data.dangerous.settings_allowed)
 	is_array(data.dangerous.functions)
 	is_array(data.dangerous.relations)
+	is_array(data.dangerous.secrets)
 	count(data.approvers) > 0
 	is_number(data.approvals.count)
 	is_string(data.approvals.ttl)
