@@ -332,6 +332,8 @@ test.each([
   ["set names 'euc_jp'", "client_encoding"],
   ["select 1; set standard_conforming_strings to off", "standard_conforming_strings"],
   ["set local standard_conforming_strings = 'no'", "standard_conforming_strings"],
+  ["select set_config('client_encoding', 'SJIS', false)", "client_encoding"],
+  ["select set_config('Standard_Conforming_Strings', 'off', false)", "standard_conforming_strings"],
 ])("%s fails, and the session reads text as before", async (text, name) => {
   const ours = await open();
   expect(await ours.exchange(query(text))).toEqual(["ERROR 0A000", "ReadyForQuery"]);

@@ -364,7 +364,10 @@ describe("a labelled column", () => {
     ["alter table orders add foreign key (note) references evil.people", []],
     ["alter table orders add column extra text references people", ["derived"]],
     ["create table t (a text references people)", ["derived"]],
-    ["create table t (a text, b int references people (id), foreign key (a) references people match full)", ["derived"]],
+    [
+      "create table t (a text, b int references people (id), foreign key (a) references people match full)",
+      ["derived"],
+    ],
     ["create table t (a text references people (id), b text references orders)", []],
     ["create table if not exists people (a text references people)", ["derived"]],
     ["create schema s create table t (a text references people)", ["derived"]],
@@ -850,6 +853,33 @@ describe("statements", () => {
   });
   test.each(["rollback", "rollback to s", "rollback prepared 'x'", "commit prepared 'x'"])("so may %s", (sql) => {
     expect(run(sql).statements[0]).toMatchObject({ changesCatalog: true, changesSession: true });
+  });
+});
+
+describe("set_config of constants", () => {
+  test.each([
+    ["select set_config('TimeZone', 'UTC', false)", "timezone", "UTC", false],
+    ["select pg_catalog.set_config('search_path', 'a, b', false) as x", "search_path", "a, b", true],
+    ["select set_config('client_encoding', 'LATIN1', false)", "client_encoding", "LATIN1", true],
+    ["select set_config('sallyport.reason', 'a report', false)", "sallyport.reason", "a report", false],
+  ])("%s sets what SET would, and gives its row", (sql, name, value, changesSession) => {
+    const { plain, statements, command } = run(sql);
+    expect(statements[0]).toMatchObject({ setting: { name, value }, changesSession });
+    expect(statements[0]?.outputColumns).toHaveLength(1);
+    expect([plain, command.incomplete, command.statements[0]?.functions]).toEqual([false, [], []]);
+  });
+  test.each([
+    "select set_config('jit', 'on', false), 1",
+    "select set_config('jit', $1, false)",
+    "select set_config('jit', 'on'::text, false)",
+    "select set_config('jit', 'on', false) from generate_series(1, 2)",
+    "select set_config('jit', 'on', false) where set_config('x', 'y', false) = ''",
+    "prepare p as select set_config('jit', 'on', false)",
+    "explain analyze select set_config('jit', 'on', false)",
+  ])("and nothing else: %s", (sql) => {
+    const { statements, command } = run(sql);
+    expect(statements[0]?.setting).toBeUndefined();
+    expect(command.statements[0]?.functions).toContain("pg_catalog.set_config");
   });
 });
 

@@ -11,6 +11,7 @@ import { creationSchema } from "./names.ts";
 import { select } from "./query.ts";
 import { childOf, type QueryResult } from "./scope.ts";
 import { constraints, discard, setting, transaction } from "./session-statement.ts";
+import { setByFunction } from "./set-config.ts";
 import type { Kind } from "./statement-kind.ts";
 
 /** Null rows: none, or not known. */
@@ -26,6 +27,13 @@ const everythingMayChange = { changesCatalog: true, changesSession: true };
 
 /** @param outer the text of the top-level statement. */
 export function judge(one: Node, outer: string, findings: Findings): Judged {
+  const [kind, result] = judgeAny(one, outer, findings);
+  const set = one.kind === "SelectStmt" ? setByFunction(one.body, findings) : undefined;
+  return [set === undefined ? kind : { ...kind, statement: set }, result];
+}
+
+/** The statement itself, or the one in EXPLAIN, PREPARE or DECLARE. */
+function judgeAny(one: Node, outer: string, findings: Findings): Judged {
   const { kind, body } = one;
   if (kind === "SelectStmt") return judgeSelect(body, findings);
   const verb = writers[kind];
@@ -153,7 +161,7 @@ function explain(body: Body, outer: string, findings: Findings): Kind {
   findings.features.add(analyze ? "explain.analyze" : "explain");
   const inner = node(body.query);
   if (inner?.kind === "ExecuteStmt") findings.incomplete.add("EXPLAIN of a prepared statement");
-  const kind = inner && judge(inner, outer, findings)[0];
+  const kind = inner && judgeAny(inner, outer, findings)[0];
   // A plan shows the statement's constants and estimates, never rows: it is a read unless it runs.
   return { verb: "EXPLAIN", class: analyze ? (kind?.class ?? "utility") : "read" };
 }
@@ -161,7 +169,7 @@ function explain(body: Body, outer: string, findings: Findings): Kind {
 function prepare(body: Body, outer: string, findings: Findings): Kind {
   findings.features.add("prepare");
   const inner = node(body.query);
-  const kind = inner && judge(inner, outer, findings)[0];
+  const kind = inner && judgeAny(inner, outer, findings)[0];
   const found = inner && innerText(outer, "as", inner);
   if (found === undefined) findings.incomplete.add("the text of the prepared statement could not be told");
   const prepared = { name: text(body.name), text: found ?? "" };
@@ -173,7 +181,7 @@ const holdOption = 32;
 function declare(body: Body, outer: string, findings: Findings): Kind {
   findings.features.add("cursor");
   const inner = node(body.query);
-  const kind = inner && judge(inner, outer, findings)[0];
+  const kind = inner && judgeAny(inner, outer, findings)[0];
   const found = inner && innerText(outer, "for", inner);
   if (found === undefined) findings.incomplete.add("the text of the cursor's query could not be told");
   const hold = (Number(body.options ?? 0) & holdOption) !== 0;
