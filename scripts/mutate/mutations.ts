@@ -35,6 +35,18 @@ export const mutations: readonly Mutation[] = [
   ),
   one(
     1,
+    "a setting that a role carries is judged by nobody",
+    edit("postgres/sql/definition.ts", 'if (key === "setstmt" || key === "VariableSetStmt")', "if (false as boolean)"),
+    test("postgres/sql/analyse.test.ts", "alter role x set row_security = off has feature"),
+  ),
+  one(
+    1,
+    "set_config counts as SET wherever it is called",
+    edit("postgres/sql/set-config.ts", " || !isOnce(select)", ""),
+    test("postgres/sql/analyse.test.ts", "and nothing else"),
+  ),
+  one(
+    1,
     "a policy that fails allows",
     edit("session/denial.ts", '{ verdict: "deny",', '{ verdict: "allow",'),
     test("session/session.test.ts", "a policy that fails denies the command, and says so in the recording"),
