@@ -83,6 +83,12 @@ test("every event is written as JSON.stringify writes it, a second time too, wha
   );
 });
 
+test("a number is written whatever it is, be it the first of its writer", () => {
+  for (const value of [-1, 0, 1, 0.5, 2 ** 40, -(2 ** 40)]) {
+    expect(new Utf8Writer().number(value).written().toString()).toBe(JSON.stringify(value));
+  }
+});
+
 test("numbers and strings of every size", () => {
   const numbers = [0, 9, 10, 99, 100, 2 ** 31 - 1, 2 ** 31, 2 ** 32, 1_764_340_000_000, 2 ** 53, -1, 0.5, -0, 1e21];
   const strings = [0, 1, 47, 48, 49, 5_000].flatMap((length) =>

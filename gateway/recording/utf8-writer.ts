@@ -13,7 +13,7 @@ export class Utf8Writer {
   #bytes: Buffer = Buffer.allocUnsafeSlow(firstBytes);
   #end = 0;
   /** The latest large number, in digits: times come several times each millisecond. */
-  #large = -1;
+  #large = Number.NaN;
   #largeDigits: Uint8Array = new Uint8Array();
 
   /** Bytes written so far. */

@@ -950,6 +950,34 @@ describe("the cache", () => {
     );
     expect(settings.map(({ statements }) => statements[0]?.setting?.value)).toEqual(["a", "b"]);
   });
+  test.each([
+    "prepare p as delete from people where id < ",
+    "declare c cursor for select id from people where id = ",
+    "set sallyport.reason = ",
+    "set standard_conforming_strings = ",
+    "select id from people where id = 1 drop = ",
+    "select nosuch from people where id = ",
+    "select id from people where id = ",
+    "explain select id from people where id = ",
+  ])("no text is taken for another, though it is that one's canonical form: %s", (start) => {
+    for (const [canonical, literal] of [
+      ["0", "99"],
+      ["''", "'x'"],
+    ] as const) {
+      for (const order of [
+        [canonical, literal, canonical],
+        [literal, canonical, literal],
+      ]) {
+        const cache = new AnalysisCache();
+        for (const value of order) {
+          const { command, ...rest } = cache.analyse(start + value, context);
+          const { command: alone, ...own } = analyse(start + value, context);
+          expect(rest).toEqual(own);
+          expect(command.statements).toEqual(alone.statements);
+        }
+      }
+    }
+  });
   test("a literal that is no literal of that kind is judged as it is", () => {
     const cache = new AnalysisCache();
     expect(cache.analyse("select id from people where id = 1 drop", context).error?.message).toContain("drop");

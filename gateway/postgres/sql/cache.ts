@@ -17,50 +17,60 @@ function lengthOf(text: string, analysed: AnalysedCommand | null): number {
   return text.length + parts * partLength;
 }
 
+/** What is analysed in the place of all texts that it comes from; null: it cannot stand for them. */
+type Canonical = AnalysedCommand | null;
+
 export class AnalysisCache {
-  /** By text, canonical where it has such a form; null: that form cannot stand for the texts it comes from. */
-  readonly #entries = new Map<string, AnalysedCommand | null>();
+  /** By text, as it was sent: nothing that another text says is ever taken for it. */
+  readonly #texts = new Map<string, AnalysedCommand>();
+  /** By canonical form. */
+  readonly #canonical = new Map<string, Canonical>();
   #length = 0;
   #context: NameContext | undefined;
 
   analyse(text: string, context: NameContext): AnalysedCommand {
     if (context !== this.#context) {
-      this.#entries.clear();
+      this.#texts.clear();
+      this.#canonical.clear();
       this.#length = 0;
       this.#context = context;
     }
     // A prepared statement's text comes again as it is, and has no literals to look for.
-    const same = this.#entries.get(text);
+    const same = this.#texts.get(text);
     if (same) return same;
     const canonical = normalise(text);
-    if (canonical !== undefined && canonical !== text) {
-      const known = this.#entries.get(canonical);
+    if (canonical !== undefined) {
+      const known = this.#canonical.get(canonical) ?? this.#analyseCanonical(canonical, context);
       if (known) return known;
-      if (known === undefined) {
-        const analysed = analyse(canonical, context);
-        const stands =
-          analysed.error === undefined &&
-          // An error points into the text as it was written.
-          analysed.unknownName === undefined &&
-          analysed.command.statements.every(({ verb }) => normalisedVerbs.has(verb));
-        this.#keep(canonical, stands ? analysed : null);
-        if (stands) return analysed;
-      }
     }
     const analysed = analyse(text, context);
-    this.#keep(text, analysed);
+    this.#keep(this.#texts, text, analysed);
     return analysed;
   }
 
-  #keep(text: string, analysed: AnalysedCommand | null): void {
-    const before = this.#entries.get(text);
-    if (before !== undefined) this.#length -= lengthOf(text, before);
+  #analyseCanonical(canonical: string, context: NameContext): Canonical {
+    if (this.#canonical.has(canonical)) return null;
+    const analysed = analyse(canonical, context);
+    const stands =
+      analysed.error === undefined &&
+      // An error points into the text as it was written.
+      analysed.unknownName === undefined &&
+      analysed.command.statements.every(({ verb }) => normalisedVerbs.has(verb));
+    const kept = stands ? analysed : null;
+    this.#keep(this.#canonical, canonical, kept);
+    return kept;
+  }
+
+  #keep<Kept extends Canonical>(entries: Map<string, Kept>, text: string, analysed: Kept): void {
     this.#length += lengthOf(text, analysed);
-    this.#entries.set(text, analysed);
-    for (const [oldest, entry] of this.#entries) {
-      if (this.#entries.size <= limits.analysisCacheEntriesMax && this.#length <= limits.analysisCacheLengthMax) return;
-      this.#entries.delete(oldest);
-      this.#length -= lengthOf(oldest, entry);
+    entries.set(text, analysed);
+    const others: Map<string, Canonical> = entries === this.#canonical ? this.#texts : this.#canonical;
+    for (const one of [entries, others]) {
+      for (const [oldest, entry] of one) {
+        if (one.size <= limits.analysisCacheEntriesMax && this.#length <= limits.analysisCacheLengthMax) break;
+        one.delete(oldest);
+        this.#length -= lengthOf(oldest, entry);
+      }
     }
   }
 }
