@@ -72,13 +72,13 @@ export interface SessionAnalyser {
   readonly redefinitions: number;
   /** Whether another session redefined one of these relations (names without schemas) since there were so many. */
   isRedefined(since: number, relations: ReadonlySet<string>): boolean;
-  /** @param inTransaction others do not see what it changes before its end */
-  noteForwarded(statement: AnalysedStatement, inTransaction: boolean): void;
   /**
-   * The target is in no transaction: what was forwarded and answered has taken effect.
-   * @param everything nothing is left unanswered
+   * @param inTransaction others do not see what it changes before its end
+   * @param ending which of the target's ReadyForQuery, counted from the first, answers the batch or query that has it
    */
-  noteSettled(everything: boolean): void;
+  noteForwarded(statement: AnalysedStatement, inTransaction: boolean, ending: number): void;
+  /** The target is in no transaction: what was forwarded has taken effect. @param ended up to which ReadyForQuery */
+  noteSettled(ended: number): void;
   /** What names meant when they were read last may be true no more: they are read again before the next use. */
   invalidate(): void;
   /** @param inTransaction what is read may be older or newer than what others see: it stays this session's own */

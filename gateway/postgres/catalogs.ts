@@ -23,11 +23,14 @@ interface BindingStore {
   saveLabelBindings(target: string, database: string, rows: readonly LabelBinding[]): Promise<unknown>;
 }
 
+/** Names of relations, without schemas. */
+type Redefined = readonly string[] | "anything";
+
 interface Shared {
   /** Rises when a session of this gateway ran something that may have changed names. */
   epoch: number;
   /** DDL that took effect for other sessions, the oldest forgotten. */
-  readonly redefined: { readonly by: object; readonly names: readonly string[] | "anything" }[];
+  readonly redefined: { readonly by: object; readonly names: Redefined }[];
   /** All that there ever were. */
   redefinitions: number;
   loaded: { epoch: number; at: number; policy: PolicyRevision; context: NameContext } | undefined;
@@ -79,11 +82,15 @@ class CatalogAnalyser implements SessionAnalyser {
   #ownChange = false;
   /** Something the end of a transaction may undo was forwarded: SET LOCAL, or anything in one that fails. */
   #undoable = false;
-  /** Others may have read names between when it was forwarded and when it took effect: they are told again then. */
-  #unsettled: (readonly string[] | "anything")[] = [];
-  #isUnsettled = false;
+  /**
+   * Others may have read names between when it was forwarded and when it took effect: they are told again then. With
+   * which of the target's ReadyForQuery that is.
+   */
+  #unsettled: { readonly ending: number; readonly changes: readonly Redefined[] }[] = [];
+  /** An open transaction has changed what others will see. */
+  #changesCatalog = false;
   /** By DDL of an open transaction, whose end makes others see it. */
-  #redefinedAtEnd: (readonly string[] | "anything")[] = [];
+  #redefinedAtEnd: Redefined[] = [];
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -145,54 +152,60 @@ class CatalogAnalyser implements SessionAnalyser {
       .some(({ by, names }) => by !== this && (names === "anything" || names.some((name) => relations.has(name))));
   }
 
-  noteForwarded(statement: AnalysedStatement, inTransaction: boolean): void {
-    if (statement.transaction !== undefined) return this.#noteTransaction(statement.transaction);
-    if (statement.redefines !== undefined) {
-      if (inTransaction) this.#redefinedAtEnd = [...this.#redefinedAtEnd, statement.redefines].slice(-redefinedMax - 1);
-      else this.#publish([statement.redefines]);
+  noteForwarded(statement: AnalysedStatement, inTransaction: boolean, ending: number): void {
+    if (statement.transaction !== undefined) return this.#noteTransaction(statement.transaction, ending);
+    const { redefines, changesCatalog } = statement;
+    if (redefines !== undefined && inTransaction) {
+      this.#redefinedAtEnd = [...this.#redefinedAtEnd, redefines].slice(-redefinedMax - 1);
     }
-    if (statement.changesCatalog || statement.changesSession) {
+    if (changesCatalog || statement.changesSession) {
       this.#ownChange = true;
       this.#undoable = true;
     }
-    if (statement.changesCatalog) this.#publish([]);
+    const changes = redefines === undefined || inTransaction ? [] : [redefines];
+    if (changesCatalog) this.#changesCatalog = true;
+    if (changesCatalog || changes.length > 0) this.#publish(changes, ending);
   }
 
-  noteSettled(everything: boolean): void {
-    if (!this.#isUnsettled) return;
-    this.#publish(this.#unsettled.splice(0));
-    if (!everything) return;
-    this.#unsettled = [];
-    this.#isUnsettled = false;
+  noteSettled(ended: number): void {
+    while (this.#unsettled[0] !== undefined && this.#unsettled[0].ending <= ended) {
+      this.#tellOthers(this.#unsettled.shift()?.changes ?? []);
+    }
   }
 
-  /** Names read before now may be outdated, or be so once this has taken effect. */
-  #publish(changes: readonly (readonly string[] | "anything")[]): void {
+  #publish(changes: readonly Redefined[], ending: number): void {
+    this.#tellOthers(changes);
+    this.#unsettled.push({ ending, changes });
+    // Whoever sends more without reading an answer changes nothing that is not said here already.
+    const [first, second] = this.#unsettled;
+    if (this.#unsettled.length <= redefinedMax || first === undefined || second === undefined) return;
+    this.#unsettled.splice(0, 2, { ending: second.ending, changes: ["anything"] });
+  }
+
+  /** Names read before now may be outdated. */
+  #tellOthers(changes: readonly Redefined[]): void {
     this.#othersMaySee(changes);
     this.#parts.shared.epoch += 1;
-    this.#unsettled = [...this.#unsettled, ...changes].slice(-redefinedMax - 1);
-    this.#isUnsettled = true;
   }
 
-  #noteTransaction(what: string): void {
+  #noteTransaction(what: string, ending: number): void {
     const isOver = /^(?:commit|rollback|prepare)$/.test(what);
     // Of a prepared transaction it is not known what it did.
     const isPrepared = /_prepared$/.test(what);
-    if (isPrepared) this.#publish(["anything"]);
-    if (isOver && this.#redefinedAtEnd.length > 0) this.#publish(this.#redefinedAtEnd);
-    if (isPrepared || (this.#undoable && !/^(?:begin|start)$/.test(what))) {
-      this.#ownChange = true;
-      // What was read since the change may be what came before it.
-      this.#publish([]);
-    }
+    const isUndone = this.#undoable && !/^(?:begin|start)$/.test(what);
+    if (isPrepared || isUndone) this.#ownChange = true;
+    const changes = [...(isPrepared ? ["anything" as const] : []), ...(isOver ? this.#redefinedAtEnd : [])];
+    // What was read since the change may be what came before it.
+    if (changes.length > 0 || (isUndone && this.#changesCatalog)) this.#publish(changes, ending);
     // A savepoint ends nothing: what came before it is still undone by the end of the transaction.
     if (isOver) {
       this.#undoable = false;
+      this.#changesCatalog = false;
       this.#redefinedAtEnd = [];
     }
   }
 
-  #othersMaySee(changes: readonly (readonly string[] | "anything")[]): void {
+  #othersMaySee(changes: readonly Redefined[]): void {
     const { shared } = this.#parts;
     for (const names of changes) shared.redefined.push({ by: this, names });
     shared.redefinitions += changes.length;

@@ -58,6 +58,9 @@ export class Machine {
   #abandoned = false;
   /** How often a message looked again since the target's last answer. */
   #fruitless = 0;
+  /** Batches and queries that were forwarded, and that the target has ended. */
+  #endings = 0;
+  #ended = 0;
   /** From the last ReadyForQuery. */
   transactionStatus: "I" | "T" | "E" = "I";
 
@@ -108,12 +111,14 @@ export class Machine {
     }
     this.names.portals.clear();
     // As far as anybody will know.
-    this.#analyser.noteSettled(true);
+    this.#analyser.noteSettled(Number.POSITIVE_INFINITY);
   }
 
-  /** The target is ready, and in no transaction. */
-  committed(): void {
-    this.#analyser.noteSettled(this.expected.length === 0);
+  /** The target ended a batch or query. */
+  ready(status: "I" | "T" | "E"): void {
+    this.transactionStatus = status;
+    this.#ended += 1;
+    if (status === "I") this.#analyser.noteSettled(this.#ended);
   }
 
   /** An answer settled something: whoever waits for the target looks again. */
@@ -181,6 +186,7 @@ export class Machine {
     const { executes, endsBlock } = this.#batch;
     this.#batch.failed = false;
     this.#send({ type: "Sync" });
+    this.#endings += 1;
     this.expected.push({ kind: "sync", executes, endsBlock });
     this.#endBatch();
   }
@@ -205,8 +211,9 @@ export class Machine {
       if (this.#refuseNatively(permit, resolved, true)) return;
       const run = new Run(permit, resolved, this.#options);
       const forward = () => {
-        this.expected.push({ kind: "query", run, changes: this.#takeEffects(run) });
+        this.expected.push({ kind: "query", run, changes: sent(run, () => this.#takeEffects(run)) });
         this.#send(message);
+        this.#endings += 1;
         // Its names are settled by its own answer: what fails in it makes the target skip nothing that comes behind.
         this.#endBatch();
         return this.flush();
@@ -266,7 +273,8 @@ export class Machine {
     }
     const changes = this.names.changesOf(run, this.#batch.number);
     const inTransaction = this.transactionStatus !== "I";
-    if (!run.plain) for (const statement of run.statements) this.#analyser.noteForwarded(statement, inTransaction);
+    if (!run.plain)
+      for (const statement of run.statements) this.#analyser.noteForwarded(statement, inTransaction, this.#endings + 1);
     return changes;
   }
 
@@ -340,7 +348,8 @@ export class Machine {
         hold: false,
       };
       this.#batch.holds = true;
-      this.expected.push({ kind: "bind", change: this.names.binding(message.portal, this.#batch.number, portal) });
+      const change = sent(run, () => this.names.binding(message.portal, this.#batch.number, portal));
+      this.expected.push({ kind: "bind", change });
       this.#send(bind);
       this.#askColumns(message.portal, run);
     });
@@ -520,6 +529,7 @@ export class Machine {
     this.expected.push({ kind: "refused", fields, simple, answered: false });
     if (simple) {
       this.#send({ type: "Query", query: refusedStatement });
+      this.#endings += 1;
       this.#endBatch();
     } else {
       this.#send({ type: "Parse", statement, query: refusedStatement, parameterTypeOids: [] });
@@ -668,6 +678,16 @@ export class Machine {
 /** BEGIN, COMMIT, ROLLBACK TO and their like are among its statements. */
 function endsBlock({ plain, statements }: Run): boolean {
   return !plain && statements.some(({ transaction }) => transaction !== undefined);
+}
+
+/** @returns what `send` does. Where its names are too many, the session ends, and the command has not run. */
+function sent<T>(run: Run, send: () => T): T {
+  try {
+    return send();
+  } catch (fault) {
+    run.refuse("54000");
+    throw fault;
+  }
 }
 
 function then<T>(value: T | Promise<T>, next: (value: T) => void | Promise<void>): void | Promise<void> {

@@ -250,7 +250,7 @@ export class Responses {
     if (this.#skipping) this.#skipToSync();
     this.#skipping = false;
     const [head = first] = expected;
-    this.#machine.transactionStatus = status;
+    this.#machine.ready(status);
     this.#noticeCount = 0;
     if (status === "I") {
       this.#machine.names.portals.clear((portal) => portal.hold);
@@ -267,7 +267,6 @@ export class Responses {
       if (expected[0]?.kind !== "sync") throw unexpected(message);
       expected.shift();
     }
-    if (status === "I") this.#machine.committed();
     this.#machine.answered();
     this.#pass(message);
     if (head.kind === "query") this.#machine.copyEnded();
