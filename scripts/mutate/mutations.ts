@@ -295,7 +295,11 @@ export const mutations: readonly Mutation[] = [
   one(
     "also",
     "names are not read again once DDL has taken effect",
-    edit("postgres/catalogs.ts", "this.#publish(this.#unsettled.splice(0));", ""),
+    edit(
+      "postgres/catalogs.ts",
+      "this.#tellOthers(this.#unsettled.shift()?.changes ?? []);",
+      "this.#unsettled.shift();",
+    ),
     test("invariants.live.test.ts", "is read again by another session that read names while"),
   ),
   one(
