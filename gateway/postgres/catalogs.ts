@@ -176,7 +176,7 @@ class CatalogAnalyser implements SessionAnalyser {
   #publish(changes: readonly Redefined[], ending: number): void {
     this.#tellOthers(changes);
     this.#unsettled.push({ ending, changes });
-    // Whoever sends more without reading an answer changes nothing that is not said here already.
+    // Of more than so many at once it is only kept that anything may have changed.
     const [first, second] = this.#unsettled;
     if (this.#unsettled.length <= redefinedMax || first === undefined || second === undefined) return;
     this.#unsettled.splice(0, 2, { ending: second.ending, changes: ["anything"] });
@@ -184,8 +184,11 @@ class CatalogAnalyser implements SessionAnalyser {
 
   /** Names read before now may be outdated. */
   #tellOthers(changes: readonly Redefined[]): void {
-    this.#othersMaySee(changes);
-    this.#parts.shared.epoch += 1;
+    const { shared } = this.#parts;
+    for (const names of changes) shared.redefined.push({ by: this, names });
+    shared.redefinitions += changes.length;
+    if (shared.redefined.length > redefinedMax) shared.redefined.splice(0, shared.redefined.length - redefinedMax);
+    shared.epoch += 1;
   }
 
   #noteTransaction(what: string, ending: number): void {
@@ -203,13 +206,6 @@ class CatalogAnalyser implements SessionAnalyser {
       this.#changesCatalog = false;
       this.#redefinedAtEnd = [];
     }
-  }
-
-  #othersMaySee(changes: readonly Redefined[]): void {
-    const { shared } = this.#parts;
-    for (const names of changes) shared.redefined.push({ by: this, names });
-    shared.redefinitions += changes.length;
-    if (shared.redefined.length > redefinedMax) shared.redefined.splice(0, shared.redefined.length - redefinedMax);
   }
 
   invalidate(): void {

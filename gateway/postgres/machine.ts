@@ -58,7 +58,7 @@ export class Machine {
   #abandoned = false;
   /** How often a message looked again since the target's last answer. */
   #fruitless = 0;
-  /** Batches and queries that were forwarded, and that the target has ended. */
+  /** Batches and queries that were sent, the gateway's own among them, and those that the target has ended. */
   #endings = 0;
   #ended = 0;
   /** From the last ReadyForQuery. */
@@ -186,7 +186,6 @@ export class Machine {
     const { executes, endsBlock } = this.#batch;
     this.#batch.failed = false;
     this.#send({ type: "Sync" });
-    this.#endings += 1;
     this.expected.push({ kind: "sync", executes, endsBlock });
     this.#endBatch();
   }
@@ -213,7 +212,6 @@ export class Machine {
       const forward = () => {
         this.expected.push({ kind: "query", run, changes: sent(run, () => this.#takeEffects(run)) });
         this.#send(message);
-        this.#endings += 1;
         // Its names are settled by its own answer: what fails in it makes the target skip nothing that comes behind.
         this.#endBatch();
         return this.flush();
@@ -529,7 +527,6 @@ export class Machine {
     this.expected.push({ kind: "refused", fields, simple, answered: false });
     if (simple) {
       this.#send({ type: "Query", query: refusedStatement });
-      this.#endings += 1;
       this.#endBatch();
     } else {
       this.#send({ type: "Parse", statement, query: refusedStatement, parameterTypeOids: [] });
@@ -667,6 +664,7 @@ export class Machine {
   }
 
   #send(message: FrontendMessage): void {
+    if (message.type === "Sync" || message.type === "Query") this.#endings += 1;
     this.outgoing.send(message);
   }
 

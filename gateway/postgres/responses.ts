@@ -386,7 +386,7 @@ export class Responses {
         return;
       case "ReadyForQuery":
         if (head.inBatch) throw unexpected(message);
-        this.#machine.transactionStatus = message.status;
+        this.#machine.ready(message.status);
         return this.#internalDone(head);
       default:
         throw unexpected(message);

@@ -65,9 +65,11 @@ function beginnings(at: number) {
 const viaParts = new Map<string, Uint8Array>();
 
 function viaPart(via: string): Uint8Array {
-  const known = viaParts.get(via) ?? part(`,"via":${plain(via)},"text":`);
-  if (!viaParts.has(via)) viaParts.set(via, known);
-  return known;
+  const known = viaParts.get(via);
+  if (known !== undefined) return known;
+  const bytes = part(`,"via":${plain(via)},"text":`);
+  viaParts.set(via, bytes);
+  return bytes;
 }
 
 let lastText: { readonly text: string; readonly bytes: Uint8Array } | undefined;
