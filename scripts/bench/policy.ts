@@ -2,7 +2,8 @@
  * `bun run bench policy`: what a decision costs, for the default policy set and for one with a package of 300 generated
  * rules more, and what the sets cost to compile. The input is a SELECT of five columns as the gateway's analyser gives
  * it. An evaluation goes from the input's text to the checked decision; a first judgement also makes that text and the
- * cache's key of an analysis that nobody ran before; a repeated one is answered by the cache.
+ * cache's key of an analysis that nobody ran before; a repeated one is answered by the cache. Last, what memory so many
+ * evaluations took.
  */
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { loadavg, tmpdir } from "node:os";
@@ -88,30 +89,30 @@ function measure<T>(make: (index: number) => T, call: (given: T) => void): Cost 
   return { medianUs: at(0.5), quietUs: Math.min(...rounds), p10Us: at(0.1), cpuUs: (both - making) / evaluations };
 }
 
+/** @returns what makes the text of the input that the policy can see, of another caller each time */
+function inputsOf(policy: Policy, { command, now, ...base }: CommandInput): (index: number) => string {
+  const { digest, novel, params, ...analysis } = command;
+  const { commandPaths } = policy.bundle;
+  if (commandPaths === undefined) throw new Error("the bundle does not say what it sees");
+  const visible = new VisibleInput(commandPaths);
+  return (index) => {
+    const identity = { ...base.identity, email: `ann${index}@example.com` };
+    return visibleText(
+      visible.sessionMembers({ ...base, identity }),
+      visible.analysisMembers(analysis),
+      visible.restMembers({ digest, novel, params }),
+      visible.nowMembers(now),
+    );
+  };
+}
+
 function judging(policy: Policy, input: CommandInput) {
   const { command, now, ...base } = input;
   const { digest, novel, params, ...analysis } = command;
   const rest = { digest, novel, params };
   let round = 0;
   const engine = new Engine(policy.bundle, watchdog);
-  const { commandPaths } = policy.bundle;
-  if (commandPaths === undefined) throw new Error("the bundle does not say what it sees");
-  const visible = new VisibleInput(commandPaths);
-  const evaluated = measure(
-    (index) => {
-      const session = visible.sessionMembers({
-        ...base,
-        identity: { ...base.identity, email: `ann${index}@example.com` },
-      });
-      return visibleText(
-        session,
-        visible.analysisMembers(analysis),
-        visible.restMembers(rest),
-        visible.nowMembers(now),
-      );
-    },
-    (text) => engine.evaluateCommand(text, digest),
-  );
+  const evaluated = measure(inputsOf(policy, input), (text) => engine.evaluateCommand(text, digest));
   const uncached = measure(
     (index) => {
       // Another caller and another analysis each time: nothing is known of either.
@@ -138,6 +139,31 @@ function judging(policy: Policy, input: CommandInput) {
 function row(name: string, { medianUs, quietUs, p10Us, cpuUs }: Cost, aimUs?: number): string {
   const cells = [medianUs, quietUs, p10Us, cpuUs].map((us) => us.toFixed(1).padStart(8));
   return `${name.padEnd(32)}${cells.join("")}${aimUs === undefined ? "" : `< ${aimUs}`.padStart(8)}`;
+}
+
+const mebibytes = (bytes: number) => (bytes / 2 ** 20).toFixed(1);
+
+/** Resident memory after a full collection; so measured, it moves by a few MiB where nothing grows. */
+function residentBytes(): number {
+  Bun.gc(true);
+  return process.memoryUsage.rss();
+}
+
+/** What evaluations leave behind: memory after the first tenth of them, and after all. */
+function memoryRow(policy: Policy, input: CommandInput): string {
+  const engine = new Engine(policy.bundle, watchdog);
+  const textOf = inputsOf(policy, input);
+  const at = Array.from({ length: 10 }, (_, tenth) => {
+    for (let index = 0; index < evaluations / 10; index++) {
+      engine.evaluateCommand(textOf(tenth * evaluations + index), input.command.digest);
+    }
+    return { wasm: engine.memoryBytes, resident: residentBytes() };
+  });
+  const [first = { wasm: 0, resident: 0 }] = at;
+  const last = at.at(-1) ?? first;
+  const wasm = `WebAssembly ${mebibytes(first.wasm)} MiB after a tenth, ${mebibytes(last.wasm)} after all`;
+  const resident = `resident ${mebibytes(first.resident)} and ${mebibytes(last.resident)} MiB`;
+  return `memory of ${evaluations} evaluations: ${wasm}; ${resident}`;
 }
 
 /** The default set's sources with a package of generated rules in main.rego's lists. */
@@ -183,6 +209,7 @@ try {
     console.log(row(`${name}, first judgement`, uncached));
     console.log(row(`${name}, repeated`, cached, 3));
   }
+  console.log(memoryRow(standard, input));
   console.log(
     `opa build of ${rules} more rules ${(opaMs / 1_000).toFixed(2)} s (aim < 2 s); policy build ${(buildMs / 1_000).toFixed(2)} s`,
   );
