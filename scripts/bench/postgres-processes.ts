@@ -123,6 +123,12 @@ export async function startPgBouncer(server: RunningPostgres): Promise<RunningPr
   return { endpoint: { port, ...identityOf(server) }, pid: child.pid, stop };
 }
 
+/** What `bun run gateway` sets for the runtime. */
+function gatewayEnvironment(): Record<string, string> {
+  const { scripts } = JSON.parse(readFileSync(join(repository, "package.json"), "utf8"));
+  return Object.fromEntries([...scripts.gateway.matchAll(/(\w+)=(\S+)/g)].map(([, name, value]) => [name, value]));
+}
+
 export async function startGateway(options: GatewayOptions): Promise<RunningGateway> {
   const { server, caller, audience = tokenAudience, agents, target = targetName } = options;
   const folder = mkdtempSync(join(tmpdir(), "sallyport-gateway-"));
@@ -149,6 +155,7 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
   const log = join(folder, "log");
   const child = Bun.spawn([process.execPath, join(repository, "gateway/main.ts"), "--config", file], {
     ...{ stdin: "ignore", stdout: Bun.file(log), stderr: Bun.file(`${log}.err`), cwd: folder },
+    env: { ...process.env, ...gatewayEnvironment() },
   });
   const stop = async () => {
     await end(child);
