@@ -174,23 +174,41 @@ function syncSoon(): void {
   }, limits.recordingSyncMs);
 }
 
-/** The session's end, and its place in the chain over sessions: one transaction. */
+/**
+ * The session's end, and its place in the chain over sessions: one transaction. Of gateways that share a store another
+ * may take that place first: this one then follows it.
+ */
 async function seal(session: Pick<OpenSession, "id" | "events" | "head">, at: number, reason: string): Promise<void> {
+  for (;;) {
+    const last = await lastSeal();
+    const previous = last?.hash ?? noSeal;
+    const hash = sealHash(previous, session.id, session.events, session.head);
+    const n = (last?.n ?? 0) + 1;
+    try {
+      await db.batch([
+        db.update(sessions).set({ closedAt: at, closeReason: reason }).where(eq(sessions.id, session.id)),
+        db.insert(seals).values({
+          n,
+          session: session.id,
+          events: session.events,
+          head: session.head,
+          previous,
+          hash,
+          signature: signingKey ? sign(null, hash, signingKey) : null,
+        }),
+      ]);
+      return;
+    } catch (error) {
+      const now = await lastSeal();
+      // Each time round the chain has grown by another's seal, and never because of this one's.
+      if (now === undefined || now.n < n || now.session === session.id) throw error;
+    }
+  }
+}
+
+async function lastSeal() {
   const [last] = await db.select().from(seals).orderBy(desc(seals.n)).limit(1);
-  const previous = last?.hash ?? noSeal;
-  const hash = sealHash(previous, session.id, session.events, session.head);
-  await db.batch([
-    db.update(sessions).set({ closedAt: at, closeReason: reason }).where(eq(sessions.id, session.id)),
-    db.insert(seals).values({
-      n: (last?.n ?? 0) + 1,
-      session: session.id,
-      events: session.events,
-      head: session.head,
-      previous,
-      hash,
-      signature: signingKey ? sign(null, hash, signingKey) : null,
-    }),
-  ]);
+  return last;
 }
 
 /** The end that a session was given, where its gateway died before it was sealed. */
