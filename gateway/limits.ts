@@ -134,8 +134,16 @@ export const limits = {
   apiPageMax: 1_000,
   apiStreamsMax: 200,
   apiStreamsPerIdentityMax: 10,
+  /** Requests being answered, but for event streams. */
+  apiRequestsMax: 100,
+  apiRequestsPerIdentityMax: 8,
+  /** Recordings being sent. */
+  apiExportsMax: 32,
+  apiExportsPerIdentityMax: 4,
   /** Searches of recordings that are under way or wait. */
   searchesMax: 16,
+  /** As many to verify. */
+  verificationsMax: 16,
   /** One request's search; the next goes on where it ended. */
   searchMsMax: 2_000,
 

@@ -15,10 +15,11 @@ import { Catalogs } from "./postgres/catalogs.ts";
 import { PostgresServer } from "./postgres/server.ts";
 import { checkReferences, readHashKey } from "./preflight.ts";
 import { checkRecordings } from "./recording/open-recordings.ts";
-import { readEvents, verifySession } from "./recording/reader.ts";
+import { readEvents } from "./recording/reader.ts";
 import { redactSecrets, redactStatement } from "./recording/redaction.ts";
 import { SearchThread } from "./recording/search-thread.ts";
 import { readSigningKey } from "./recording/signing-key.ts";
+import { VerifyThread } from "./recording/verify-thread.ts";
 import { Recording } from "./recording/writer.ts";
 import { Approvals } from "./session/approvals.ts";
 import type { SessionDependencies } from "./session/dependencies.ts";
@@ -142,6 +143,7 @@ async function main(): Promise<void> {
   });
 
   const search = new SearchThread(location);
+  const verification = new VerifyThread(location);
   const metrics = createMetrics();
   observePolicies(policies, log, metrics);
   onSignal.reload = () => void policies.reload().catch(() => undefined);
@@ -175,7 +177,7 @@ async function main(): Promise<void> {
           policyStatus: () => policies.status(),
           policyData: () => policies.current().data,
           verifySession: async (id) => ({
-            ...(await verifySession(store, id, recording.publicKey)),
+            ...(await verification.verify(id, recording.publicKey)),
             signatureChecked: recording.publicKey !== undefined,
           }),
           approvalDecided: (id) => approvals.wake(id),

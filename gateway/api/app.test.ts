@@ -59,6 +59,7 @@ const session = (id: string, subject: string): SessionRecord => ({
 
 let approval: ApprovalRecord;
 let lines: string[];
+let verifying: Promise<unknown>;
 const store: ApiStore = {
   listApprovals: async ({ state }) => (state === undefined || approval.state === state ? [approval] : []),
   getApproval: async (id) => (id === approval.id ? approval : undefined),
@@ -97,7 +98,7 @@ const app = createApi({
   ready: () => ({ ok: false, checks: { store: "unreachable" } }),
   policyStatus: () => ({ revision: { digest: "sha256:01" }, lastError: "bundle refused" }),
   policyData: () => ({ auditors: ["audit"] }),
-  verifySession: async () => ({ ok: true }),
+  verifySession: () => verifying,
   now: () => 10_000,
 });
 
@@ -124,6 +125,7 @@ async function follow(who: string) {
 beforeEach(() => {
   approval = held;
   lines = [];
+  verifying = Promise.resolve({ ok: true });
 });
 
 describe("the API", () => {
@@ -220,6 +222,47 @@ describe("the API", () => {
     streams.push(await follow("agent-7"));
     expect(streams.map(({ status }) => status)).toEqual([200, 200, 200, 200]);
     for (const { reader } of streams) await reader?.cancel();
+  });
+
+  test("a stream asked for by HEAD, which nobody would read, is refused and takes no place", async () => {
+    using _ = loweredLimits({ apiStreamsPerIdentityMax: 1, apiExportsPerIdentityMax: 1 });
+    for (const path of ["/v1/approvals/stream", "/v1/sessions/s-agent/events"])
+      for (let count = 0; count < 2; count++)
+        expect((await call("agent-7", path, { method: "HEAD" })).status).toBe(400);
+    const { status, reader } = await follow("agent-7");
+    expect(status).toBe(200);
+    await reader?.cancel();
+    expect((await call("agent-7", "/v1/sessions/s-agent/events")).status).toBe(200);
+  });
+
+  test("one request too many, of all or of an identity, is refused, and one that was answered makes room", async () => {
+    using _ = loweredLimits({ apiRequestsMax: 3, apiRequestsPerIdentityMax: 2 });
+    const answer = Promise.withResolvers<unknown>();
+    verifying = answer.promise;
+    const verify = (who: string) => call(who, "/v1/sessions/s-agent/verify");
+    const waiting = [verify("agent-7"), verify("agent-7")];
+    expect((await call("agent-7", "/v1/whoami")).status).toBe(429);
+    waiting.push(verify("audrey"));
+    expect((await call("dana", "/v1/whoami")).status).toBe(429);
+    answer.resolve({ ok: true });
+    expect((await Promise.all(waiting)).map(({ status }) => status)).toEqual([200, 200, 200]);
+    expect((await call("agent-7", "/v1/whoami")).status).toBe(200);
+  });
+
+  test("one recording too many to be sent is refused, of all or of an identity; one that ended makes room", async () => {
+    using _ = loweredLimits({ apiExportsMax: 3, apiExportsPerIdentityMax: 2 });
+    const fetched = async (who: string) =>
+      app.request("/v1/sessions/s-agent/events", { headers: { authorization: `Bearer ${who}` } });
+    const sent = [await fetched("agent-7"), await fetched("agent-7")];
+    expect((await fetched("agent-7")).status).toBe(429);
+    sent.push(await fetched("audrey"));
+    expect((await fetched("audrey")).status).toBe(429);
+    expect(sent.map(({ status }) => status)).toEqual([200, 200, 200]);
+    await sent[0]?.body?.cancel();
+    await sent[1]?.text();
+    expect((await call("agent-7", "/v1/sessions/s-agent/events")).status).toBe(200);
+    expect((await call("audrey", "/v1/sessions/s-agent/events")).status).toBe(200);
+    await sent[2]?.text();
   });
 
   test("a malformed query, body or content type is refused, and an oversized body too", async () => {

@@ -9,7 +9,15 @@ import { limits } from "../limits.ts";
 import { addApprovalRoutes } from "./approvals.ts";
 import type { ApiDependencies } from "./dependencies.ts";
 import { addHealthRoutes } from "./health.ts";
-import { type ApiEnv, authenticate, errorBody, renderError, securityHeaders } from "./http.ts";
+import {
+  type ApiEnv,
+  authenticate,
+  boundRequests,
+  errorBody,
+  refuseHead,
+  renderError,
+  securityHeaders,
+} from "./http.ts";
 import { addSessionRoutes } from "./sessions.ts";
 import { addStatusRoutes } from "./status.ts";
 
@@ -30,6 +38,8 @@ export function createApi(deps: ApiDependencies): Hono<ApiEnv> {
     }),
   );
   app.use("/v1/*", authenticate(deps.verifier));
+  app.use("/v1/*", refuseHead());
+  app.use("/v1/*", boundRequests());
   addStatusRoutes(app, deps);
   addApprovalRoutes(app, deps);
   addSessionRoutes(app, deps);

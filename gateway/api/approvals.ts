@@ -6,7 +6,7 @@ import { GatewayError } from "../errors.ts";
 import type { Authenticated } from "../identity/verifier.ts";
 import { limits } from "../limits.ts";
 import { createApprovalFeed } from "./approval-feed.ts";
-import { mayDecide, maySeeApproval } from "./approval-rules.ts";
+import { isAuditor, mayDecide, maySeeApproval } from "./approval-rules.ts";
 import type { ApiDependencies } from "./dependencies.ts";
 import { type ApiEnv, check, idOf, pageSize, queryOf } from "./http.ts";
 import { type ApprovalRecord, approvalView, heldCommand } from "./views.ts";
@@ -40,11 +40,14 @@ export function addApprovalRoutes(app: Hono<ApiEnv>, deps: ApiDependencies): voi
   routes.get("/", async (context) => {
     const query = check(listQuery, queryOf(context), "query");
     const { caller } = context.var;
+    const { issuer, subject, kind, groups } = caller.identity;
+    const seenBy = { issuer, subject, groups: kind === "human" ? groups : [] };
     const records = await deps.store.listApprovals({
       ...(query.state !== undefined && { state: query.state }),
-      limit: limits.apiPageMax,
+      ...(!isAuditor(caller.identity, deps.policyData()) && { seenBy }),
+      limit: query.limit ?? 100,
     });
-    const shown = records.filter((record) => sees(caller, record)).slice(0, query.limit ?? 100);
+    const shown = records.filter((record) => sees(caller, record));
     return context.json({ approvals: shown.map((record) => view(caller, record)) });
   });
 

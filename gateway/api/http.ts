@@ -5,6 +5,7 @@ import { type ErrorCode, GatewayError, renderings } from "../errors.ts";
 import type { Authenticated, Verifier } from "../identity/verifier.ts";
 import { limits } from "../limits.ts";
 import type { Logger } from "../log.ts";
+import { Slots } from "./slots.ts";
 
 export type ApiEnv = { Variables: { caller: Authenticated } };
 export type ApiContext = Context<ApiEnv>;
@@ -27,6 +28,28 @@ export function authenticate(verifier: Verifier): MiddlewareHandler<ApiEnv> {
   return async (context, next) => {
     context.set("caller", await verifier.verify(bearerToken(context.req.header("authorization"))));
     await next();
+  };
+}
+
+/** It would be answered as GET is, and a stream that nobody reads never ends. */
+export function refuseHead(): MiddlewareHandler<ApiEnv> {
+  return async (context, next) => {
+    if (context.req.method === "HEAD") throw new GatewayError("api.invalid", "HEAD is not answered here; use GET.");
+    await next();
+  };
+}
+
+/** What is streamed goes on after it, by limits of its own. */
+export function boundRequests(): MiddlewareHandler<ApiEnv> {
+  const slots = new Slots("requests are answered");
+  return async (context, next) => {
+    const { identity } = context.var.caller;
+    const giveBack = slots.take(identity, limits.apiRequestsPerIdentityMax, limits.apiRequestsMax);
+    try {
+      await next();
+    } finally {
+      giveBack();
+    }
   };
 }
 

@@ -3,9 +3,11 @@ import { Hono } from "hono";
 import { z } from "zod";
 import { GatewayError } from "../errors.ts";
 import type { Authenticated } from "../identity/verifier.ts";
+import { limits } from "../limits.ts";
 import { isAuditor, maySeeSession } from "./approval-rules.ts";
 import type { ApiDependencies } from "./dependencies.ts";
 import { type ApiEnv, check, idOf, instant, pageSize, queryOf } from "./http.ts";
+import { Slots } from "./slots.ts";
 import { pageOf, pageView, type SessionRecord, sessionView } from "./views.ts";
 
 const text = z.string().max(400);
@@ -37,6 +39,7 @@ const eventsQuery = z.strictObject({
 
 export function addSessionRoutes(app: Hono<ApiEnv>, deps: ApiDependencies): void {
   const routes = new Hono<ApiEnv>();
+  const exports = new Slots("recordings are sent");
 
   /** What the caller may not see does not exist for it. */
   async function visible(caller: Authenticated, id: string): Promise<SessionRecord> {
@@ -63,10 +66,12 @@ export function addSessionRoutes(app: Hono<ApiEnv>, deps: ApiDependencies): void
 
   routes.get("/:id/events", async (context) => {
     const query = check(eventsQuery, queryOf(context), "query");
-    const { id } = await visible(context.var.caller, idOf(context));
+    const { caller } = context.var;
+    const { id } = await visible(caller, idOf(context));
     context.header("Content-Type", "application/jsonl; charset=utf-8");
     const failed = (error: unknown) => deps.log.error("a recording could not be streamed", { session: id, error });
-    return context.body(jsonLines(deps.store.events(id, query.from), query.limit, failed));
+    const ended = exports.take(caller.identity, limits.apiExportsPerIdentityMax, limits.apiExportsMax);
+    return context.body(jsonLines(deps.store.events(id, query.from), query.limit, failed, ended));
   });
 
   routes.get("/:id/verify", async (context) => {
@@ -81,6 +86,7 @@ function jsonLines(
   events: AsyncIterable<unknown>,
   limit: number | undefined,
   failed: (error: unknown) => void,
+  ended: () => void,
 ): ReadableStream<Uint8Array> {
   const iterator = events[Symbol.asyncIterator]();
   const encoder = new TextEncoder();
@@ -89,10 +95,14 @@ function jsonLines(
     async pull(controller) {
       try {
         const next = left > 0 ? await iterator.next() : undefined;
-        if (next === undefined || next.done === true) return controller.close();
+        if (next === undefined || next.done === true) {
+          ended();
+          return controller.close();
+        }
         left -= 1;
         controller.enqueue(encoder.encode(`${JSON.stringify(next.value)}\n`));
       } catch (error) {
+        ended();
         failed(error);
         // What was read goes out first, and the status.
         await Bun.sleep(1);
@@ -101,6 +111,7 @@ function jsonLines(
       }
     },
     async cancel() {
+      ended();
       await iterator.return?.();
     },
   });

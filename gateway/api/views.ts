@@ -1,6 +1,6 @@
 /** What the API reads from the store, and how it shows it: times as RFC 3339, nothing that a caller needs not. */
 import type { Verdict } from "../policy/decision.ts";
-import type { SessionFilter } from "../store/queries.ts";
+import type { ApprovalFilter, SessionFilter } from "../store/queries.ts";
 import type { Person } from "../store/same-person.ts";
 import type { HeldCommand } from "./approval-rules.ts";
 
@@ -47,7 +47,7 @@ export interface SessionQuery extends SessionFilter {
 
 /** The part of the store that the API uses. */
 export interface ApiStore {
-  listApprovals(query: { state?: string; limit: number }): Promise<readonly ApprovalRecord[]>;
+  listApprovals(query: ApprovalFilter): Promise<readonly ApprovalRecord[]>;
   getApproval(id: string): Promise<ApprovalRecord | undefined>;
   decideApproval(decision: {
     readonly id: string;

@@ -11,6 +11,7 @@ import { storeQueries } from "../store/queries.ts";
 import type { SessionOpened } from "./events.ts";
 import { parseStatementQuery } from "./search.ts";
 import { SearchThread } from "./search-thread.ts";
+import { VerifyThread } from "./verify-thread.ts";
 import { Recording } from "./writer.ts";
 
 const fits = (query: string, statement: string) => {
@@ -143,6 +144,16 @@ test("one search too many is refused, and one that ended makes room", async () =
   await expect(found("select")).rejects.toMatchObject({ code: "api.busy" });
   await Promise.all(two);
   expect(await found("customers")).toEqual(["s4", "s1", null]);
+});
+
+test("one recording too many to verify is refused, and one that was verified makes room", async () => {
+  using _ = loweredLimits({ verificationsMax: 2 });
+  const verification = new VerifyThread({ url });
+  const verify = (id: string) => verification.verify(id, recording.publicKey);
+  const two = [verify("s1"), verify("s3")];
+  await expect(verify("s2")).rejects.toMatchObject({ code: "api.busy" });
+  expect(await Promise.all(two)).toMatchObject([{ ok: true }, { ok: true, events: 2_002 }]);
+  expect(await verify("none")).toMatchObject({ ok: false });
 });
 
 test("one thread with one connection does all searches", async () => {

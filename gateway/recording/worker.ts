@@ -86,6 +86,8 @@ self.onmessage = (event: MessageEvent<ToWorker>) => {
         // What it reads has what was recorded before it.
         await commit();
         await answer(message);
+        // A file's answers come without a turn: many in a row would keep what is to be recorded out.
+        await new Promise(setImmediate);
       });
       return;
   }

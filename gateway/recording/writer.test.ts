@@ -35,6 +35,28 @@ test("what is committed is read back in order, and verifies", async () => {
   await recording.close();
 });
 
+test("what is to be recorded is written between questions to the store, however many wait", async () => {
+  const recording = await Recording.open({ url: url("asked"), durability: "group", gateway: "g" });
+  const approval = {
+    ...{ session: "s", command: 1, issuer: "https://idp", subject: "ann", email: "", target: "db", text: "x" },
+    ...{ digest: "", fingerprint: "", revision: "", from: ["dba"], count: 1, created: 1, expires: 2 },
+  };
+  for (let n = 0; n < 1_000; n++) void recording.calls.createApproval({ ...approval, id: `a${n}` });
+  const session = recording.session(sessionOpened("s"));
+  await recording.calls.getSession("s");
+  let answered = 0;
+  const all = Array.from({ length: 100 }, () => recording.calls.listApprovals({ limit: 1_000 }).then(() => answered++));
+  session.append(notice(1));
+  const beside = createClient({ url: url("asked") });
+  const recorded = async () => (await beside.execute("select events from sessions")).rows[0]?.events;
+  while ((await recorded()) !== 2) await Bun.sleep(5);
+  expect(answered).toBeLessThan(50);
+  await Promise.all(all);
+  beside.close();
+  await session.close({ type: "session.closed", at: 2_000, reason: "client" });
+  await recording.close();
+});
+
 test("an event that is changed or taken out is found", async () => {
   const recording = await Recording.open({ url: url("b"), durability: "strict", gateway: "g" });
   for (const id of ["changed", "shortened"]) {

@@ -167,3 +167,24 @@ describe("a session that was sealed is missed", () => {
     expect(await code(rewritten(name, hide))).toBe("recording.failed");
   });
 });
+
+test("approvals are listed as who may see them sees them: theirs, and those for their groups, whatever others have", async () => {
+  await store.createApproval(db, approval("own", { subject: "lis", created: 1 }));
+  await store.createApproval(db, approval("for", { from: ["ops", 'li\'s "group"'], count: 2, created: 2 }));
+  for (let n = 0; n < 20; n++) await store.createApproval(db, approval(`other${n}`, { created: 10_000 + n }));
+  await store.decideApproval(db, { id: "for", decision: "approve", by: by("zoe"), at: 1_500 });
+  await store.decideApproval(db, { id: "for", decision: "approve", by: by("bob"), at: 1_400 });
+  const seen = (groups: string[], limit = 10) =>
+    store.listApprovals(db, { seenBy: { issuer: "https://idp", subject: "lis", groups }, limit });
+  expect(
+    (await seen(['li\'s "group"', "x"])).map(({ id, decisions }) => [id, decisions.map((one) => one.subject)]),
+  ).toEqual([
+    ["for", ["bob", "zoe"]],
+    ["own", []],
+  ]);
+  expect((await seen([])).map(({ id }) => id)).toEqual(["own"]);
+  expect(await seen(["dba"], 5)).toHaveLength(5);
+  expect(await store.listApprovals(db, { state: "approved", limit: 100 })).toContainEqual(
+    expect.objectContaining({ id: "for" }),
+  );
+});

@@ -1,5 +1,22 @@
 /** What the gateway asks of its store, beside the recording. Races are decided here, by conditional updates. */
-import { and, asc, count, countDistinct, desc, eq, gt, gte, like, lt, lte, notExists, or, sql } from "drizzle-orm";
+import {
+  and,
+  asc,
+  count,
+  countDistinct,
+  desc,
+  eq,
+  gt,
+  gte,
+  inArray,
+  like,
+  lt,
+  lte,
+  notExists,
+  or,
+  type SQL,
+  sql,
+} from "drizzle-orm";
 import { GatewayError } from "../errors.ts";
 import type { Database } from "./database.ts";
 import { samePerson } from "./same-person.ts";
@@ -29,6 +46,13 @@ export interface DecideApproval {
   readonly by: { readonly issuer: string; readonly subject: string; readonly email: string };
   readonly at: number;
   readonly reason?: string;
+}
+
+export interface ApprovalFilter {
+  readonly state?: string;
+  /** Theirs, and those for one of these groups; all when not given. */
+  readonly seenBy?: { readonly issuer: string; readonly subject: string; readonly groups: readonly string[] };
+  readonly limit: number;
 }
 
 export interface UseApproval {
@@ -76,10 +100,18 @@ export const storeQueries = {
     return { ...row, decisions: await decisionsOf(db, id) };
   },
 
-  async listApprovals(db: Database, query: { state?: string; limit: number }) {
-    const where = query.state === undefined ? undefined : eq(approvals.state, query.state as "pending");
-    const rows = await db.select().from(approvals).where(where).orderBy(desc(approvals.created)).limit(query.limit);
-    return Promise.all(rows.map(async (row) => ({ ...row, decisions: await decisionsOf(db, row.id) })));
+  async listApprovals(db: Database, { state, seenBy, limit }: ApprovalFilter) {
+    const isState = state === undefined ? undefined : eq(approvals.state, state as "pending");
+    const rows = await db
+      .select()
+      .from(approvals)
+      .where(and(isState, seenBy && isSeenBy(seenBy)))
+      .orderBy(desc(approvals.created))
+      .limit(limit);
+    const ids = rows.map(({ id }) => id);
+    const decisions = ids.length === 0 ? [] : await decisionsWhere(db, inArray(approvalDecisions.approval, ids));
+    const byApproval = Map.groupBy(decisions, ({ approval }) => approval);
+    return rows.map((row) => ({ ...row, decisions: byApproval.get(row.id) ?? [] }));
   },
 
   /** One decision a person; the first denial denies, the required count approves. @throws GatewayError approval.* */
@@ -267,10 +299,16 @@ export const storeQueries = {
   },
 };
 
-async function decisionsOf(db: Pick<Database, "select">, approval: string) {
-  return db
-    .select()
-    .from(approvalDecisions)
-    .where(eq(approvalDecisions.approval, approval))
-    .orderBy(asc(approvalDecisions.at));
+async function decisionsWhere(db: Pick<Database, "select">, condition: SQL) {
+  return db.select().from(approvalDecisions).where(condition).orderBy(asc(approvalDecisions.at));
+}
+
+const decisionsOf = (db: Pick<Database, "select">, approval: string) =>
+  decisionsWhere(db, eq(approvalDecisions.approval, approval));
+
+function isSeenBy({ issuer, subject, groups }: NonNullable<ApprovalFilter["seenBy"]>): SQL | undefined {
+  const isTheirs = and(eq(approvals.issuer, issuer), eq(approvals.subject, subject));
+  const names = JSON.stringify(groups);
+  const mayDecide = sql`exists (select 1 from json_each(${approvals.from}) f, json_each(${names}) g where f.value = g.value)`;
+  return or(isTheirs, mayDecide);
 }

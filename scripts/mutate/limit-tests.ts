@@ -179,6 +179,26 @@ export const limitTests: Readonly<Record<keyof typeof limits, NamedTest>> = {
     "api/app.test.ts",
     "one stream too many of an identity is refused, another's is served, and one that ended makes room",
   ),
+  apiRequestsMax: test(
+    "api/app.test.ts",
+    "one request too many, of all or of an identity, is refused, and one that was answered makes room",
+  ),
+  apiRequestsPerIdentityMax: test(
+    "api/app.test.ts",
+    "one request too many, of all or of an identity, is refused, and one that was answered makes room",
+  ),
+  apiExportsMax: test(
+    "api/app.test.ts",
+    "one recording too many to be sent is refused, of all or of an identity; one that ended makes room",
+  ),
+  apiExportsPerIdentityMax: test(
+    "api/app.test.ts",
+    "one recording too many to be sent is refused, of all or of an identity; one that ended makes room",
+  ),
+  verificationsMax: test(
+    "recording/search.test.ts",
+    "one recording too many to verify is refused, and one that was verified makes room",
+  ),
   searchesMax: test("recording/search.test.ts", "one search too many is refused, and one that ended makes room"),
   searchMsMax: test("recording/search.test.ts", "a search whose time is over says where the next goes on"),
 
