@@ -147,6 +147,15 @@ describe("the API", () => {
     expect((await call(undefined, "/readyz")).status).toBe(503);
   });
 
+  test("a token in clear from another machine is refused, whosever it is; health needs none", async () => {
+    for (const who of ["dana", "nobody"]) {
+      const headers = { authorization: `Bearer ${who}` };
+      const answer = await app.request("/v1/whoami", { headers }, { isInClear: true });
+      expect([answer.status, await answer.text()]).toEqual([403, expect.stringContaining("protocol.tls_required")]);
+    }
+    expect((await app.request("/healthz", {}, { isInClear: true })).status).toBe(200);
+  });
+
   test("answers carry security headers and no cross-origin permission", async () => {
     const { headers } = await call("dana", "/v1/whoami", { headers: { origin: "https://evil.example" } });
     expect(headers.get("content-security-policy")).toContain("default-src 'none'");

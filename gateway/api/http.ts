@@ -7,7 +7,11 @@ import { limits } from "../limits.ts";
 import type { Logger } from "../log.ts";
 import { Slots } from "./slots.ts";
 
-export type ApiEnv = { Variables: { caller: Authenticated } };
+export type ApiEnv = {
+  /** Of the connection, where a listener tells. */
+  Bindings: { readonly isInClear?: boolean };
+  Variables: { caller: Authenticated };
+};
 export type ApiContext = Context<ApiEnv>;
 
 /** RFC 6750: the token comes in the Authorization header only, so that it is never in an address or a log of one. */
@@ -26,6 +30,11 @@ export function bearerToken(header: string | undefined): string {
 
 export function authenticate(verifier: Verifier): MiddlewareHandler<ApiEnv> {
   return async (context, next) => {
+    // Its caller has to learn of it at the first request, not when the token is stolen.
+    if (context.env?.isInClear)
+      throw new GatewayError("protocol.tls_required", "A token is accepted over TLS only, or from this machine.", {
+        hint: "Ask by https://; the gateway serves it where its configuration has tls.",
+      });
     context.set("caller", await verifier.verify(bearerToken(context.req.header("authorization"))));
     await next();
   };

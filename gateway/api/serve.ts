@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import type { Hono } from "hono";
 import { limits } from "../limits.ts";
+import { isLoopback } from "../loopback.ts";
 
 /** Of an answer; event streams send a comment more often than this. */
 const quietSecondsMax = 60;
@@ -30,7 +31,8 @@ export function serveApi(app: Hono<any>, options: ServeOptions): ApiServer {
     idleTimeout: Math.ceil(limits.apiRequestTimeoutMs / 1_000),
     fetch(request, self) {
       self.timeout(request, quietSecondsMax);
-      return app.fetch(request);
+      const isInClear = options.tls === undefined && !isLoopback(self.requestIP(request)?.address);
+      return app.fetch(request, { isInClear });
     },
     ...(options.tls && { tls: { cert: readFileSync(options.tls.cert), key: readFileSync(options.tls.key) } }),
   });

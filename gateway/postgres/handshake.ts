@@ -7,6 +7,7 @@ import { Duplex } from "node:stream";
 import { type SecureContext, TLSSocket } from "node:tls";
 import { GatewayError } from "../errors.ts";
 import { limits } from "../limits.ts";
+import { isLoopback } from "../loopback.ts";
 import { encodeBackendMessage } from "./backend-encoder.ts";
 import { decodePasswordMessage, decodeSASLInitialResponse, decodeSASLResponse } from "./frontend-decoder.ts";
 import { type CancelRequest, frontendType } from "./messages.ts";
@@ -207,10 +208,6 @@ function unread(socket: Socket, received: Buffer): Duplex {
   socket.on("end", () => whole.push(null));
   socket.on("close", () => whole.destroy());
   return whole;
-}
-
-function isLoopback(address: string | undefined): boolean {
-  return address !== undefined && /^(127\.|::1$|::ffff:127\.)/.test(address);
 }
 
 /** @throws GatewayError protocol.*; the caller shows it and closes. */

@@ -6,6 +6,7 @@ import { connect, isIP, type Socket } from "node:net";
 import { checkServerIdentity, connect as connectTls, type TLSSocket } from "node:tls";
 import { GatewayError } from "../errors.ts";
 import { limits } from "../limits.ts";
+import { isLoopback } from "../loopback.ts";
 import { encodeCancelRequest, encodeSSLRequest, encodeStartupMessage } from "./frontend-encoder.ts";
 import type { BackendKeyData } from "./messages.ts";
 import { type Frame, FrameReader } from "./reader.ts";
@@ -338,10 +339,6 @@ async function* chunks(socket: Socket, signal: AbortSignal): AsyncGenerator<Buff
     // A paused socket keeps what comes, so that nothing should be left here; dropping it would lose a message.
     if (received.length > 0) socket.destroy(new Error("data received out of turn"));
   }
-}
-
-function isLoopback(address: string | undefined): boolean {
-  return address !== undefined && /^(127\.|::1$|::ffff:127\.)/.test(address);
 }
 
 function toGatewayError(cause: unknown): GatewayError {
