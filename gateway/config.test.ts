@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
-import { parseConfig } from "./config.ts";
+import { resolve } from "node:path";
+import { parseConfig, readBundleOption } from "./config.ts";
 import { limits } from "./limits.ts";
 
 const smallest = {
@@ -39,4 +40,31 @@ test("a store that is a file is named by its path and nothing else", () => {
   expect(store("file:///srv/a%20b.db")).toBe("file:/srv/a b.db");
   for (const url of ["file:x.db?mode=memory", "file:x.db#y", "file:a%20b.db", "file://elsewhere/x.db"])
     expect(() => store(url)).toThrow(/gateway\.yaml:1: store\.url: /);
+});
+
+test("a store that is a server is named by its address, which has no secret", () => {
+  const store = (url: string) => parse({ store: { url } }).store.url;
+  for (const url of ["libsql://db.example", "http://127.0.0.1:8081", "https://db.example/one"])
+    expect(store(url)).toBe(url);
+  for (const url of [
+    "libsql://db.example?authToken=hunter2",
+    "http://user:hunter2@db.example",
+    "https://db.example/?jwt=hunter2",
+  ]) {
+    expect(() => store(url)).toThrow(/gateway\.yaml:1: store\.url: .*auth_token/);
+    expect(() => store(url)).not.toThrow("hunter2");
+  }
+});
+
+test("a key that is not known is named with its own line", () => {
+  const text = `policies: {\n  bundle: b,\n  wach: true }\nlisten: {}\ntrgets: []\n`;
+  expect(() => parseConfig(text, "/tmp/g.yaml")).toThrow(/g\.yaml:3: policies: .*"wach"/);
+  expect(() => parseConfig(text, "/tmp/g.yaml")).toThrow(/g\.yaml:5: \(the file\): .*"trgets"/);
+});
+
+test("a bundle on the command line is a path from where the gateway starts, or an address as the file may name it", () => {
+  expect(readBundleOption("one/b.tar.gz")).toBe(resolve("one/b.tar.gz"));
+  expect(readBundleOption("https://bundles.example/b.tar.gz")).toBe("https://bundles.example/b.tar.gz");
+  for (const text of ["http://bundles.example/b.tar.gz", "https://u:p@bundles.example/b.tar.gz", "s3://b/b.tar.gz"])
+    expect(() => readBundleOption(text)).toThrow(/^--bundle: /);
 });

@@ -34,6 +34,12 @@ const hostPort = z
   })
   .refine((address) => address.port <= 65_535, "a port from 0 to 65535");
 
+/** Of a store: nothing in it is a secret, so that it may be shown. */
+function isPlainServer(text: string): boolean {
+  const url = URL.parse(text);
+  return url !== null && url.username === "" && url.password === "" && url.search === "";
+}
+
 /** A secret by reference; see `readSecret`. */
 const secret = z.union([z.strictObject({ env: z.string().min(1) }), z.strictObject({ file: z.string().min(1) })]);
 const name = z.string().regex(/^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$/, "lower-case letters, digits, '.', '_' and '-'");
@@ -163,6 +169,10 @@ const schema = z.strictObject({
       url: z
         .string()
         .regex(/^(file:|libsql:|https?:)/, "a file:, libsql: or http(s): address")
+        .refine(
+          (text) => !/^(libsql|https?):/.test(text) || isPlainServer(text),
+          "a server's address without a user or a query; see `auth_token`",
+        )
         .default("file:./data/sallyport.db"),
       auth_token: secret.optional(),
       recording: z
@@ -200,6 +210,13 @@ export function loadConfig(file: string): Config {
   return parseConfig(text, path);
 }
 
+/** Of the command line, in place of `policies.bundle`: a path is relative to where the gateway was started. */
+export function readBundleOption(text: string): string {
+  const { success, data, error } = policies.shape.bundle.safeParse(text);
+  if (!success) throw new GatewayError("config.invalid", `--bundle: ${error.issues[0]?.message}`);
+  return isRemote(data) ? data : resolve(data);
+}
+
 function readYaml(text: string, path: string): YamlText {
   try {
     return parseYamlText(text, 20);
@@ -214,9 +231,11 @@ export function parseConfig(text: string, path: string): Config {
   const { value, lineOf } = readYaml(text, path);
   const parsed = schema.safeParse(value ?? {});
   if (!parsed.success) {
-    const messages = parsed.error.issues.map(
-      (issue) => `${path}:${lineOf(issue.path)}: ${issue.path.join(".") || "(the file)"}: ${issue.message}`,
-    );
+    const messages = parsed.error.issues.map((issue) => {
+      const [unknown] = issue.code === "unrecognized_keys" ? issue.keys : [];
+      const line = lineOf(unknown === undefined ? issue.path : [...issue.path, unknown]);
+      return `${path}:${line}: ${issue.path.join(".") || "(the file)"}: ${issue.message}`;
+    });
     throw new GatewayError("config.invalid", messages.join("\n"));
   }
   const config = parsed.data;

@@ -1,11 +1,10 @@
 /** The only wiring: configuration, store, policy, listeners, signals. `--check` validates all of it and exits. */
 import { randomBytes } from "node:crypto";
-import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { createApi } from "./api/app.ts";
 import { createMetrics } from "./api/metrics.ts";
 import { type ApiServer, serveApi } from "./api/serve.ts";
-import { loadConfig, readSecret } from "./config.ts";
+import { loadConfig, readBundleOption, readSecret } from "./config.ts";
 import { GatewayError } from "./errors.ts";
 import { createVerifier } from "./identity/verifier.ts";
 import { createLogger } from "./log.ts";
@@ -74,7 +73,7 @@ async function main(): Promise<void> {
   // What was not checked is not good.
   if (values.check) onSignal.stop = () => process.exit(1);
   const config = loadConfig(values.config);
-  if (values.bundle !== undefined) config.policies.bundle = resolve(values.bundle);
+  if (values.bundle !== undefined) config.policies.bundle = readBundleOption(values.bundle);
   checkReferences(config);
   const policies = await PolicyHost.load(config.policies);
   warnOfUnknownTargets(config, log);

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { sql } from "drizzle-orm";
+import type { GatewayError } from "../errors.ts";
 import { openDatabase } from "./database.ts";
 import { storeQueries } from "./queries.ts";
 import { openReadOnly } from "./read-only.ts";
@@ -30,4 +31,14 @@ test("what is opened for reading takes no statement that writes", async () => {
   }
   expect(await storeQueries.fingerprintSeen(reading, "i", "t", "f")).toBe(true);
   reading.$client.close();
+});
+
+test("what is said of an address that does not answer has no secret of it", async () => {
+  const opening = openReadOnly({ url: "http://bob:hunter2@127.0.0.1:9/?authToken=hunter3" });
+  const { code, message } = await opening.then(
+    () => expect.unreachable(),
+    (error: GatewayError) => error,
+  );
+  expect([code, message]).toEqual(["store.unavailable", expect.stringMatching(/^http:..127.0.0.1:9. cannot/)]);
+  expect(message).not.toContain("hunter");
 });

@@ -64,7 +64,12 @@ function checkFolder(location: StoreLocation, folder: string): void {
 
 const wordsOf = (error: unknown) => (error as Error).message;
 const unavailable = ({ url }: StoreLocation, what: string, cause?: unknown) =>
-  new GatewayError("store.unavailable", `${url} ${what}`, { cause });
+  new GatewayError("store.unavailable", `${withoutSecrets(url)} ${what}`, { cause });
+
+/** An address on a command line may have a user or a token in it. */
+function withoutSecrets(url: string): string {
+  return filePath(url) === undefined ? url.replace(/\?.*$/s, "").replace(/\/\/[^/]*@/, "//") : url;
+}
 
 function connect(location: StoreLocation): Client {
   const path = filePath(location.url);
