@@ -16,6 +16,9 @@ for (const text of [
   `ALTER ROLE a PASSWORD $t$${hidden}$t$`,
   `ALTER ROLE a PASSWORD /* c */ '${hidden}`,
   `CREATE USER MAPPING FOR a SERVER s OPTIONS (user 'a', password '${hidden}')`,
+  `CREATE USER MAPPING FOR a SERVER s OPTIONS (user 'a', token '${hidden}')`,
+  `alter user\nmapping for a server s options (set api_key $$${hidden}$$)`,
+  `do $x$ begin execute 'create user mapping for a server s options (key ''${hidden}'')'; end $x$`,
   `CREATE SUBSCRIPTION s CONNECTION 'host=h password=${hidden}' PUBLICATION p`,
   `SELECT dblink('host=h password=${hidden}', 'select 1')`,
   `SELECT dblink('host=h password=''a ${hidden}''', 'select 1')`,
@@ -31,6 +34,12 @@ for (const text of [
   `select 'npm_${hidden}${hidden}'`,
   `select 'dop_v1_${hidden}${hidden}'`,
   `select 'SG.${hidden}${hidden}.${hidden}${hidden}'`,
+  `select 'sk_live_${hidden}${hidden}'`,
+  `select 'whsec_${hidden}${hidden}'`,
+  `select 'hvs.${hidden}${hidden}'`,
+  `select 'dckr_pat_${hidden}${hidden}'`,
+  `select 'pypi-${hidden}${hidden}${hidden}'`,
+  `select 'SCRAM-SHA-256$4096:${hidden}==$${hidden}=:${hidden}='`,
   `select '\\x${hexOf(`glpat-${hidden}${hidden}`)}'::bytea`,
   `\\x${hexOf(`glpat-${hidden}${hidden}`).toUpperCase()}`,
   // An array's binary form: a length that is a letter, before the text.
@@ -98,6 +107,8 @@ for (const text of [
   `alter role a password 'x'\n -- c\n '${hidden}'`,
   `create user mapping for a server s options (U&"p\\0061ssword" '${hidden}')`,
   `create user mapping for a server s options ("password" '${hidden}')`,
+  `select 1; CREATE/* c */USER -- c\n MAPPING FOR a SERVER s OPTIONS (key '${hidden}')`,
+  `alter user mapping for "a;b" server s options (user 'c;d', add key E'${hidden}')`,
   `set app.password to '${hidden}'`,
   `select set_config('app.password', '${hidden}', false)`,
   `select f(password => '${hidden}')`,
@@ -123,6 +134,8 @@ test("a name is shown, however it would look like a secret's value; so is what o
     `select 1 as "bearer of_the_ring"`,
     `select format('alter role %I password %L', a, b) from t`,
     `alter role bob password null`,
+    `select 'mapping'; create table user_mapping (a text default 'b'); comment on table user_mapping is 'of a user mapping'`,
+    `drop user mapping for a server s; select 'x' from create_user_mapping`,
   ])
     expect(redactStatement(text)).toBe(text);
   expect(redactStatement(`select 1 as "ghp_${hidden}${hidden}"`)).toBe(`select 1 as "${redacted}"`);

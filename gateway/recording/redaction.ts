@@ -1,7 +1,8 @@
 /**
  * Takes secrets out of what is recorded, be it a statement, a parameter, a row or a target's error: passwords in role
  * DDL, options and connection strings, and strings shaped like well-known tokens. Role DDL that mentions PASSWORD loses
- * every literal, so no quoting can slip through. A binary value (\x and hex) that has one is taken out whole.
+ * every literal, so no quoting can slip through, and a user mapping does, whose options each wrapper names in its own way.
+ * A binary value (\x and hex) that has one is taken out whole.
  *
  * Callers write these texts, and the one thread waits: each pattern takes time in proportion to a text's length. But
  * for a bounded part, none begins again within what another attempt has passed over, or has two ways to match the same.
@@ -11,7 +12,7 @@ import { redacted, withoutNamedSecrets } from "./named-secrets.ts";
 import { type Lexeme, lexemes } from "./sql-lexemes.ts";
 
 const suspicious =
-  /passw|pwd|secret|:\/\/|eyJ|AKIA|ASIA|gh[a-z]_|github_pat_|xox[a-z]-|sk-|AIza|ya29\.|gl[a-z]{2,4}-|hf_|npm_|dop_v1_|SG\.|PRIVATE KEY|bearer/i;
+  /passw|pwd|secret|:\/\/|eyJ|AKIA|ASIA|gh[a-z]_|github_pat_|xox[a-z]-|sk-|AIza|ya29\.|gl[a-z]{2,4}-|hf_|npm_|dop_v1_|SG\.|[sr]k_live_|whsec_|hvs\.|dckr_pat_|pypi-|SCRAM-SHA|mapping|PRIVATE KEY|bearer/i;
 const ddl = /\b(?:role|user|group|server|subscription|mapping)\b/i;
 const literal =
   /(\$(?:[\p{L}_][\p{L}\p{N}_]*)?\$)[\s\S]*?(?:\1|$)|\bE'(?:\\[\s\S]|''|[^'\\])*(?:'|$)|'(?:''|[^'])*(?:'|$)/giu;
@@ -24,6 +25,9 @@ const tokens: readonly RegExp[] = [
   /-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|$)/g,
   /\b(?:AKIA|ASIA)[A-Z0-9]{16}\b/g,
   /\b(?:gh[a-z]_\w{20,}|github_pat_\w{20,}|xox[a-z]-[\w-]{8,}|sk-[\w-]{16,}|AIza[\w-]{30,})/g,
+  // Stripe, Vault, Docker, PyPI; and PostgreSQL's own, by which a password can be tried, or a client log in.
+  /\b(?:[sr]k_live_\w{16,}|whsec_[\w+/=]{16,}|hvs\.[\w-]{16,}|dckr_pat_[\w-]{16,}|pypi-[\w-]{32,})/g,
+  /\bSCRAM-SHA-256\$\d{1,10}:[\w+/=]+\$[\w+/=]+:[\w+/=]+/g,
   // Google OAuth, GitLab (glpat-, gldt-, glrt-, …), Hugging Face, npm, DigitalOcean, SendGrid.
   /\b(?:ya29\.[\w-]{16,}|gl[a-z]{2,4}-[\w-]{16,}|hf_\w{20,}|npm_\w{20,}|dop_v1_\w{20,}|SG\.[\w-]{16,}\.[\w-]{16,})/g,
 ];
@@ -34,6 +38,8 @@ const namesSecret =
 /** What `suspicious` may not see: a name in escapes, a literal that goes on over lines. */
 const inPieces = /U&"[^"]*\\|'[ \t\f\v]*(?:--|[\n\r][ \t\n\r\f\v]*(?:'|--))/i;
 const leadLength = 512;
+const userMapping = /\b(?:create|alter)\s{1,64}user\s{1,64}mapping\b/i;
+const beginningLength = 256;
 
 /**
  * A statement with no secret in it, and all its SQL: who approves it must see what runs. What has one is a literal
@@ -45,18 +51,24 @@ export function redactStatement(statement: string): string {
   let end = 0;
   /** What is before, comments left out. */
   let lead = "";
+  /** How the statement begins that a lexeme is in. */
+  let beginning = "";
   for (const { kind, start, open, content, stop } of lexemes(statement)) {
     const whole = statement.slice(start, stop);
     const before = statement.slice(end, start);
     shown += before;
     lead = `${lead}${before}`.slice(-leadLength);
+    const last = before.lastIndexOf(";");
+    beginning = `${last < 0 ? beginning : ""}${before.slice(last + 1)}`.trimStart().slice(0, beginningLength);
     const isSecret =
       kind === "name"
         ? withoutTokens(content) !== content
-        : (kind === "literal" && namesSecret.test(lead)) || redactSecrets(content) !== content;
+        : (kind === "literal" && (userMapping.test(beginning) || namesSecret.test(lead))) ||
+          redactSecrets(content) !== content;
     const [left, right] = marks(open, kind);
     shown += isSecret ? `${left}${redacted}${right}` : whole;
     lead += kind === "comment" ? " " : whole.slice(0, leadLength);
+    beginning += kind === "comment" ? " " : "";
     end = stop;
   }
   return shown + statement.slice(end);
@@ -84,7 +96,8 @@ function redactBinaries(text: string): string {
 function redactText(text: string): string {
   if (!suspicious.test(text)) return text;
   let result = text;
-  if (/passw/i.test(text) && ddl.test(text) && /\b(?:create|alter)\b/i.test(text)) {
+  const isRole = /passw/i.test(text) && ddl.test(text) && /\b(?:create|alter)\b/i.test(text);
+  if (isRole || userMapping.test(text)) {
     result = result.replace(literal, `'${redacted}'`);
   }
   return withoutNamedSecrets(
