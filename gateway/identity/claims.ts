@@ -86,10 +86,15 @@ function readEmail(claims: Claims): string {
   return email;
 }
 
+/** OpenID Connect Core 5.6.2: the issuer left the claim, or what it is in, out of the token. */
+function isByReference({ _claim_names: names }: Claims, path: string): boolean {
+  return isRecord(names) && [path, path.split(".")[0] ?? ""].some((name) => Object.hasOwn(names, name));
+}
+
 function readGroups(claims: Claims, path: string): readonly string[] {
   const value = claimAt(claims, path);
-  // OpenID Connect Core 5.6.2: the issuer left them out of the token. No groups is not what it says.
-  if (value === undefined && isRecord(claims._claim_names) && Object.hasOwn(claims._claim_names, path))
+  // No groups is not what it says.
+  if (value === undefined && isByReference(claims, path))
     throw claimsInvalid("The token names its groups by reference, which is not supported.");
   if (value === undefined || value === null) return Object.freeze([]);
   const groups: readonly unknown[] = Array.isArray(value) ? value : [value];
@@ -99,13 +104,18 @@ function readGroups(claims: Claims, path: string): readonly string[] {
   return Object.freeze([...new Set(names as string[])]);
 }
 
+/** A flag or a number is compared as JSON spells it. What it cannot be compared with makes nobody a person. */
 function readKind(claims: Claims, agents: IssuerConfig["agents"]): IdentityKind {
   if (agents === undefined) return "human";
   const value = claimAt(claims, agents.claim);
+  if (value === undefined && isByReference(claims, agents.claim))
+    throw claimsInvalid("The token says by reference whether it is an agent's, which is not supported.");
+  if (value === undefined || value === null) return "human";
   const values: readonly unknown[] = Array.isArray(value) ? value : [value];
-  const isAgent = values.some(
-    (one) => typeof one === "string" && agents.values.some((pattern) => matchesGlob(one, pattern)),
-  );
+  const isAgent = values.some((one) => {
+    if (typeof one === "object") throw claimsInvalid("The token's claim of who is an agent is no text.");
+    return agents.values.some((pattern) => matchesGlob(String(one), pattern));
+  });
   return isAgent ? "agent" : "human";
 }
 

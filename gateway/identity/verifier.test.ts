@@ -396,6 +396,22 @@ test("refuses groups that are not names, too many, or left out by reference", as
   for (const groups of [["a", 1], [["a"]], { a: 1 }, 7, [""], ["a\u0000"], many])
     await expectRefusal(sign({ groups }), "identity.claims_invalid");
   await expectRefusal(sign({ _claim_names: { groups: "src1" } }), "identity.claims_invalid");
+  const nested = create({ groups_claim: "realm_access.roles" });
+  await expectRefusal(sign({ _claim_names: { realm_access: "src1" } }), "identity.claims_invalid", nested);
+});
+
+test("takes a flag or a number for what it spells where it tells agents, and refuses what it cannot compare", async () => {
+  const flagged = create({ agents: { claim: "app.robot", values: ["true", "7"] } });
+  const kindOf = async (robot: unknown) => (await flagged.verify(await sign({ app: { robot } }))).identity.kind;
+  for (const robot of [true, "true", 7, ["x", true]]) expect(await kindOf(robot)).toBe("agent");
+  for (const robot of [false, null, "TRUE", 8, [], ["x"]]) expect(await kindOf(robot)).toBe("human");
+  const anything = create({ agents: { claim: "robot", values: ["*"] } });
+  expect((await anything.verify(await sign({}))).identity.kind).toBe("human");
+  expect((await anything.verify(await sign({ robot: "" }))).identity.kind).toBe("agent");
+  for (const app of [{ robot: { true: true } }, { robot: [["true"]] }, { robot: [null] }])
+    await expectRefusal(sign({ app }), "identity.claims_invalid", flagged);
+  for (const name of ["app", "app.robot"])
+    await expectRefusal(sign({ _claim_names: { [name]: "src1" } }), "identity.claims_invalid", flagged);
 });
 
 test("refuses claims nested too deeply or not Unicode", async () => {
