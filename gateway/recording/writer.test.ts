@@ -142,6 +142,25 @@ describe("a store that somebody rewrote, heads and all", () => {
     const bare = await rewritten("r5", (client) => client.execute("update seals set signature = null"));
     expect(bare.one).toBe("the seal is not signed");
   });
+  test("the newest session, taken out with its seal under its gateway, leaves a gap once that seals another", async () => {
+    const recording = await Recording.open({ url: url("newest"), durability: "strict", gateway: "g" });
+    const close = (session: ReturnType<Recording["session"]>) =>
+      session.close({ type: "session.closed", at: 2_000, reason: "client" });
+    for (const id of ["one", "two"]) await close(recording.session(sessionOpened(id)));
+    const client = createClient({ url: url("newest") });
+    for (const [table, column] of [
+      ["sessions", "id"],
+      ["recording_chunks", "session"],
+      ["seals", "session"],
+    ])
+      await client.execute(`delete from ${table} where ${column} = 'two'`);
+    client.close();
+    await close(recording.session(sessionOpened("three")));
+    expect((await verifySession(recording.calls, "three", recording.publicKey)).problem).toBe(
+      "the seal before it (2) is missing: a session was taken out",
+    );
+    await recording.close();
+  });
   test("a session that was taken out leaves a gap, and one without its seal is told", async () => {
     const found = await rewritten("r6", async (client) => {
       for (const [table, column] of [
