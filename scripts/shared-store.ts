@@ -58,6 +58,10 @@ class Stream {
     this.#file = new Database(path, { create: true });
   }
 
+  get isInTransaction(): boolean {
+    return this.#file.inTransaction;
+  }
+
   answer(request: Request): unknown {
     switch (request.type) {
       case "store_sql":
@@ -148,6 +152,8 @@ export function serveSharedStore(path: string): SharedStore {
   setup.run("pragma journal_mode = wal");
   setup.close();
   const streams = new Map<string, Stream>();
+  /** Whose transaction goes on over several requests: the others wait, as SQLite's lock would have them. */
+  let holder: Stream | undefined;
   const server = Bun.serve({
     hostname: "127.0.0.1",
     port: 0,
@@ -157,6 +163,7 @@ export function serveSharedStore(path: string): SharedStore {
       const stream = baton ? streams.get(baton) : new Stream(path);
       if (stream === undefined) return Response.json({ message: "no such stream" }, { status: 400 });
       if (baton) streams.delete(baton);
+      while (holder !== undefined && holder !== stream) await Bun.sleep(1);
       const results = [];
       for (const one of requests) {
         try {
@@ -165,7 +172,9 @@ export function serveSharedStore(path: string): SharedStore {
           results.push({ type: "error", error: spelled(cause) });
         }
       }
-      if (requests.some(({ type }) => type === "close")) return Response.json({ baton: null, results });
+      const isClosed = requests.some(({ type }) => type === "close");
+      holder = !isClosed && stream.isInTransaction ? stream : undefined;
+      if (isClosed) return Response.json({ baton: null, results });
       const next = randomUUID();
       streams.set(next, stream);
       return Response.json({ baton: next, results });

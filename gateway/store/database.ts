@@ -5,7 +5,7 @@ import { type Client, createClient } from "@libsql/client";
 import { drizzle, type LibSQLDatabase } from "drizzle-orm/libsql";
 import { migrate } from "drizzle-orm/libsql/migrator";
 import { filePath, requireStoreFile, requireStorePath } from "./file-path.ts";
-import { migrationsFolder, schemaVersion } from "./migrations.ts";
+import { latestVersion, migrationsFolder, schemaVersion } from "./migrations.ts";
 
 /** `$client` is the driver itself, for the one statement that is worth writing by hand. */
 export type Database = LibSQLDatabase & { readonly $client: Client };
@@ -33,7 +33,10 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
   if (path !== undefined) await applyPragmas((pragma) => client.execute(pragma), options.durability);
   const database = drizzle(client);
   await schemaVersion(client);
-  await migrate(database, { migrationsFolder });
+  await migrate(database, { migrationsFolder }).catch(async (error) => {
+    // Of gateways that start at once on a store that they share, another may have done it.
+    if (path !== undefined || (await schemaVersion(client)) !== latestVersion()) throw error;
+  });
   return database;
 }
 

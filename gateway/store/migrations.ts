@@ -15,6 +15,9 @@ function knownVersions(): ReadonlySet<number> {
   return new Set(journal.entries.map(({ when }) => when));
 }
 
+/** What this program brings a store up to. */
+export const latestVersion = (): number => Math.max(...knownVersions());
+
 /**
  * Undefined for a database that no gateway has written yet.
  * @throws GatewayError store.unavailable for a store of a version that this program does not know
