@@ -786,6 +786,40 @@ test("a query that waits for a lock shows nothing of what was renamed meanwhile,
   }
 });
 
+test.each([
+  [
+    "schemas take each other's names",
+    ["alter schema near rename to aside", "alter schema far rename to near"],
+    "near.here",
+  ],
+  ["what a role owned goes, and uncovers another", ["drop owned by owner_of_here"], "here"],
+])("nor anything where %s", async (_, changes, table) => {
+  await direct.unsafe(`create schema near; create table near.here (name text, ssn text);
+    create schema far; create table far.here (name text, ssn text); insert into far.here values ('f', 'marker far');
+    create table public.here (name text, ssn text); insert into public.here values ('p', 'marker public');
+    create role owner_of_here; alter table near.here owner to owner_of_here;
+    grant usage on schema near, far to public; grant all on near.here, far.here, public.here to public`);
+  const [dora, other, ann] = [await wire("dora"), await wire("dora"), await wire("ann")];
+  try {
+    await ann.exchange(query("set search_path = near, public"), query("select 1"));
+    await dora.exchange(query("begin"), query("lock table near.here"));
+    const asked = ann.exchange(query(`select upper(ssn) as u from ${table}`));
+    await until(
+      "it waits",
+      async () => (await direct`select from pg_stat_activity where wait_event_type = 'Lock'`).length === 1,
+    );
+    // What needs the lock itself is by who has it.
+    const by = changes.length === 1 ? dora : other;
+    for (const change of changes) expect(await by.exchange(query(change))).not.toContain("ErrorResponse");
+    await dora.exchange(query("commit"));
+    expect(await asked).toEqual(["FATAL 08P01"]);
+  } finally {
+    for (const one of [dora, other, ann]) one.end();
+    await direct.unsafe(`drop schema if exists near, far, aside cascade; drop table public.here;
+      drop owned by owner_of_here; drop role owner_of_here`);
+  }
+});
+
 test("what a portal was bound to is recorded with what fetches of it, and the portal was not skipped", async () => {
   const client = await wire("ann");
   const bound = { ...bind("f", "p"), ...{ parameters: [Buffer.from("7")] } } as FrontendMessage;

@@ -443,6 +443,25 @@ describe("what cannot be accounted for is incomplete", () => {
   });
 });
 
+test.each<[string, AnalysedCommand["statements"][number]["redefines"]]>([
+  ["alter table people rename to persons", ["people", "persons"]],
+  ["alter table people rename ssn to s", ["people", "s"]],
+  ["alter schema evil rename to other", "anything"],
+  ["alter function user_function(int) rename to other", "anything"],
+  ["drop schema evil cascade", "anything"],
+  ["drop owned by ann", "anything"],
+  ["revoke usage on schema evil from ann", "anything"],
+  ["revoke evil_readers from ann", "anything"],
+  ["alter table people inherit evil.people, owner to ann", ["people", "people"]],
+  ["grant select on people to ann", []],
+  ["create role ann", undefined],
+  ["create index on people (id)", undefined],
+  ["create temp table people (id int)", undefined],
+  ["comment on table people is 'x'", undefined],
+])("what others may have to read again: %s", (sql, names) => {
+  expect(run(sql).statements[0]?.redefines).toEqual(names);
+});
+
 describe("a type that users made", () => {
   const mine = (sql: string, types: readonly string[], relations: readonly CatalogRelation[] = []) => {
     const searchPath = ["pg_temp_3", ...snapshot.searchPath];

@@ -104,7 +104,7 @@ function analyseStatement(one: ParsedStatement, sql: string, context: NameContex
     ...kind.statement,
     changesCatalog: findings.changesCatalog || statementClass === "ddl" || kind.statement?.changesCatalog === true,
     changesSession: findings.changesSession || kind.statement?.changesSession === true,
-    ...(statementClass === "ddl" &&
+    ...((statementClass === "ddl" || statementClass === "dcl") &&
       !findings.features.has("temp") &&
       !redefinesNothing.test(input.verb) && { redefines: redefined(input, findings) }),
   };
@@ -114,13 +114,18 @@ function analyseStatement(one: ParsedStatement, sql: string, context: NameContex
 const readsNoRows = /^(?:TRUNCATE|VACUUM|ANALYZE|LOCK)$/;
 
 const redefinesNothing =
-  /^(?:CHECKPOINT|COMMENT|REINDEX|CLUSTER|REPACK|REFRESH MATERIALIZED VIEW|CREATE (?:INDEX|STATISTICS|SEQUENCE)|ALTER SEQUENCE|DROP INDEX)$/;
+  /^(?:CHECKPOINT|COMMENT|REINDEX|CLUSTER|REPACK|REFRESH MATERIALIZED VIEW|CREATE (?:INDEX|STATISTICS|SEQUENCE)|ALTER SEQUENCE|DROP INDEX|CREATE ROLE|ALTER (?:ROLE|ROLE SET|DEFAULT PRIVILEGES|SYSTEM|OWNER)|REASSIGN OWNED|LOAD)$/;
 
-function redefined({ relations }: StatementInput, { newNames }: Findings): readonly string[] | "anything" {
-  const seen = relations.filter(({ access, schema }) => access === "ddl" && !schema.startsWith("pg_temp"));
-  const names = [...seen.map(({ name }) => name), ...newNames];
+/** Who may use a schema decides which of several relations a name means; who may read a table, nothing. */
+const grants = /^(?:GRANT|REVOKE)$/;
+
+function redefined({ verb, relations }: StatementInput, { newNames }: Findings): readonly string[] | "anything" {
+  // A schema, a type or a function by another name, or what a role owns: others may have any name of it.
+  if (relations.length === 0) return "anything";
+  if (grants.test(verb)) return [];
   // What has names, and none that others see, is the session's own.
-  return names.length === 0 && relations.length === 0 ? "anything" : names;
+  const seen = relations.filter(({ access, schema }) => access === "ddl" && !schema.startsWith("pg_temp"));
+  return [...seen.map(({ name }) => name), ...newNames];
 }
 
 /** 1-based, in characters, as ErrorResponse's P field. */
