@@ -114,6 +114,7 @@ const byExpression = relation("public.by_expression", "id int, ssn text", { kind
 const partitions = [
   deep,
   relation("public.part_of", "id int, ssn text", { parents: [parted.oid] }),
+  relation("public.sub_parted", "id int, ssn text", { kind: "p", partitionKey: [1], parents: [parted.oid] }),
   relation("public.part_by_id", "id int, ssn text", { parents: [byId.oid] }),
   relation("public.part_deep", "id int, ssn text", { parents: [deep.oid] }),
   relation("public.part_by_expression", "id int, ssn text", { parents: [byExpression.oid] }),
@@ -299,8 +300,10 @@ describe("a labelled column", () => {
     ["alter table parted attach partition orders for values from ('a') to ('b')", ["predicate"]],
     ["alter table by_id attach partition people for values from (1) to (2)", []],
     ["alter table by_expression attach partition people for values from (1) to (2)", ["predicate"]],
+    ["alter table sub_parted attach partition people for values from (1) to (2)", ["predicate"]],
     ["create table part partition of parted for values from ('a') to ('b')", ["predicate"]],
     ["create table part partition of by_id for values from (1) to (2)", []],
+    ["create table part partition of sub_parted for values from (1) to (2)", []],
     ["alter table people alter ssn set not null", ["derived"]],
     ["select id, (select ssn from user_set() as ssn limit 1) from people", ["derived"]],
     ["select id from people where exists (select 1 from user_set() as ssn where ssn like '9%')", ["predicate"]],

@@ -4,6 +4,7 @@ import { attributeKey, type CatalogRelation } from "./catalog.ts";
 import { expressionOperators, useField, useFunction } from "./expression.ts";
 import type { Findings } from "./findings.ts";
 import { creationSchema, findRelation, findRelationNamed, useOperator } from "./names.ts";
+import { keyOf } from "./partition.ts";
 import { setting } from "./session-statement.ts";
 import type { Kind } from "./statement-kind.ts";
 
@@ -103,15 +104,18 @@ function triedOnValues(body: Body, findings: Findings): void {
   }
 }
 
-/** The values of a partition, or of the one for all others, are held against bounds that the statement chooses. */
+/**
+ * The values of the partition for all others are held against bounds that the statement chooses, those of one that is
+ * attached against the bounds of the tables above, too.
+ */
 function partitionKey(table: CatalogRelation, partition: CatalogRelation | undefined, findings: Findings): void {
-  const { partitionKey: attnums = [] } = table;
-  // An expression may use any.
-  const inKey = (name: string) =>
-    attnums.includes(0) || table.columns.some((column) => column.name === name && attnums.includes(column.attnum));
-  for (const relation of [table, ...(partition ? [partition] : [])]) {
-    for (const column of relation.columns) if (inKey(column.name)) findings.source({ relation, column }, "predicate");
-  }
+  const held = (relation: CatalogRelation, bounds: Iterable<CatalogRelation>) => {
+    const names = new Set([...bounds].flatMap(keyOf).map(({ column }) => column.name));
+    for (const column of relation.columns)
+      if (names.has(column.name)) findings.source({ relation, column }, "predicate");
+  };
+  held(table, [table]);
+  if (partition) held(partition, findings.context.catalog.withAncestors([table]));
 }
 
 /** PostgreSQL's own types have OIDs below it. */

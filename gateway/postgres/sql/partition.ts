@@ -12,8 +12,8 @@ export function columnsThatPlaced(relation: CatalogRelation, catalog: Catalog): 
   return [...catalog.withAncestors([relation])].filter((one) => one !== relation).flatMap(keyOf);
 }
 
-/** An expression may use any column. */
-function keyOf(table: CatalogRelation): BaseColumn[] {
+/** What a table is partitioned by; an expression may use any column. */
+export function keyOf(table: CatalogRelation): BaseColumn[] {
   const { partitionKey: key } = table;
   if (key === undefined) return [];
   const isIn = ({ attnum }: { attnum: number }) => key.includes(0) || key.includes(attnum);
