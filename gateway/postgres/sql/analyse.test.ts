@@ -419,6 +419,15 @@ describe("what cannot be accounted for is incomplete", () => {
     "set search_path = evil; select 'a'::d",
     "select p.id from people p natural join (select (select * from (select '1' as ssn) q)) s",
     "alter function f(int) set schema pg_catalog",
+    "alter function pg_catalog.query_to_xml(text, bool, bool, text) rename to harmless",
+    "alter routine lower rename to l",
+    "alter function lower(text) set schema public",
+    "alter view pg_catalog.pg_stats rename to s",
+    "alter view pg_stats set schema public",
+    "alter schema information_schema rename to i",
+    "alter schema evil rename to information_schema",
+    "alter type text rename to t",
+    "alter domain information_schema.sql_identifier set schema public",
     "set search_path = evil; select (1).leak",
     "set search_path = evil; select json_scalar('x')",
     "set search_path = evil; select s.leak from (select 1) s",
@@ -444,6 +453,27 @@ describe("what cannot be accounted for is incomplete", () => {
   ])("%.60s", (sql) => {
     expect(run(sql).command.complete).toBe(false);
   });
+});
+
+test.each([
+  "alter function user_function(int) rename to other",
+  "alter function public.user_function(int) set schema evil",
+  "alter schema evil rename to other",
+  "alter view plain_view rename to other",
+  "alter type public.coded rename to other",
+  "alter aggregate evil.total(int) rename to other",
+  "alter table pg_temp.mine rename to other",
+])("what users made may have another name: %s", (sql) => {
+  expect(run(sql).command.incomplete).toEqual([]);
+});
+
+test("a function that gets another name is one of those that the list of allowed ones is asked about", () => {
+  for (const sql of [
+    "alter function user_function(int) rename to allowed",
+    "alter routine public.user_function set schema evil",
+  ]) {
+    expect(run(sql).command.statements[0]?.functions).toEqual(["public.user_function"]);
+  }
 });
 
 test.each<[string, AnalysedCommand["statements"][number]["redefines"]]>([

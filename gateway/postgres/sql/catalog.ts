@@ -18,7 +18,7 @@ export interface CatalogRelation {
   readonly columns: readonly CatalogColumn[];
   /** Oids of inheritance parents, a partition's table and a typed table's type included. */
   readonly parents: readonly number[];
-  /** SELECT text of a view outside pg_catalog and information_schema, or null. */
+  /** SELECT text of a view that is not PostgreSQL's own, or null. */
   readonly definition: string | null;
   /** Of a definition: current_schemas(true) that its text is spelled for (the snapshot's where it is left out) … */
   readonly spelledFor?: readonly string[];

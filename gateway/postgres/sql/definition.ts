@@ -1,9 +1,16 @@
 /** DDL and what governs access: the relations it names, and the functions and columns its expressions use. */
 import { type Body, bodyOf, list, node, nodes, stringOf, strings, text, visit } from "./ast.ts";
-import { attributeKey, type CatalogRelation } from "./catalog.ts";
+import { attributeKey, type CatalogRelation, type NameContext } from "./catalog.ts";
 import { expressionOperators, useField, useFunction } from "./expression.ts";
 import type { Findings } from "./findings.ts";
-import { creationSchema, findRelation, findRelationNamed, useOperator } from "./names.ts";
+import {
+  creationSchema,
+  findFunctions,
+  findRelation,
+  findRelationNamed,
+  isSystemSchema,
+  useOperator,
+} from "./names.ts";
 import { keyOf } from "./partition.ts";
 import { setting } from "./session-statement.ts";
 import type { Kind } from "./statement-kind.ts";
@@ -79,6 +86,12 @@ export function definition(kind: string, body: Body, findings: Findings): Kind {
   if (kind === "AlterObjectSchemaStmt" && /^(?:pg_|information_schema$)/.test(text(body.newschema))) {
     findings.incomplete.add("what lies in PostgreSQL's own schemas counts as its own");
   }
+  if (kind === "RenameStmt" || kind === "AlterObjectSchemaStmt") {
+    if (namesSystemObject(body, findings.context))
+      findings.incomplete.add("PostgreSQL's own objects are known by their names");
+    // Under a name that is on the list of allowed ones it could be called.
+    for (const name of functionsNamed(body, findings.context)) findings.calls(name);
+  }
   if (kind === "DropStmt") listed(text(body.removeType), list(body.objects), findings);
   else if (kind === "CommentStmt" || kind === "SecLabelStmt") listed(text(body.objtype), [body.object], findings);
   return {
@@ -88,6 +101,24 @@ export function definition(kind: string, body: Body, findings: Findings): Kind {
         : (understood[kind] ?? spelledKind),
     class: changesRights(kind, body) ? "dcl" : "ddl",
   };
+}
+
+/** Whether what is renamed or moved is PostgreSQL's own, or a schema takes such a name. */
+function namesSystemObject(body: Body, context: NameContext): boolean {
+  const relation = bodyOf(body.relation);
+  if (relation) return isSystemSchema(findRelation(relation, context)?.schema ?? text(relation.schemaname));
+  const kind = text(body.renameType ?? body.objectType);
+  if (kind === "OBJECT_SCHEMA") return isSystemSchema(text(body.subname)) || isSystemSchema(text(body.newname));
+  if (functionsNamed(body, context).some((name) => isSystemSchema(name.split(".")[0] ?? ""))) return true;
+  if (kind !== "OBJECT_TYPE" && kind !== "OBJECT_DOMAIN") return false;
+  const [name = "", schema = ""] = strings(bodyOf(bodyOf(body.object)?.List)?.items).reverse();
+  const { catalog } = context;
+  const isUsers = (one: string) => catalog.hasType(one, name) || catalog.relation(one, name) !== undefined;
+  return schema === "" ? !context.searchPath.some(isUsers) : isSystemSchema(schema);
+}
+
+function functionsNamed(body: Body, context: NameContext): readonly string[] {
+  return findFunctions(strings(bodyOf(bodyOf(body.object)?.ObjectWithArgs)?.objname), context);
 }
 
 /** What reads every value, and fails by what it is. */

@@ -3,6 +3,7 @@ import { limits } from "../../limits.ts";
 import type { ColumnInput, ColumnUse, RelationInput, StatementClass } from "../../policy/input.ts";
 import type { Body, Node } from "./ast.ts";
 import { attributeKey, type CatalogRelation, type LabelMap, type NameContext } from "./catalog.ts";
+import { isSystemSchema } from "./names.ts";
 import { columnsThatPlace, columnsThatPlaced } from "./partition.ts";
 import {
   type BaseColumn,
@@ -109,7 +110,7 @@ export class Findings {
       this.incomplete.add(`rules of ${relation.schema}.${relation.name} run other statements`);
     }
     if (relation.kind !== "v" && relation.kind !== "m") return;
-    if (relation.schema === "pg_catalog" || relation.schema === "information_schema") return;
+    if (relation.definition === null && isSystemSchema(relation.schema)) return;
     const facts = this.parts.view(relation, this.context);
     for (const name of facts.functions) this.calls(name);
     for (const reason of facts.incomplete) this.incomplete.add(reason);

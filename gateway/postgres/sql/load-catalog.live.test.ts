@@ -26,6 +26,7 @@ describe.each(versions)("PostgreSQL %s", (version) => {
       create table parent (id int, "Odd ""name" varchar(10));
       create table child (doubled int generated always as (id * 2) stored) inherits (parent);
       create view seen as select id from parent;
+      create view information_schema.seen as select id from parent;
       create function mine(int) returns bool language sql as 'select true';
       create function pair(int, int) returns bool language sql as 'select true';
       create operator <<<< (leftarg = int, rightarg = int, function = pair);
@@ -48,6 +49,9 @@ describe.each(versions)("PostgreSQL %s", (version) => {
     expect(child?.parents).toEqual([parent?.oid ?? 0]);
     expect(child?.columns.at(-1)?.generated).toBe("(id * 2)");
     expect(catalog.relation("public", "seen")?.definition).toContain("parent");
+    expect(catalog.relation("information_schema", "seen")?.definition).toContain("parent");
+    expect(catalog.relation("information_schema", "tables")?.definition).toBeNull();
+    expect(catalog.relation("pg_catalog", "pg_stats")?.definition).toBeNull();
     expect(catalog.hasFunction("public", "mine")).toBe(true);
     expect(catalog.hasFunction("pg_catalog", "lower")).toBe(true);
     expect(catalog.operators("<<<<")).toEqual([{ schema: "public", name: "<<<<", function: "public.pair" }]);

@@ -40,8 +40,7 @@ const viewVersion = `
 
 const relationsSql = `
 select c.oid, n.nspname, c.relname, c.relkind,
-  case when c.relkind ${equal} any (array['v','m']::pg_catalog."char"[])
-        and n.nspname ${unequal} 'pg_catalog'::pg_catalog.name and n.nspname ${unequal} 'information_schema'::pg_catalog.name
+  case when c.relkind ${equal} any (array['v','m']::pg_catalog."char"[]) and c.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid
        then ${viewVersion} end,
   (select pg_catalog.json_agg(pg_catalog.json_build_array(a.attnum, a.attname, a.atttypid::pg_catalog.int8, a.atttypmod,
             case when a.attgenerated ${unequal} ''::pg_catalog."char" then pg_catalog.pg_get_expr(d.adbin, d.adrelid) end)

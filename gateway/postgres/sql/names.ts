@@ -9,6 +9,11 @@ export function schemasFor(schema: string, context: NameContext): readonly strin
   return schema === "pg_temp" ? context.searchPath.filter((name) => name.startsWith("pg_temp")) : [schema];
 }
 
+/** Of PostgreSQL's own objects. */
+export function isSystemSchema(name: string): boolean {
+  return /^(?:pg_(?!temp)|information_schema$)/.test(name);
+}
+
 export function findRelation(rangeVar: Body, context: NameContext): CatalogRelation | undefined {
   const name = text(rangeVar.relname);
   for (const schema of schemasFor(text(rangeVar.schemaname), context)) {
