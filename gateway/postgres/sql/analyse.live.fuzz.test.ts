@@ -1,6 +1,7 @@
 /**
- * Random queries against a real server: whatever the analysis calls complete, no value of a labelled column reaches a
- * result but in a column that was predicted to be it, or the use was reported as more than output.
+ * Random queries and writes against a real server: whatever the analysis calls complete, no value of a labelled column
+ * reaches a result but in a column that was predicted to be it, or a table without labels, or the use was reported as
+ * more than output.
  */
 import { expect, test } from "bun:test";
 import postgres from "postgres";
@@ -34,7 +35,7 @@ class Generator {
     return choices[Math.floor(this.#random() * choices.length)] ?? choices[0];
   }
   #name(): string {
-    return this.#pick(["id", "name", "ssn", "a", "b", "x", "people", "orders"]);
+    return this.#pick(["id", "name", "ssn", "ssn", "a", "b", "x", "made", "people", "orders", "leak", "p"]);
   }
   #column(): string {
     return this.#pick<() => string>([
@@ -44,6 +45,8 @@ class Generator {
       () => `${this.#name()}(${this.#alias()})`,
       () => this.#alias(),
       () => `${this.#alias()}.lower`,
+      () => `${this.#pick(["old", "new", "excluded", "public.people", "public.orders"])}.${this.#name()}`,
+      () => `(${this.#alias()}.${this.#name()}).${this.#name()}`,
     ])();
   }
   #alias(): string {
@@ -64,6 +67,19 @@ class Generator {
       () => `row(${this.#value(depth - 1)}, 1)`,
       () => `row_to_json(${this.#alias()})`,
       () => `max(${this.#column()}::text) over ()`,
+      () => `min(${this.#value(depth - 1)}::text) over ${this.#pick(["w", "(w)", "(partition by 1)", "(order by 1)"])}`,
+      () => `string_agg(${this.#column()}::text, ',')`,
+      () => `(array_agg(${this.#alias()}))[1]`,
+      () => `((array_agg(${this.#alias()}))[1]).${this.#name()}`,
+      () => `(select ${this.#alias()} from ${this.#from(depth - 1)} limit 1).${this.#name()}`,
+      () => `json_object('k': ${this.#column()}::text)`,
+      () => `json_value(to_jsonb(${this.#column()}), '$')`,
+      () => `exists (${this.#query(depth - 1)})`,
+      () => `${this.#column()} in (${this.#query(depth - 1)})`,
+      () => `(array[${this.#column()}::text])[1]`,
+      () => `nullif(${this.#column()}::text, 'q')`,
+      () => `greatest(${this.#column()}::text, '')`,
+      () => `leak(${this.#alias()})`,
     ])();
   }
   #target(depth: number): string {
@@ -72,14 +88,20 @@ class Generator {
       () => `${this.#alias()}.*`,
       () => this.#column(),
       () => this.#column(),
+      () => `${this.#column()} as ${this.#name()}`,
       () => `${this.#value(depth)} as ${this.#name()}`,
       () => this.#value(depth),
+      () => `(${this.#value(depth)}).*`,
     ])();
   }
   #item(depth: number): string {
     const alias = this.#alias();
     if (depth <= 0)
-      return this.#pick([`people ${alias}`, "people", `orders ${alias}`, `v ${alias}`, `w ${alias}`, "c"]);
+      return this.#pick([
+        ...([`people ${alias}`, "people", `orders ${alias}`, `v ${alias}`, `w ${alias}`, "c", "c"] as const),
+        ...[`people ${alias}(ssn, id)`, `only people ${alias}`, `kid ${alias}`, `parts ${alias}`, `made ${alias}`],
+        ...[`people as ${alias} tablesample bernoulli (100)`, `nested ${alias}`, `m ${alias}`],
+      ]);
     const lateral = this.#pick(["", "", "lateral "]);
     return this.#pick<() => string>([
       () => this.#item(0),
@@ -90,6 +112,12 @@ class Generator {
       () => `unnest(array[${this.#value(0)}::text]) ${alias}`,
       () => `(values (${this.#value(0)}::text)) ${alias}(x)`,
       () => `jsonb_each_text(to_jsonb(${this.#alias()})) ${alias}`,
+      () => `json_table(to_jsonb(${this.#alias()}), '$' columns (ssn text path '$.ssn', x text path '$.x')) ${alias}`,
+      () =>
+        `rows from (unnest(array[${this.#value(0)}::text]), generate_series(1, 2)) with ordinality ${alias}(x, a, b)`,
+      () => `${lateral}(values (${this.#value(0)}, ${this.#value(0)})) ${alias}(ssn, id)`,
+      () => `${lateral}(select ${this.#column()}) ${alias}(${this.#name()})`,
+      () => `xmltable('/a' passing xmlelement(name a, ${this.#value(0)}) columns x text path '.') ${alias}`,
     ])();
   }
   #from(depth: number): string {
@@ -106,12 +134,29 @@ class Generator {
       `${first} natural join ${second}`,
       `${first} join ${second} on true`,
       `(${first} cross join ${second}) as ${this.#alias()}`,
+      `(${first} join ${second} using (id)) as ${this.#alias()}`,
+      `${first} join ${second} using (id) as ${this.#alias()}`,
+      `${first} full join ${second} using (id)`,
+      `${first} left join ${second} on ${this.#value(0)} is null`,
     ]);
+  }
+  #tail(depth: number): string {
+    const one = () => this.#value(Math.max(0, depth - 1));
+    return [
+      this.#random() < 0.15 ? ` where ${one()} is not null` : "",
+      this.#random() < 0.1
+        ? ` group by ${this.#pick(["1", "id", `${this.#column()}`, "grouping sets ((1), ())"])}`
+        : "",
+      this.#random() < 0.05 ? ` having count(${one()}) > 0` : "",
+      this.#random() < 0.1 ? ` window w as (${this.#pick(["partition", "order"])} by ${one()})` : "",
+      this.#random() < 0.1 ? ` order by ${this.#pick(["1", "id", this.#column()])}` : "",
+      this.#random() < 0.05 ? " offset 0" : "",
+    ].join("");
   }
   #plain(depth: number): string {
     const targets = Array.from({ length: 1 + Math.floor(this.#random() * 2) }, () => this.#target(depth)).join(", ");
-    const distinct = this.#random() < 0.1 ? "distinct " : "";
-    return `select ${distinct}${targets} from ${this.#from(depth)}`;
+    const distinct = this.#random() < 0.1 ? this.#pick(["distinct ", `distinct on (${this.#column()}) `]) : "";
+    return `select ${distinct}${targets} from ${this.#from(depth)}${this.#tail(depth)}`;
   }
   #query(depth: number): string {
     const cte =
@@ -122,11 +167,47 @@ class Generator {
       cte === "" && this.#random() < 0.1
         ? `with recursive c(x, a) as (select id, ${this.#value(0)}::text from people union all select x + 1, ${this.#value(0)}::text from c, people p where x < 3) `
         : cte;
-    if (this.#random() < 0.1) return `${recursive}(${this.#plain(depth)}) union all (${this.#plain(depth)})`;
+    if (this.#random() < 0.1) {
+      const operator = this.#pick(["union all", "union", "except", "intersect all"]);
+      return `${recursive}(${this.#plain(depth)}) ${operator} (${this.#plain(depth)})`;
+    }
+    if (recursive === "" && depth > 0 && this.#random() < 0.1)
+      return `with c as (${this.#write(depth - 1)}) ${this.#plain(depth)}`;
     return `${recursive}${this.#plain(depth)}`;
   }
+  /** Of rows that are there, in tables whose columns say what may be written. */
+  #write(depth: number): string {
+    const value = () => this.#value(depth);
+    const alias = this.#alias();
+    const table = this.#pick(["orders", "orders", "people", "parts", "kid", "v"]);
+    const column = this.#pick(["x", "name", "ssn"]);
+    const source = () => this.#item(depth);
+    const statement = this.#pick<() => string>([
+      () => `update ${table} ${alias} set ${column} = ${value()} where ${alias}.id = 1`,
+      () => `update ${table} ${alias} set ${column} = ${value()} from ${this.#from(depth)} where ${alias}.id = 1`,
+      () => `update ${table} ${alias} set name = 'w' from ${this.#from(depth)} where ${alias}.id = 1`,
+      () =>
+        `update ${table} ${alias} set (${column}, id) = (select ${value()}, 1 from ${source()}) where ${alias}.id = 1`,
+      () => `delete from ${table} ${alias} where ${alias}.id = 1`,
+      () => `delete from ${table} ${alias} using ${this.#from(depth)} where ${alias}.id = 1`,
+      () => `insert into ${table} as ${alias} (id, ${column}) values (7, ${value()})`,
+      () => `insert into ${table} as ${alias} (id, ${column}) ${this.#plain(depth)}`,
+      () => `insert into orders as ${alias} (id, x) values (1, 'y') on conflict (id) do update set x = ${value()}`,
+      () => `insert into orders as ${alias} (id, x) values (1, 'y') on conflict (id) do update set x = 'z'`,
+      () =>
+        `merge into ${table} ${alias} using ${source()} on ${alias}.id = 1 when matched then update set ${column} = ${value()}`,
+      () => `merge into ${table} ${alias} using ${source()} on ${alias}.id = 1 when matched then do nothing`,
+      () =>
+        `merge into orders ${alias} using ${source()} on ${alias}.id = 9 when not matched then insert (id, x) values (8, ${value()})`,
+    ])();
+    const targets = Array.from({ length: 1 + Math.floor(this.#random() * 2) }, () => this.#target(depth)).join(", ");
+    const names = this.#pick(["", "", "with (old as o) ", "with (new as p, old as q) "]);
+    return `${statement} returning ${names}${targets}`;
+  }
   query(): string {
-    return `${this.#query(Math.floor(this.#random() * 3))} limit 20`;
+    const depth = Math.floor(this.#random() * 3);
+    if (this.#random() < 0.25) return this.#write(Math.min(depth, 1));
+    return `${this.#query(depth)} limit 20`;
   }
 }
 
@@ -144,26 +225,47 @@ test(`values of labelled columns only where they were predicted (FUZZ_SEED=${see
   try {
     await sql.unsafe(`
       set statement_timeout = 2000;
-      create table people (id int, name text, ssn text);
-      create table orders (id int, x text, ssn text);
+      create table people (id int, name text, ssn text, p int);
+      create table kid (x text) inherits (people);
+      create table orders (id int primary key, name text, x text, ssn text);
+      create table parts (id int, name text, x text, ssn text) partition by range (id);
+      create table parts_1 partition of parts for values from (0) to (5);
+      create table parts_2 partition of parts default;
+      create table made (id int, ssn text, a text generated always as (upper(ssn)) stored,
+        b text generated always as (ssn || '!') virtual);
+      create table nested (id int, p people, a people[], x text);
       insert into people values (1, 'n', '${sentinel}');
-      insert into orders values (1, 'x', 'open');
+      insert into kid values (1, 'n', '${sentinel}', 2, 'k');
+      insert into orders values (1, 'n', 'x', 'open');
+      insert into parts values (1, 'n', 'x', '${sentinel}'), (9, 'n', 'x', '${sentinel}');
+      insert into made values (1, '${sentinel}');
+      insert into nested values (1, row(1, 'n', 'open', 3), '{}', 'x');
+      create function leak(people) returns text language sql as 'select ($1).ssn';
       create view v as select id, name, ssn as a from people;
-      create view w as select id, upper(ssn) as b from people`);
+      create view w as select id, upper(ssn) as b from people;
+      create materialized view m as select id, ssn as x, name as ssn from people`);
     const catalog = await loadCatalog(async (text) => (await query(text)).rows);
-    const { labels } = bindLabels(catalog, new Map([["public.people.ssn", ["pii"]]]), new Map());
+    const labelled = ["public.people.ssn", "public.parts.ssn", "public.made.ssn"];
+    const { labels } = bindLabels(catalog, new Map(labelled.map((name) => [name, ["pii"]])), new Map());
     const context: NameContext = { catalog, searchPath: catalog.searchPath, labels };
+    const kept = `select concat_ws(' ', (select string_agg(o::text, ' ') from orders o),
+      (select string_agg(concat_ws(' ', p.id, p.name, p.x), ' ') from parts p), (select string_agg(p.name, ' ') from people p))`;
     const generator = new Generator(randomFrom(seed));
     let judged = 0;
     for (let index = 0; index < queriesMax; index++) {
       const text = generator.query();
-      const answer = await query(text).catch(() => undefined);
-      if (answer === undefined) continue;
       const { command, statements } = analyse(text, context);
       if (!command.complete) continue;
       const used = command.statements[0]?.columns.filter((column) => column.labels.length > 0) ?? [];
-      if (used.some(({ use }) => use !== "output")) continue;
+      if (used.some(({ use }) => use !== "output" && use !== "write")) continue;
+      if (command.statements[0]?.functions.some((name) => !name.startsWith("pg_catalog."))) continue;
+      await query("begin");
+      const answer = await query(text).catch(() => undefined);
+      const stored = answer && (await query(kept)).rows[0]?.[0];
+      await query("rollback");
+      if (answer === undefined) continue;
       judged += 1;
+      expect({ text, stored: stored?.toUpperCase().includes(sentinel) }).toEqual({ text, stored: false });
       const predicted = statements[0]?.outputColumns;
       answer.columns.forEach(({ table, number }, at) => {
         const expected = predicted?.[at];
