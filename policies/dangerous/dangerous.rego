@@ -10,6 +10,11 @@ _dba if {
 	prepared.current.exempt[group]
 }
 
+# Of PostgreSQL's own: also what information_schema is made of, which drivers call to read keys and indexes.
+_own(name) if startswith(name, "pg_catalog.")
+
+_own(name) if startswith(name, "information_schema._pg_")
+
 # Relations that the caller may not use: those that keep passwords are for nobody.
 _closed := [prepared.current.secrets] if {
 	_dba
@@ -49,7 +54,7 @@ deny contains {
 } if {
 	some statement in input.command.statements
 	some name in statement.functions
-	not startswith(name, "pg_catalog.")
+	not _own(name)
 	not prepared.matches(name, prepared.current.functions_allowed)
 }
 

@@ -467,6 +467,17 @@ test.each([
   expect(run(sql).command.incomplete).toEqual([]);
 });
 
+test("what information_schema calls itself is PostgreSQL's own, and changes nothing", () => {
+  const changed = { ...snapshot, functions: [...snapshot.functions, "information_schema._pg_expandarray"] };
+  const sql = "select (information_schema._pg_expandarray(array[id])).n from people";
+  const { command, plain } = analyse(sql, { ...context, catalog: new Catalog(changed) });
+  expect([command.complete, command.statements[0]?.functions, plain]).toEqual([
+    true,
+    ["information_schema._pg_expandarray"],
+    true,
+  ]);
+});
+
 test("a function that gets another name is one of those that the list of allowed ones is asked about", () => {
   for (const sql of [
     "alter function user_function(int) rename to allowed",

@@ -3,7 +3,7 @@ import { limits } from "../../limits.ts";
 import type { ColumnInput, ColumnUse, RelationInput, StatementClass } from "../../policy/input.ts";
 import type { Body, Node } from "./ast.ts";
 import { attributeKey, type CatalogRelation, type LabelMap, type NameContext } from "./catalog.ts";
-import { isSystemSchema } from "./names.ts";
+import { isOwnFunction, isSystemSchema } from "./names.ts";
 import { columnsThatPlace, columnsThatPlaced } from "./partition.ts";
 import {
   type BaseColumn,
@@ -211,7 +211,7 @@ export class Findings {
   calls(name: string): void {
     this.functions.add(name);
     // What a function of a user does is not known: it may create tables and set search_path.
-    if (!name.startsWith("pg_catalog.")) {
+    if (!isOwnFunction(name)) {
       this.changesCatalog = true;
       this.changesSession = true;
     }

@@ -14,6 +14,11 @@ export function isSystemSchema(name: string): boolean {
   return /^(?:pg_(?!temp)|information_schema$)/.test(name);
 }
 
+/** Also what information_schema is made of. */
+export function isOwnFunction(name: string): boolean {
+  return name.startsWith("pg_catalog.") || name.startsWith("information_schema._pg_");
+}
+
 export function findRelation(rangeVar: Body, context: NameContext): CatalogRelation | undefined {
   const name = text(rangeVar.relname);
   for (const schema of schemasFor(text(rangeVar.schemaname), context)) {
