@@ -37,6 +37,8 @@ beforeAll(async () => {
   ({ server: target, tokens } = demo);
   const { direct } = demo;
   await direct.unsafe("create view reversed as select id, reverse(email) as liame from customers");
+  await direct.unsafe(`create view chosen as select c.id, case when ssn like '90%' then 'yes' end as starts, o.product
+    from customers c left join orders o on o.customer_id = c.id and c.ssn like '90%' where c.id < 100`);
   await direct.unsafe("create view casting as select id from customers where ssn::text::int > 0");
   await direct.unsafe("create schema side; create table side.customers (id int, ssn text)");
   [port, http] = [await freePort(), await freePort()];
@@ -235,6 +237,16 @@ withPsql("a view's expression over a labelled column shows nothing of it", async
   expect(err).toBe("");
   expect(out).toContain("[redacted]");
   expect(out).not.toContain("@");
+});
+
+withPsql("nor whether it is NULL", async () => {
+  const { out, err } = await psql("ann", "select starts, product from chosen;\n");
+  expect(err).toBe("");
+  const rows = out
+    .split("\n")
+    .filter((line) => /^ .*\|/.test(line))
+    .slice(1);
+  expect(new Set(rows)).toEqual(new Set([" [redacted] | [redacted]"]));
 });
 
 withPsql(

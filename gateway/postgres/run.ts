@@ -134,7 +134,8 @@ export class Run {
       const kind = derived && asked !== "null" ? "redact" : asked;
       if (kind !== undefined && !same) throw mismatch("another column in the place of a masked one");
       kinds.push(kind);
-      maskers.push(kind && maskerFor(kind, field.typeOid, field.format, hashKey, field.modifier));
+      const masker = kind && maskerFor(kind, field.typeOid, field.format, hashKey, field.modifier);
+      maskers.push(derived && masker ? alike(masker) : masker);
     });
     const any = maskers.some((masker) => masker !== undefined);
     return { fields, maskers: any ? maskers : undefined, columns: recordedColumns(fields, kinds) };
@@ -233,6 +234,12 @@ export class Run {
     const outcome = failed === "57014" ? "cancelled" : failed !== undefined ? "error" : (status ?? "ok");
     this.#options.session.finish(this.permit, outcome, failed);
   }
+}
+
+/** Of a computed value, whether it is NULL tells of what it was computed of. */
+function alike(redact: Masker): Masker {
+  const shown = redact(Buffer.alloc(0));
+  return () => shown;
 }
 
 function mismatch(what: string): GatewayError {
