@@ -82,6 +82,31 @@ const plain = [
     "copy (select id from t order by id limit 3) to stdout (format csv)",
   ],
   ...["copy t (id) to stdout (format binary)", "copy nope to stdout", "select pg_catalog.generate_series(1, 300)"],
+  ...["update t set n = n where id = 4 returning a, old.a", "delete from u using t where u.id = t.id returning t.a"],
+  ...[
+    "merge into u using t on u.id = t.id when not matched and t.id < 3 then insert (id) values (t.id) returning t.a, u.id",
+    "select x.a from (select t.*, row_number() over () from t) x order by 1",
+    "with c as (select * from t) select c.a from c where c.id < 4 order by c.id",
+    "select t from t where id = 1",
+    "select a::varchar from t where id = 1",
+    "select upper(a), a from t where id = 1",
+  ],
+  ...[
+    "declare e scroll cursor for select id, a from t order by id",
+    "fetch all from e",
+    "fetch backward 2 from e",
+    "fetch absolute 3 from e",
+    "close e",
+  ],
+  ...[
+    "alter table t rename a to other",
+    "select other from t where id = 1",
+    "alter table t rename other to a",
+    "create materialized view m as select id, a from t",
+    "create table kept as select a from t",
+    "select * from kept",
+    "drop table kept",
+  ],
   ...[
     "select repeat('x', 3000) from generate_series(1, 30)",
     "select null, '', 'é', e'\\\\x'",
@@ -117,7 +142,7 @@ export type Exchange = readonly FrontendMessage[];
 
 // PREPARE's and DECLARE's are among them: the wire and SQL share their names.
 const names = ["", "", "s1", "s2", "q"];
-const portals = ["", "", "p1", "p2", "c", "d"];
+const portals = ["", "", "p1", "p2", "c", "d", "e"];
 
 function parsed(random: Random, statement: string): FrontendMessage {
   const sql = random() < 0.5 ? pick(random, parameterised)[0] : pick(random, plain);
