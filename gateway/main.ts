@@ -118,7 +118,7 @@ async function main(): Promise<void> {
     config,
     dependencies,
     shared: { approvals, novelty: new Novelty(store), rates: new Rates() },
-    analysers: new Catalogs(store, policies),
+    analysers: new Catalogs(store, policies, log),
     hashKey: readHashKey(config) ?? randomBytes(32),
   });
 

@@ -5,6 +5,7 @@
  */
 import type { PostgresTarget } from "../config.ts";
 import { limits } from "../limits.ts";
+import type { Logger } from "../log.ts";
 import { sameLabels } from "../policy/data.ts";
 import type { PolicyRevision, PolicySource } from "../session/dependencies.ts";
 import type { LabelBinding } from "../store/queries.ts";
@@ -12,7 +13,7 @@ import type { AnalysedStatement, InternalQuery, SessionAnalyser } from "./analys
 import type { AnalyserSource } from "./server.ts";
 import { AnalysisCache } from "./sql/cache.ts";
 import type { Catalog, NameContext } from "./sql/catalog.ts";
-import { bindLabels } from "./sql/labels.ts";
+import { bindLabels, withoutAttribute } from "./sql/labels.ts";
 import { loadCatalog, loadNames } from "./sql/load-catalog.ts";
 
 /** Nothing is under way for as long as so much DDL takes. */
@@ -34,28 +35,35 @@ interface Shared {
   /** All that there ever were. */
   redefinitions: number;
   loaded: { epoch: number; at: number; policy: PolicyRevision; context: NameContext } | undefined;
+  /** Labelled columns that were not there when it was looked last. */
+  missing: string;
 }
+
+type Log = Pick<Logger, "warn">;
 
 export class Catalogs implements AnalyserSource {
   readonly #store: BindingStore;
   readonly #policies: PolicySource;
+  readonly #log: Log | undefined;
   readonly #shared = new Map<string, Shared>();
 
-  constructor(store: BindingStore, policies: PolicySource) {
+  constructor(store: BindingStore, policies: PolicySource, log?: Log) {
     this.#store = store;
     this.#policies = policies;
+    this.#log = log;
   }
 
   forSession(target: PostgresTarget, database: string): SessionAnalyser {
     const key = `${target.name}/${database}`;
     let shared = this.#shared.get(key);
     if (shared === undefined) {
-      shared = { epoch: 0, redefined: [], redefinitions: 0, loaded: undefined };
+      shared = { epoch: 0, redefined: [], redefinitions: 0, loaded: undefined, missing: "" };
       this.#shared.set(key, shared);
     }
     return new CatalogAnalyser({
       store: this.#store,
       policies: this.#policies,
+      log: this.#log,
       shared,
       target: target.name,
       database,
@@ -66,6 +74,7 @@ export class Catalogs implements AnalyserSource {
 interface Parts {
   readonly store: BindingStore;
   readonly policies: PolicySource;
+  readonly log: Log | undefined;
   readonly shared: Shared;
   readonly target: string;
   readonly database: string;
@@ -281,6 +290,19 @@ class CatalogAnalyser implements SessionAnalyser {
     if (changed && !inTransaction) await store.saveLabelBindings(target, database, rows);
     const context: NameContext = { catalog, labels, searchPath: [] };
     if (!isOwn) shared.loaded = { epoch, at: Date.now(), policy, context };
+    if (!inTransaction) this.#tellMissing(policy, bindings);
     return context;
+  }
+
+  /** A label that is misspelt hides nothing. Once for each set of them: tables may be made later, or be in another database. */
+  #tellMissing(policy: PolicyRevision, bindings: ReadonlyMap<string, unknown>): void {
+    const { shared, target, database, log } = this.#parts;
+    const bound = new Set([...bindings.keys()].map(withoutAttribute));
+    const columns = [...policy.labelsOf(target).keys()].filter((name) => !bound.has(name)).sort();
+    const missing = columns.join("\n");
+    if (missing === shared.missing) return;
+    shared.missing = missing;
+    if (columns.length === 0) return;
+    log?.warn("labels name columns that the database does not have: are they misspelt?", { target, database, columns });
   }
 }

@@ -104,12 +104,16 @@ export function bindLabels(
   return { labels, bindings };
 }
 
+/** The name of what is bound. */
+export function withoutAttribute(key: string): string {
+  return key.replace(/#\d+\.\d+$/, "");
+}
+
 /** By name, which may be bound to several columns: each that ever had it. */
 function boundBefore(previous: ReadonlyMap<string, Attribute>): Map<string, Attribute[]> {
   const found = new Map<string, Attribute[]>();
   for (const [key, bound] of previous) {
-    for (const name of new Set([key, key.replace(/#\d+\.\d+$/, "")]))
-      found.set(name, [...(found.get(name) ?? []), bound]);
+    for (const name of new Set([key, withoutAttribute(key)])) found.set(name, [...(found.get(name) ?? []), bound]);
   }
   return found;
 }

@@ -5,6 +5,7 @@ import { loweredLimits } from "../../../scripts/lowered-limits.ts";
 import { hasPostgres15 } from "../../../scripts/postgres/installed.ts";
 import { type PostgresVersion, type RunningPostgres, startPostgres } from "../../../scripts/postgres/server.ts";
 import type { PostgresTarget } from "../../config.ts";
+import type { LogFields } from "../../log.ts";
 import type { PolicyRevision } from "../../session/dependencies.ts";
 import { Catalogs } from "../catalogs.ts";
 import type { Catalog } from "./catalog.ts";
@@ -105,6 +106,22 @@ describe.each(versions)("PostgreSQL %s", (version) => {
     expect(analyser.stale).toBe(true);
     await analyser.refresh(run, false);
     expect(analyser.stale).toBe(false);
+  });
+  test("a label of a column that is not there is warned of, once for each set of them", async () => {
+    const policyOf = (...names: string[]) =>
+      ({ labelsOf: () => new Map(names.map((name) => [name, ["pii"]])) }) as unknown as PolicyRevision;
+    let policy = policyOf("public.parent.id", "public.parent.iid");
+    const store = { labelBindings: async () => [], saveLabelBindings: async () => undefined };
+    const warned: unknown[] = [];
+    const log = { warn: (_: string, fields?: LogFields) => void warned.push(fields) };
+    const analysers = new Catalogs(store, { current: () => policy }, log);
+    const target = { name: "app" } as PostgresTarget;
+    const [database, columns] = ["d", ["public.parent.iid"]];
+    for (let session = 0; session < 2; session++) await analysers.forSession(target, database).refresh(run, false);
+    expect(warned).toEqual([{ target: "app", database, columns }]);
+    policy = policyOf("public.parent.id");
+    await analysers.forSession(target, database).refresh(run, false);
+    expect(warned).toHaveLength(1);
   });
   test("cannot be answered by what the search path puts before pg_catalog", async () => {
     await sql.unsafe(`
