@@ -95,14 +95,14 @@ describe.each(versions)("PostgreSQL %s", (version) => {
     await expect(load()).rejects.toMatchObject({ code: "protocol.too_large" });
   });
   test("is looked at again once it is older than the limit", async () => {
-    using _ = loweredLimits({ catalogRefreshMs: 100 });
+    using _ = loweredLimits({ catalogRefreshMs: 1_000 });
     const policy = { labelsOf: () => new Map() } as unknown as PolicyRevision;
     const store = { labelBindings: async () => [], saveLabelBindings: async () => undefined };
     const analysers = new Catalogs(store, { current: () => policy });
     const analyser = analysers.forSession({ name: "app" } as PostgresTarget, server.database);
     await analyser.refresh(run, false);
     expect(analyser.stale).toBe(false);
-    await Bun.sleep(150);
+    await Bun.sleep(1_050);
     expect(analyser.stale).toBe(true);
     await analyser.refresh(run, false);
     expect(analyser.stale).toBe(false);
