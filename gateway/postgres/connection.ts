@@ -9,7 +9,7 @@ import { limits } from "../limits.ts";
 import type { Session } from "../session/session.ts";
 import { encodeBackendMessage } from "./backend-encoder.ts";
 import { errorFields } from "./diagnostics.ts";
-import { decodeFrontendMessage } from "./frontend-decoder.ts";
+import { decodeOrUnreadable } from "./frontend-decoder.ts";
 import type { ClientStream } from "./handshake.ts";
 import { Machine } from "./machine.ts";
 import type { NoticeFields } from "./messages.ts";
@@ -177,7 +177,7 @@ export class Connection {
           if (this.#clientDone) return this.#leave();
           break;
         }
-        const message = decodeFrontendMessage(frame);
+        const message = decodeOrUnreadable(frame);
         if (message.type === "Terminate") return this.#terminate();
         const waiting = this.#machine.handle(message);
         if (waiting === undefined) continue;

@@ -5,7 +5,7 @@
 import { GatewayError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { Expected } from "./expected.ts";
-import type { FrontendMessage } from "./messages.ts";
+import type { FrontendMessage, Unreadable } from "./messages.ts";
 import type { Outgoing } from "./outgoing.ts";
 import type { Run } from "./run.ts";
 
@@ -50,7 +50,7 @@ export class CopyIn {
   }
 
   /** @throws GatewayError protocol.malformed for what is not of a COPY, as the target would end the session too; protocol.too_large */
-  handle(message: FrontendMessage, head: Expected | undefined, outgoing: Outgoing): void {
+  handle(message: FrontendMessage | Unreadable, head: Expected | undefined, outgoing: Outgoing): void {
     const run = head !== undefined && "run" in head ? head.run : undefined;
     switch (message.type) {
       case "CopyData":
@@ -77,9 +77,13 @@ export class CopyIn {
       case "Terminate":
         return;
       default:
-        throw new GatewayError("protocol.malformed", `unexpected ${message.type} during COPY from stdin`, {
+        throw new GatewayError("protocol.malformed", `unexpected ${nameOf(message)} during COPY from stdin`, {
           hint: "End the data with CopyDone or CopyFail first.",
         });
     }
   }
+}
+
+function nameOf(message: FrontendMessage | Unreadable): string {
+  return message.type === "Unreadable" ? message.message : message.type;
 }

@@ -19,7 +19,7 @@ import {
   type WireClientOptions,
 } from "../../scripts/postgres/wire-client.ts";
 import { limits } from "../limits.ts";
-import { encodeCancelRequest } from "./frontend-encoder.ts";
+import { encodeCancelRequest, encodeFrontendMessage } from "./frontend-encoder.ts";
 import type { BackendMessage, FrontendMessage } from "./messages.ts";
 import { MessageWriter } from "./writer.ts";
 
@@ -416,4 +416,64 @@ test("what is sent behind an error that a Flush brought is passed over up to the
     expect(await ours.exchange(parse("select 4"), bind(), execute(), sync)).toContain("SELECT 1");
     ours.end();
   }
+});
+
+describe("text that is not UTF-8", () => {
+  /** A message with one byte of its text changed; what follows it is sent with it. */
+  const spoilt = (message: FrontendMessage, ...next: FrontendMessage[]) => {
+    const writer = new MessageWriter();
+    for (const one of [message, ...next]) encodeFrontendMessage(writer, one);
+    const bytes = writer.take();
+    bytes[bytes.indexOf("~")] = 0xff;
+    return bytes;
+  };
+  const begun = query("begin");
+  test.each<[string, FrontendMessage[], Buffer]>([
+    ["of a query", [], spoilt(query("select '~'"))],
+    ["of a query in a transaction", [begun], spoilt(query("select '~'"), query("commit"))],
+    ["of a query in an open batch", [], spoilt(parse("select '~'"), bind(), query("select 1"), sync)],
+    [
+      "of a query behind a batch",
+      [],
+      Buffer.concat([spoilt(parse("select 1"), bind(), execute()), spoilt(query("~"))]),
+    ],
+    ["of a query behind a batch that fails", [], Buffer.concat([spoilt(parse("selec")), spoilt(query("~"), sync)])],
+    ["of a statement", [], spoilt(parse("select '~'"), bind(), execute(), sync)],
+    [
+      "of a statement behind another",
+      [parse("select 1"), sync],
+      spoilt(parse("select '~'"), sync, bind(), execute(), sync),
+    ],
+    ["of a statement's name", [], spoilt(parse("select 1", "~"), sync)],
+    ["of a portal's name", [], spoilt(bind("", "~"), sync)],
+    ["of a portal that is executed", [begun], spoilt(execute("~"), sync, query("commit"))],
+    ["of what is described", [], spoilt({ type: "Describe", kind: "statement", name: "~" }, sync)],
+    ["of what is closed", [], spoilt({ type: "Close", kind: "portal", name: "~" }, sync)],
+    [
+      "of a parameter",
+      [parse("select $1::text"), sync],
+      spoilt({ ...bind(), parameters: [Buffer.from("~")] } as FrontendMessage, execute(), sync),
+    ],
+  ])("%s fails it as on the target, and the session goes on", async (_, before, bytes) => {
+    const answersOf = async (client: Awaited<ReturnType<typeof open>>) => {
+      await client.exchange(...before);
+      client.sendBytes(bytes);
+      client.send(query("rollback"), query("listen told"));
+      const answers = await client.until("LISTEN");
+      client.end();
+      return answers.slice(0, answers.indexOf("LISTEN") + 1);
+    };
+    const direct = await answersOf(await connectWire(target));
+    expect(direct).toContain("LISTEN");
+    expect(await answersOf(await open())).toEqual(direct);
+  });
+
+  test("ends the session in the middle of the data of a COPY, as on the target", async () => {
+    const ours = await open();
+    await ours.exchange(query("create temp table numbers (n int)"));
+    ours.send(query("copy numbers from stdin"));
+    await ours.until("CopyInResponse");
+    ours.sendBytes(spoilt(query("select '~'")));
+    expect(await ours.untilClosed()).toEqual(["FATAL 08P01"]);
+  });
 });

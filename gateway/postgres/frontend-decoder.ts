@@ -10,8 +10,9 @@ import {
   type PasswordMessage,
   type SASLInitialResponse,
   type SASLResponse,
+  type Unreadable,
 } from "./messages.ts";
-import { type Frame, PayloadReader, withoutFields } from "./reader.ts";
+import { type Frame, InvalidText, PayloadReader, withoutFields } from "./reader.ts";
 
 /**
  * A message of the query phase. Messages of type "p" belong to authentication and are decoded by the three functions
@@ -65,6 +66,20 @@ export function decodeFrontendMessage(frame: Frame): FrontendMessage {
       throw new GatewayError("protocol.malformed", `invalid frontend message type ${frame.type}`);
   }
 }
+
+/** As `decodeFrontendMessage`, but text that is not UTF-8 is a value where it fails no more than its own message. */
+export function decodeOrUnreadable(frame: Frame): FrontendMessage | Unreadable {
+  try {
+    return decodeFrontendMessage(frame);
+  } catch (fault) {
+    const message =
+      fault instanceof InvalidText ? failing.find((name) => frontendType[name] === frame.type) : undefined;
+    if (message === undefined) throw fault;
+    return { type: "Unreadable", message };
+  }
+}
+
+const failing = ["Query", "Parse", "Bind", "Execute", "Describe", "Close"] as const;
 
 const sync = Object.freeze({ type: "Sync" });
 const flush = Object.freeze({ type: "Flush" });

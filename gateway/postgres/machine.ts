@@ -17,10 +17,28 @@ import { CopyIn } from "./copy-in.ts";
 import { denialFields, nativeError } from "./diagnostics.ts";
 import { EnforcedSettings } from "./enforced-settings.ts";
 import type { Expected, NameChange, PortalEntry, PreparedEntry } from "./expected.ts";
-import type { Bind, Close, Describe, Execute, FrontendMessage, NoticeFields, Parse, Query } from "./messages.ts";
+import type {
+  Bind,
+  Close,
+  Describe,
+  Execute,
+  FrontendMessage,
+  NoticeFields,
+  Parse,
+  Query,
+  Unreadable,
+} from "./messages.ts";
 import { Outgoing, type UpstreamPorts } from "./outgoing.ts";
 import { Interrupted, ownQuery, type Rows } from "./own-query.ts";
-import { absentPortal, absentStatement, holdFields, madeAnew, refusalOf, refusedName } from "./refusals.ts";
+import {
+  absentPortal,
+  absentStatement,
+  holdFields,
+  madeAnew,
+  notInEncoding,
+  refusalOf,
+  refusedName,
+} from "./refusals.ts";
 import { mayStopEarly } from "./row-limit.ts";
 import { Run, type RunOptions } from "./run.ts";
 import { meaningOf, parametersLength, type Resolved, SessionNames } from "./session-names.ts";
@@ -129,7 +147,7 @@ export class Machine {
   }
 
   /** @returns a promise when the message has to wait; the next one is handed over after it. */
-  handle(message: FrontendMessage): void | Promise<void> {
+  handle(message: FrontendMessage | Unreadable): void | Promise<void> {
     const { stopping } = this.outgoing;
     if (stopping !== undefined) return stopping.then(() => this.handle(message));
     if (this.#batch.failed && message.type !== "Sync" && message.type !== "Terminate") return;
@@ -172,9 +190,19 @@ export class Machine {
         throw new GatewayError("protocol.unsupported", "function calls by message are not supported", {
           hint: "Call the function with SELECT.",
         });
+      case "Unreadable":
+        if (message.message === "Query") return this.#refuseQuery(notInEncoding);
+        this.#batch.open = true;
+        return this.#refuseWith(notInEncoding);
       case "Terminate":
         return;
     }
+  }
+
+  /** What is answered with a ReadyForQuery of its own; the target passes over it where the open batch has failed. */
+  #refuseQuery(fields: NoticeFields): void | Promise<void> {
+    if (!this.#batch.open) return this.#refuseWith(fields, true);
+    return this.#drained().then(() => (this.#batch.failed ? undefined : this.#refuseWith(fields, true)));
   }
 
   #sync(): void {

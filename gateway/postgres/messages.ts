@@ -92,6 +92,11 @@ export interface FunctionCall {
   readonly arguments: readonly (Buffer | null)[];
   readonly resultFormat: FormatCode;
 }
+/** A message whose text is not UTF-8, which PostgreSQL fails without ending the session; it is never forwarded. */
+export interface Unreadable {
+  readonly type: "Unreadable";
+  readonly message: "Query" | "Parse" | "Bind" | "Execute" | "Describe" | "Close";
+}
 export type FrontendMessage =
   | Query
   | Parse

@@ -186,6 +186,9 @@ export function uint16At(bytes: Uint8Array, at: number): number {
   return ((bytes[at] as number) << 8) | (bytes[at + 1] as number);
 }
 
+/** A string that is not of the encoding: the message is whole all the same, and what follows can be read. */
+export class InvalidText extends GatewayError {}
+
 /** Reads one payload from left to right; every read past its end is protocol.malformed. */
 export class PayloadReader {
   readonly #bytes: Buffer;
@@ -273,7 +276,7 @@ export class PayloadReader {
     try {
       return strictText.decode(bytes.subarray(start, end));
     } catch {
-      this.malformed("a string is not valid UTF-8");
+      throw new InvalidText("protocol.malformed", `malformed ${this.#message} message: a string is not valid UTF-8`);
     }
   }
   /** Goes behind the terminator. @returns where it is */

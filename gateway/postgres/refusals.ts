@@ -4,7 +4,7 @@ import type { CommandAnalysis } from "../policy/input.ts";
 import type { HoldNotice } from "../session/approvals.ts";
 import { nativeError } from "./diagnostics.ts";
 import { escapesObligations } from "./enforced-settings.ts";
-import type { FrontendMessage, NoticeFields } from "./messages.ts";
+import type { FrontendMessage, NoticeFields, Unreadable } from "./messages.ts";
 import type { Resolved } from "./session-names.ts";
 import { refusedSetting } from "./text-settings.ts";
 
@@ -27,6 +27,8 @@ const escapes: NoticeFields = {
   ...nativeError("0A000", "what policy obliges this command to could be lifted by one of its statements"),
   H: "Run SET, RESET, DISCARD, ROLLBACK, DO and functions of users as a query of their own.",
 };
+
+export const notInEncoding = nativeError("22021", 'invalid byte sequence for encoding "UTF8"');
 
 /** With PostgreSQL's routine: by it drivers know to prepare again. */
 export function absentStatement(name: string): NoticeFields {
@@ -54,11 +56,11 @@ export function refusalOf(
 }
 
 /** PostgreSQL tells names apart by so many bytes: two that begin alike would be one there, and two here. */
-export function refusedName(message: FrontendMessage): NoticeFields | undefined {
+export function refusedName(message: FrontendMessage | Unreadable): NoticeFields | undefined {
   return hasLongName(message) ? nameTooLong : undefined;
 }
 
-function hasLongName(message: FrontendMessage): boolean {
+function hasLongName(message: FrontendMessage | Unreadable): boolean {
   switch (message.type) {
     case "Parse":
       return isTooLong(message.statement);
