@@ -477,3 +477,30 @@ describe("text that is not UTF-8", () => {
     expect(await ours.untilClosed()).toEqual(["FATAL 08P01"]);
   });
 });
+
+describe("a function call by message", () => {
+  /** Of now(). */
+  const call: FrontendMessage = {
+    ...{ type: "FunctionCall", functionOid: 1_299, argumentFormats: [], arguments: [], resultFormat: 0 },
+  };
+  test.each<[string, FrontendMessage[], string[]]>([
+    ["by itself", [call], ["ERROR 0A000", "ReadyForQuery"]],
+    [
+      "in a transaction, which it fails",
+      [query("begin"), call, query("commit")],
+      ["BEGIN", "ReadyForQuery", "ERROR 0A000", "ReadyForQuery", "ROLLBACK", "ReadyForQuery"],
+    ],
+    [
+      "behind messages without their Sync",
+      [parse("select"), bind(), execute(), call],
+      ["ParseComplete", "BindComplete", "DataRow", "SELECT 1", "ERROR 0A000", "ReadyForQuery"],
+    ],
+    ["behind an error without its Sync", [parse("selec"), call, sync], ["ERROR 42601", "ReadyForQuery"]],
+  ])("is refused, %s, and the session goes on", async (_, messages, answers) => {
+    const ours = await open();
+    ours.send(...messages, query("listen told"));
+    const received = await ours.until("LISTEN");
+    expect(received.slice(0, received.indexOf("LISTEN"))).toEqual(answers);
+    ours.end();
+  });
+});

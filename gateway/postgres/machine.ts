@@ -33,6 +33,7 @@ import { Interrupted, ownQuery, type Rows } from "./own-query.ts";
 import {
   absentPortal,
   absentStatement,
+  functionCall,
   holdFields,
   madeAnew,
   notInEncoding,
@@ -187,9 +188,7 @@ export class Machine {
         // Outside a COPY the target drops these; they are dropped here.
         return;
       case "FunctionCall":
-        throw new GatewayError("protocol.unsupported", "function calls by message are not supported", {
-          hint: "Call the function with SELECT.",
-        });
+        return this.#refuseQuery(functionCall);
       case "Unreadable":
         if (message.message === "Query") return this.#refuseQuery(notInEncoding);
         this.#batch.open = true;

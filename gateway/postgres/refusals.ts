@@ -28,6 +28,10 @@ const escapes: NoticeFields = {
   H: "Run SET, RESET, DISCARD, ROLLBACK, DO and functions of users as a query of their own.",
 };
 
+export const functionCall: NoticeFields = {
+  ...nativeError("0A000", "function calls by message are not supported"),
+  H: "Call the function with SELECT.",
+};
 export const notInEncoding = nativeError("22021", 'invalid byte sequence for encoding "UTF8"');
 
 /** With PostgreSQL's routine: by it drivers know to prepare again. */
