@@ -41,6 +41,30 @@ export const mutations: readonly Mutation[] = [
   ),
   one(
     1,
+    "PostgreSQL's own functions get other names",
+    edit("postgres/sql/definition.ts", "if (namesSystemObject(body, findings.context))", "if (false as boolean)"),
+    test("postgres/sql/analyse.test.ts", "what cannot be accounted for is incomplete"),
+  ),
+  one(
+    1,
+    "a partition is attached whatever the bounds above say of its values",
+    edit("postgres/sql/definition.ts", "findings.context.catalog.withAncestors([table])", "[table]"),
+    test("postgres/sql/analyse.test.ts", "alter table sub_parted attach partition people"),
+  ),
+  one(
+    1,
+    "a schema by another name is told to nobody who waits",
+    edit("postgres/sql/analyse.ts", 'if (relations.length === 0) return "anything";', ""),
+    test("postgres/sql/analyse.test.ts", "what others may have to read again"),
+  ),
+  one(
+    3,
+    "whether a computed value is NULL is shown",
+    edit("postgres/run.ts", "derived && masker ? alike(masker) : masker", "masker"),
+    test("gateway.live.test.ts", "nor whether it is NULL"),
+  ),
+  one(
+    1,
     "set_config counts as SET wherever it is called",
     edit("postgres/sql/set-config.ts", " || !isOnce(select)", ""),
     test("postgres/sql/analyse.test.ts", "and nothing else"),
