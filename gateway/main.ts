@@ -14,7 +14,7 @@ import { Catalogs } from "./postgres/catalogs.ts";
 import { PostgresServer } from "./postgres/server.ts";
 import { checkReferences, readHashKey } from "./preflight.ts";
 import { checkRecordings } from "./recording/open-recordings.ts";
-import { readEvents } from "./recording/reader.ts";
+import { chunkLines } from "./recording/reader.ts";
 import { redactSecrets, redactStatement } from "./recording/redaction.ts";
 import { SearchThread } from "./recording/search-thread.ts";
 import { readSigningKey } from "./recording/signing-key.ts";
@@ -158,7 +158,7 @@ async function main(): Promise<void> {
             listSessions: (query) => store.listSessions(query),
             searchSessions: (query, text) => search.search(query, text),
             getSession: (id) => store.getSession(id),
-            events: (id, fromSeq) => readEvents(store, id, fromSeq),
+            lines: (id, from) => chunkLines(store, id, from),
           },
           log,
           metrics,

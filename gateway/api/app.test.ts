@@ -60,6 +60,8 @@ const session = (id: string, subject: string): SessionRecord => ({
 let approval: ApprovalRecord;
 let lines: string[];
 let verifying: Promise<unknown>;
+/** Chunks that a recording has more. */
+let long: number;
 const store: ApiStore = {
   listApprovals: async ({ state }) => (state === undefined || approval.state === state ? [approval] : []),
   getApproval: async (id) => (id === approval.id ? approval : undefined),
@@ -77,9 +79,10 @@ const store: ApiStore = {
     return { sessions: text === "everything" ? all : [], next: "s-olga" };
   },
   getSession: async (id) => (id === "s-agent" ? session(id, "agent-7") : undefined),
-  async *events() {
-    yield { type: "intent", text: "SELECT 1" };
-    yield { type: "session.closed" };
+  async *lines() {
+    yield { lines: ['{"type":"session.opened"}', '{"type":"intent","text":"SELECT 1"}'] };
+    for (let chunk = 0; chunk < long; chunk++) yield { lines: ["{}"] };
+    yield { lines: ['{"type":"session.closed"}'] };
   },
 };
 
@@ -125,6 +128,7 @@ async function follow(who: string) {
 beforeEach(() => {
   approval = held;
   lines = [];
+  long = 0;
   verifying = Promise.resolve({ ok: true });
 });
 
@@ -205,8 +209,26 @@ describe("the API", () => {
 
   test("events stream as JSON lines, up to the page", async () => {
     const all = await call("audrey", "/v1/sessions/s-agent/events");
-    expect(all.text.trim().split("\n")).toHaveLength(2);
-    expect((await call("audrey", "/v1/sessions/s-agent/events?limit=1")).text.trim().split("\n")).toHaveLength(1);
+    expect(all.text.split("\n").map((line) => line && JSON.parse(line).type)).toEqual([
+      ...["session.opened", "intent", "session.closed", ""],
+    ]);
+    for (const limit of [1, 2, 3])
+      expect((await call("audrey", `/v1/sessions/s-agent/events?limit=${limit}`)).text).toBe(
+        all.text.split("\n", limit).join("\n").concat("\n"),
+      );
+  });
+
+  test("a recording is sent in turns, and others have theirs", async () => {
+    long = 50;
+    let turns = 0;
+    const turn = () => {
+      turns += 1;
+      if (turns < 1_000) setImmediate(turn);
+    };
+    setImmediate(turn);
+    expect((await call("audrey", "/v1/sessions/s-agent/events")).text.split("\n")).toHaveLength(3 + long + 1);
+    expect(turns).toBeGreaterThan(long);
+    turns = 1_000;
   });
 
   test("one stream too many is refused, and one that ended makes room", async () => {

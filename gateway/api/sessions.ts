@@ -71,7 +71,7 @@ export function addSessionRoutes(app: Hono<ApiEnv>, deps: ApiDependencies): void
     context.header("Content-Type", "application/jsonl; charset=utf-8");
     const failed = (error: unknown) => deps.log.error("a recording could not be streamed", { session: id, error });
     const ended = exports.take(caller.identity, limits.apiExportsPerIdentityMax, limits.apiExportsMax);
-    return context.body(jsonLines(deps.store.events(id, query.from), query.limit, failed, ended));
+    return context.body(jsonLines(deps.store.lines(id, query.from), query.limit, failed, ended));
   });
 
   routes.get("/:id/verify", async (context) => {
@@ -83,24 +83,28 @@ export function addSessionRoutes(app: Hono<ApiEnv>, deps: ApiDependencies): void
 
 /** The status is sent when a reading fails: the connection is cut, so that nobody takes what came for all of it. */
 function jsonLines(
-  events: AsyncIterable<unknown>,
+  chunks: AsyncIterable<{ readonly lines: readonly string[] }>,
   limit: number | undefined,
   failed: (error: unknown) => void,
   ended: () => void,
 ): ReadableStream<Uint8Array> {
-  const iterator = events[Symbol.asyncIterator]();
+  const iterator = chunks[Symbol.asyncIterator]();
   const encoder = new TextEncoder();
   let left = limit ?? Number.POSITIVE_INFINITY;
   return new ReadableStream({
     async pull(controller) {
       try {
+        // A reader that is fast would have all of it in one turn, and sessions wait.
+        await new Promise(setImmediate);
         const next = left > 0 ? await iterator.next() : undefined;
         if (next === undefined || next.done === true) {
           ended();
           return controller.close();
         }
-        left -= 1;
-        controller.enqueue(encoder.encode(`${JSON.stringify(next.value)}\n`));
+        const { lines } = next.value;
+        const sent = lines.length > left ? lines.slice(0, left) : lines;
+        left -= sent.length;
+        controller.enqueue(encoder.encode(sent.map((line) => `${line}\n`).join("")));
       } catch (error) {
         ended();
         failed(error);

@@ -60,7 +60,8 @@ export interface ApiStore {
   /** Of these, the ones that ran a statement with this text; `next` where the time for one request was over before. */
   searchSessions(query: SessionQuery, text: string): Promise<SessionPage>;
   getSession(id: string): Promise<SessionRecord | undefined>;
-  events(id: string, fromSeq?: number): AsyncIterable<unknown>;
+  /** Its events as JSON, some at a time. @param from number of an event, 1 is the first */
+  lines(id: string, from?: number): AsyncIterable<{ readonly lines: readonly string[] }>;
 }
 
 /** One that a store was tampered with to have is shown as it is, so that the rest can be shown too. */

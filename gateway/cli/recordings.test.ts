@@ -16,8 +16,8 @@ let recorded: unknown[];
 let failure: Error | undefined;
 const store: Partial<ApiStore> = {
   getSession: async () => session,
-  async *events() {
-    yield* recorded;
+  async *lines() {
+    for (const event of recorded) yield { lines: [JSON.stringify(event)] };
     if (failure !== undefined) throw failure;
   },
 };

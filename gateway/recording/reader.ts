@@ -9,26 +9,35 @@ import type { StoreCalls } from "./writer.ts";
 type ReadCalls = Pick<StoreCalls, "chunkPage">;
 type VerifyCalls = Pick<StoreCalls, "chunkPage" | "getSession" | "getSeal">;
 
-/** The lines of a session in order, from event number `from` (1 is the first). */
-export async function* eventLines(
+/** The lines of a session in order, a chunk's at a time, from event number `from` (1 is the first). */
+export async function* chunkLines(
   store: ReadCalls,
   session: string,
   from = 1,
-): AsyncGenerator<{ n: number; line: string }> {
+): AsyncGenerator<{ first: number; lines: readonly string[] }> {
   for (let next = from; ; ) {
     const page = await store.chunkPage(session, next);
     if (page.length === 0) return;
     for (const chunk of page) {
       const data = Buffer.from(chunk.data);
       const text = (chunk.codec === "zstd" ? Buffer.from(Bun.zstdDecompressSync(data)) : data).toString("utf8");
-      let n = chunk.first;
-      for (const line of text.split("\n")) {
-        if (line === "") continue;
-        if (n >= next) yield { n, line };
-        n += 1;
-      }
+      const passed = Math.max(0, next - chunk.first);
+      const lines = text.split("\n").filter((line) => line !== "");
+      yield { first: chunk.first + passed, lines: passed > 0 ? lines.slice(passed) : lines };
       next = chunk.last + 1;
     }
+  }
+}
+
+/** One by one. */
+export async function* eventLines(
+  store: ReadCalls,
+  session: string,
+  from = 1,
+): AsyncGenerator<{ n: number; line: string }> {
+  for await (const { first, lines } of chunkLines(store, session, from)) {
+    let n = first;
+    for (const line of lines) yield { n: n++, line };
   }
 }
 
