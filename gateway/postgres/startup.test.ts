@@ -68,6 +68,14 @@ describe("start-up parameters", () => {
       unrecognized: undefined,
     });
   });
+  test.each([
+    ["jit", "off"],
+    ["default_transaction_read_only", "on"],
+    ["default_transaction_read_only", "True"],
+  ])("take %s=%s, as drivers and their users send it", (name, value) => {
+    expect(read({ options: `-c ${name}=${value}` }).settings).toEqual({ [name]: value });
+    expect(read({ [name]: value }).settings).toEqual({ [name]: value });
+  });
   test("keep the caller's context from the target", () => {
     const request = read({ options: "-c sallyport.prompt=find\\ it -c sallyport.ticket=T-1" });
     expect(request.context).toEqual({ prompt: "find it", ticket: "T-1" });
@@ -79,6 +87,8 @@ describe("start-up parameters", () => {
     ["session_authorization", { options: "-c session_authorization=postgres" }],
     ["row_security", { options: "--row-security=off" }],
     ["standard_conforming_strings", { standard_conforming_strings: "off" }],
+    ["default_transaction_read_only", { default_transaction_read_only: "off" }],
+    ["default_transaction_read_only", { options: "-c default_transaction_read_only=" }],
     ["client_encoding", { client_encoding: "LATIN1" }],
     ["client_encoding", { options: "-c client_encoding=SJIS" }],
     ["-W", { options: "-W" }],

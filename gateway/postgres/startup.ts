@@ -56,6 +56,7 @@ const settings = new Set([
   "geqo",
   "idle_in_transaction_session_timeout",
   "intervalstyle",
+  "jit",
   "lock_timeout",
   "search_path",
   "statement_timeout",
@@ -97,7 +98,9 @@ export function readStartupMessage(message: StartupMessage): StartupRequest {
     const contextName = contextNames.find((known) => name === `sallyport.${known}`);
     if (contextName !== undefined) context[contextName] = value;
     else if (name === "client_encoding") checkEncoding(value);
-    else if (name === "standard_conforming_strings" && /^(on|true|yes|1)$/i.test(value)) return;
+    else if (name === "standard_conforming_strings" && isOn(value)) return;
+    // Off would lift what the target has for its role or database.
+    else if (name === "default_transaction_read_only" && isOn(value)) accepted[name] = value;
     else if (settings.has(name)) accepted[name] = value;
     else throw refused(given);
   };
@@ -123,11 +126,13 @@ export function readStartupMessage(message: StartupMessage): StartupRequest {
   };
 }
 
+const isOn = (value: string) => /^(on|true|yes|1)$/i.test(value);
+
 function refused(name: string): GatewayError {
   const shown = name.length > 64 ? `${name.slice(0, 64)}…` : name;
   // In the words of PgBouncer, which drivers know.
   return new GatewayError("protocol.parameter_refused", `unsupported startup parameter: "${shown}"`, {
-    hint: `Accepted: ${[...settings].join(", ")}, sallyport.reason, sallyport.prompt, sallyport.ticket.`,
+    hint: `Accepted: ${[...settings].join(", ")}, default_transaction_read_only (on), sallyport.reason, sallyport.prompt, sallyport.ticket.`,
   });
 }
 
