@@ -290,6 +290,26 @@ describe("COPY FROM STDIN", () => {
     ours.end();
   });
 
+  test.each<[string, FrontendMessage[], string[]]>([
+    ["a query", [query("select 1")], ["ReadyForQuery", "ERROR 25P02", "ReadyForQuery"]],
+    ["more data", [data("1\n"), done, query("rollback")], ["ReadyForQuery", "ROLLBACK", "ReadyForQuery"]],
+    ["a Sync", [sync, query("rollback")], ["ReadyForQuery", "ReadyForQuery", "ROLLBACK", "ReadyForQuery"]],
+  ])("%s may come between its error and the ReadyForQuery", async (_, messages, answers) => {
+    const ours = await copying();
+    await ours.exchange(query("begin"));
+    // The target has the files of its indexes to remove before it is ready.
+    const columns = Array.from({ length: 200 }, (_, index) => `c${index} int unique`);
+    await ours.exchange(query(`create temp table made (${columns.join()})`));
+    ours.send(query(copy));
+    await ours.until("CopyInResponse");
+    ours.send(data("x\n"));
+    expect(await ours.until("ERROR 22P02")).toEqual(["ERROR 22P02"]);
+    ours.send(...messages, query("rollback"), query("listen numbers"));
+    const after = await ours.until("LISTEN");
+    expect(after.slice(0, answers.length)).toEqual(answers);
+    ours.end();
+  });
+
   test("a query in the middle of the data ends the session, as on the target", async () => {
     const ours = await copying();
     ours.send(query(copy));

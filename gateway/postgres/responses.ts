@@ -318,6 +318,8 @@ export class Responses {
     this.#pass({ type: "ErrorResponse", fields: shown });
     // What a commit at the end of a batch refuses is no command's any more.
     if (head?.kind === "sync") this.#record(null, shown);
+    // It takes no more data, though its ReadyForQuery is still to come.
+    if (head?.kind === "query" && this.#machine.copyIn.taking) this.#machine.copyEnded();
     if (head === undefined || head.kind === "query" || head.kind === "sync") return;
     run?.finish();
     this.#skipToSync();
