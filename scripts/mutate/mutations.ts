@@ -328,6 +328,12 @@ export const mutations: readonly Mutation[] = [
   ),
   one(
     "also",
+    "functions are not read again once a schema has another name",
+    edit("postgres/sql/load-catalog.ts", '["server", "pg_namespace", ...relations]', '["server", ...relations]'),
+    test("postgres/sql/load-catalog.live.test.ts", "is what a first reading gives after any change"),
+  ),
+  one(
+    "also",
     "a target of any version is taken",
     edit("postgres/upstream.ts", "major >= versions.oldest && major <= versions.newest", "major >= 0"),
     test("postgres/upstream.live.test.ts", "is refused as PostgreSQL "),

@@ -83,6 +83,50 @@ describe.each(versions)("PostgreSQL %s", (version) => {
     }
   });
 
+  test("is what a first reading gives after any change, of which only what it touched is read again", async () => {
+    const asked: string[] = [];
+    const counted = async (text: string) => {
+      asked.push(text);
+      return await run(text);
+    };
+    // A view's text that is known from before stays spelled for the path of then.
+    const sorted = ({ snapshot: { relations, ...names } }: Catalog) => ({
+      ...Object.fromEntries(Object.entries(names).map(([name, value]) => [name, [value].flat().sort()])),
+      relations: relations.map(({ spelledFor: _, ...rest }) => rest).sort((one, other) => one.oid - other.oid),
+    });
+    await sql.unsafe("create schema aside; create function aside.far() returns int language sql as 'select 1'");
+    let catalog = await load();
+    for (const change of [
+      "create table aside.fresh (id int, note text)",
+      "alter table aside.fresh rename note to words",
+      "create view aside.over as select words from aside.fresh",
+      "alter table aside.fresh drop column id",
+      "create domain aside.short as text",
+      "alter type aside.short rename to brief",
+      "create function aside.near(int, int) returns bool language sql as 'select true'",
+      "create operator aside.|||| (leftarg = int, rightarg = int, function = aside.near)",
+      "alter function aside.near(int, int) rename to nearer",
+      "alter operator aside.|||| (int, int) set schema public",
+      "alter schema aside rename to beside",
+      "alter schema information_schema rename to renamed_schema",
+      "alter schema renamed_schema rename to information_schema",
+      "create temp table brief (id int)",
+      "drop table brief",
+      "drop operator ||||(int, int)",
+      "drop function beside.nearer",
+      "drop schema beside cascade",
+    ]) {
+      await sql.unsafe(change);
+      catalog = await loadCatalog(counted, catalog);
+      expect([change, sorted(catalog)]).toEqual([change, sorted(await load())]);
+    }
+    await sql.unsafe("create table fresh (id int)");
+    asked.length = 0;
+    catalog = await loadCatalog(counted, catalog);
+    expect(asked.filter((text) => /from pg_catalog\.(?:pg_proc|pg_operator)\b/.test(text))).toEqual(asked.slice(0, 1));
+    await sql.unsafe("drop table fresh");
+  });
+
   test("of a database with as many relations as the limit is read, and with one more refused", async () => {
     const relations = Number(
       (await run(`select count(*) from pg_class where relkind = any ('{r,p,v,m,f,S,c}'::"char"[])`))[0]?.[0],

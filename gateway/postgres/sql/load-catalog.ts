@@ -5,11 +5,13 @@
 import { z } from "zod";
 import { GatewayError } from "../../errors.ts";
 import { limits } from "../../limits.ts";
-import { Catalog, type CatalogColumn, type CatalogRelation } from "./catalog.ts";
+import { Catalog, type CatalogColumn, type CatalogOperator, type CatalogRelation } from "./catalog.ts";
 
 export type CatalogQuery = (sql: string) => Promise<(string | null)[][]>;
 
 const equal = "OPERATOR(pg_catalog.=)";
+/** PostgreSQL's own objects are below it. */
+const firstUsersOid = 16_384;
 const unequal = "OPERATOR(pg_catalog.<>)";
 
 /** One object that a view's text names: versions of its row and its schema's. */
@@ -38,9 +40,10 @@ const viewVersion = `
       namedObject("pg_type", "typnamespace"),
     ].join("\n    union ")}) v)`;
 
-const relationsSql = `
+/** @param from its OID on */
+const relationsSql = (from: number) => `
 select c.oid, n.nspname, c.relname, c.relkind,
-  case when c.relkind ${equal} any (array['v','m']::pg_catalog."char"[]) and c.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid
+  case when c.relkind ${equal} any (array['v','m']::pg_catalog."char"[]) and c.oid OPERATOR(pg_catalog.>=) ${firstUsersOid}::pg_catalog.oid
        then ${viewVersion} end,
   (select pg_catalog.json_agg(pg_catalog.json_build_array(a.attnum, a.attname, a.atttypid::pg_catalog.int8, a.atttypmod,
             case when a.attgenerated ${unequal} ''::pg_catalog."char" then pg_catalog.pg_get_expr(d.adbin, d.adrelid) end)
@@ -57,6 +60,7 @@ select c.oid, n.nspname, c.relname, c.relkind,
   (select pg_catalog.array_to_json(k.partattrs::pg_catalog.int2[]) from pg_catalog.pg_partitioned_table k where k.partrelid ${equal} c.oid)
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid ${equal} c.relnamespace
 where c.relkind ${equal} any (array['r','p','v','m','f','S','c']::pg_catalog."char"[])
+  and c.oid OPERATOR(pg_catalog.>=) ${from}::pg_catalog.oid
 limit ${limits.catalogRelationsMax + 1}`;
 
 const functionsSql = `
@@ -87,25 +91,26 @@ select n.nspname, o.oprname, pn.nspname, p.proname from pg_catalog.pg_operator o
 join pg_catalog.pg_namespace n on n.oid ${equal} o.oprnamespace
 join pg_catalog.pg_proc p on p.oid ${equal} o.oprcode
 join pg_catalog.pg_namespace pn on pn.oid ${equal} p.pronamespace
-where o.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid
+where o.oid OPERATOR(pg_catalog.>=) ${firstUsersOid}::pg_catalog.oid
   and not exists (select from pg_catalog.pg_depend d where d.classid ${equal} 'pg_catalog.pg_operator'::pg_catalog.regclass
     and d.objid ${equal} o.oid and d.deptype ${equal} 'e'::pg_catalog."char")`;
 
 /** Arrays' names are never those of what they hold; a domain has the category of its base type. */
 const typesSql = `
 select n.nspname, t.typname from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid ${equal} t.typnamespace
-where t.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid and t.typtype ${unequal} 'c'::pg_catalog."char"
+where t.oid OPERATOR(pg_catalog.>=) ${firstUsersOid}::pg_catalog.oid and t.typtype ${unequal} 'c'::pg_catalog."char"
   and (t.typtype ${unequal} 'b'::pg_catalog."char" or t.typcategory ${unequal} 'A'::pg_catalog."char")`;
 
 const pathSql = "select pg_catalog.json_build_array(pg_catalog.current_schemas(true), current_user)";
 const encodingSql = "select pg_catalog.getdatabaseencoding()";
 const schemasSql = "select nspname from pg_catalog.pg_namespace";
 
-/** Row versions of everything that is read above and can change; PostgreSQL's own objects are below 16384. */
+/** Row versions of everything that is read above and can change. */
 const versions = (relation: string, row: string, where: string) =>
-  `(select pg_catalog.md5(pg_catalog.string_agg(pg_catalog.concat_ws(' ', ${row}, x.xmin), ',')) from pg_catalog.${relation} x where ${where})`;
-const own = (column: string) => `x.${column} OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid`;
-const signatureSql = `select pg_catalog.concat_ws(' ', pg_catalog.current_schemas(true)::pg_catalog.text,
+  `'${relation}', (select pg_catalog.md5(pg_catalog.string_agg(pg_catalog.concat_ws(' ', ${row}, x.xmin), ',')) from pg_catalog.${relation} x where ${where})`;
+const own = (column: string) => `x.${column} OPERATOR(pg_catalog.>=) ${firstUsersOid}::pg_catalog.oid`;
+const signatureSql = `select pg_catalog.json_build_object(
+'server', pg_catalog.current_setting('server_version_num'), 'path', pg_catalog.current_schemas(true)::pg_catalog.text,
 ${[
   versions("pg_namespace", "x.oid", "true"),
   versions("pg_class", "x.oid", own("oid")),
@@ -120,6 +125,7 @@ ${[
 
 const columnsShape = z.array(z.tuple([z.int(), z.string(), z.int(), z.int(), z.string().nullable()]));
 const numbersShape = z.array(z.int());
+const signatureShape = z.record(z.string(), z.string().nullable());
 const pathShape = z.tuple([z.array(z.string()), z.string()]);
 
 /**
@@ -130,31 +136,45 @@ export async function loadCatalog(run: CatalogQuery, previous?: Catalog): Promis
   const signature = textOf((await run(signatureSql))[0]?.[0]);
   if (previous?.signature === signature) return previous;
   const { searchPath } = await loadNames(run);
-  const relationRows = await run(relationsSql);
-  if (relationRows.length > limits.catalogRelationsMax) {
+  const before = previous?.snapshot;
+  const isAsBefore = unchanged(signature, before?.signature);
+  /** Of the previous snapshot, where nothing has changed that it was read from. */
+  const kept = async <Part>(known: Part | undefined, sources: readonly string[], read: () => Promise<Part>) =>
+    known !== undefined && isAsBefore(...sources) ? known : read();
+  const systemRelations = isAsBefore() ? (before?.relations ?? []).filter(({ oid }) => oid < firstUsersOid) : [];
+  const relationRows = await run(relationsSql(systemRelations.length > 0 ? firstUsersOid : 0));
+  if (systemRelations.length + relationRows.length > limits.catalogRelationsMax) {
     throw new GatewayError("protocol.too_large", `the database has more than ${limits.catalogRelationsMax} relations`);
   }
-  const functionRows = await run(functionsSql);
-  const operatorRows = await run(operatorsSql);
-  const typeRows = await run(typesSql);
-  const schemaRows = await run(schemasSql);
+  const named = async (sql: string) => (await run(sql)).map(qualified);
+  const functions = await kept(before?.functions, ["pg_proc"], () => named(functionsSql));
+  const types = await kept(before?.types, ["pg_type"], () => named(typesSql));
+  const operators = await kept(before?.operators, ["pg_operator", "pg_proc"], async () =>
+    (await run(operatorsSql)).map(operatorOf),
+  );
+  const schemas = await kept(before?.schemas, [], async () => (await run(schemasSql)).map(([name]) => textOf(name)));
   const encoding = textOf((await run(encodingSql))[0]?.[0]);
   const relations = await withDefinitions(run, relationRows.map(relationOf), searchPath, previous);
   return new Catalog({
-    relations,
-    schemas: schemaRows.map(([name]) => textOf(name)),
-    functions: functionRows.map(qualified),
-    types: typeRows.map(qualified),
-    operators: operatorRows.map(([schema, name, functionSchema, functionName]) => ({
-      schema: textOf(schema),
-      name: textOf(name),
-      function: `${textOf(functionSchema)}.${textOf(functionName)}`,
-    })),
+    relations: [...systemRelations, ...relations],
+    ...{ schemas, functions, types, operators },
     ...(encoding !== "UTF8" && { encoding }),
     searchPath,
     // Read first: what changed while the rest was read shows next time.
     signature,
   });
+}
+
+/** @returns whether, on the same server, no schema and nothing in these relations has changed from one signature to the other */
+function unchanged(now: string, before: string | undefined): (...relations: readonly string[]) => boolean {
+  const one = read(signatureShape, now);
+  const other = before ? read(signatureShape, before) : {};
+  return (...relations) =>
+    ["server", "pg_namespace", ...relations].every((name) => name in other && one[name] === other[name]);
+}
+
+function operatorOf([schema, name, functionSchema, functionName]: readonly (string | null)[]): CatalogOperator {
+  return { schema: textOf(schema), name: textOf(name), function: `${textOf(functionSchema)}.${textOf(functionName)}` };
 }
 
 function qualified([schema, name]: readonly (string | null)[]): string {
