@@ -266,8 +266,17 @@ async function waitForLog(logFile: string, deadline: number): Promise<"ready" | 
   return "failed";
 }
 
-/** A TCP port of 127.0.0.1 that nothing listens on now. */
-export function freePort(): Promise<number> {
+const given = new Set<number>();
+
+/** A TCP port of 127.0.0.1 that nothing listens on now, another one each time: who asks for two may use them together. */
+export async function freePort(): Promise<number> {
+  const port = await unusedPort();
+  if (given.has(port)) return freePort();
+  given.add(port);
+  return port;
+}
+
+function unusedPort(): Promise<number> {
   return new Promise((resolvePort, reject) => {
     const server = createServer();
     server.once("error", reject);
