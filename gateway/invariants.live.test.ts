@@ -180,21 +180,24 @@ test("a client that stops reading stops its upstream, and the gateway's memory s
 }, 30_000);
 
 test("a COPY into a target that stalls stops its client, and goes on when the target does", async () => {
-  await direct`create table copied (line text)`;
+  await direct.unsafe(`create table copied (line text);
+    create function stalls() returns trigger language plpgsql as $$
+      begin perform pg_advisory_xact_lock(77); return new; end $$;
+    create trigger stalls before insert on copied for each row execute function stalls()`);
   const { host, user: username, password, database } = target;
   const lock = postgres({ host, port: target.port, username, password, database, max: 1, onnotice: () => undefined });
-  await lock.unsafe("begin; lock table copied in access exclusive mode").simple();
+  await lock.unsafe("begin; select pg_advisory_xact_lock(77)").simple();
   const { endpoint, pid } = gateway;
   const client = await connectWire({ ...endpoint, user: "dora@example.com", password: tokens.dora ?? "" });
-  // The names of what it copies into are known before the target stalls.
-  client.send(query("copy copied from stdin"));
+  const data: FrontendMessage = { type: "CopyData", data: Buffer.from(`${"x".repeat(99_999)}\n`) };
+  client.send(query("copy copied from stdin"), data);
+  let sentBytes = 100_000;
+  // What it has not taken yet would wait at the gateway in any case.
   await until(
-    "COPY waits for the lock",
+    "COPY stalls at its first line",
     async () => (await direct`select from pg_stat_activity where wait_event_type = 'Lock'`).length === 1,
   );
   const beforeKb = residentKb(pid);
-  const data: FrontendMessage = { type: "CopyData", data: Buffer.from(`${"x".repeat(99_999)}\n`) };
-  let sentBytes = 0;
   let stopped = 0;
   // Up to 2 GB; what is not taken waits here, in the client.
   for (let sent = 0; sent < 20_000 && stopped < 40; sent++) {
