@@ -102,15 +102,16 @@ where t.oid OPERATOR(pg_catalog.>=) ${firstUsersOid}::pg_catalog.oid and t.typty
   and (t.typtype ${unequal} 'b'::pg_catalog."char" or t.typcategory ${unequal} 'A'::pg_catalog."char")`;
 
 const pathSql = "select pg_catalog.json_build_array(pg_catalog.current_schemas(true), current_user)";
-const encodingSql = "select pg_catalog.getdatabaseencoding()";
 const schemasSql = "select nspname from pg_catalog.pg_namespace";
 
 /** Row versions of everything that is read above and can change. */
 const versions = (relation: string, row: string, where: string) =>
   `'${relation}', (select pg_catalog.md5(pg_catalog.string_agg(pg_catalog.concat_ws(' ', ${row}, x.xmin), ',')) from pg_catalog.${relation} x where ${where})`;
 const own = (column: string) => `x.${column} OPERATOR(pg_catalog.>=) ${firstUsersOid}::pg_catalog.oid`;
+/** With what is told of the server and the session in the same answer. */
 const signatureSql = `select pg_catalog.json_build_object(
-'server', pg_catalog.current_setting('server_version_num'), 'path', pg_catalog.current_schemas(true)::pg_catalog.text,
+'server', pg_catalog.current_setting('server_version_num'), 'encoding', pg_catalog.getdatabaseencoding(),
+'path', pg_catalog.current_schemas(true),
 ${[
   versions("pg_namespace", "x.oid", "true"),
   versions("pg_class", "x.oid", own("oid")),
@@ -125,7 +126,10 @@ ${[
 
 const columnsShape = z.array(z.tuple([z.int(), z.string(), z.int(), z.int(), z.string().nullable()]));
 const numbersShape = z.array(z.int());
-const signatureShape = z.record(z.string(), z.string().nullable());
+const signatureShape = z
+  .object({ server: z.string(), encoding: z.string(), path: z.array(z.string()) })
+  .catchall(z.string().nullable());
+type Signature = z.infer<typeof signatureShape>;
 const pathShape = z.tuple([z.array(z.string()), z.string()]);
 
 /**
@@ -135,12 +139,13 @@ const pathShape = z.tuple([z.array(z.string()), z.string()]);
 export async function loadCatalog(run: CatalogQuery, previous?: Catalog): Promise<Catalog> {
   const signature = textOf((await run(signatureSql))[0]?.[0]);
   if (previous?.signature === signature) return previous;
-  const { searchPath } = await loadNames(run);
+  const told = read(signatureShape, signature);
+  const { path: searchPath, encoding } = told;
   const before = previous?.snapshot;
-  const isAsBefore = unchanged(signature, before?.signature);
+  const isAsBefore = unchanged(told, before && read(signatureShape, before.signature));
   /** Of the previous snapshot, where nothing has changed that it was read from. */
-  const kept = async <Part>(known: Part | undefined, sources: readonly string[], read: () => Promise<Part>) =>
-    known !== undefined && isAsBefore(...sources) ? known : read();
+  const kept = async <Part>(known: Part | undefined, sources: readonly string[], readAnew: () => Promise<Part>) =>
+    known !== undefined && isAsBefore(...sources) ? known : readAnew();
   const systemRelations = isAsBefore() ? (before?.relations ?? []).filter(({ oid }) => oid < firstUsersOid) : [];
   const relationRows = await run(relationsSql(systemRelations.length > 0 ? firstUsersOid : 0));
   if (systemRelations.length + relationRows.length > limits.catalogRelationsMax) {
@@ -153,7 +158,6 @@ export async function loadCatalog(run: CatalogQuery, previous?: Catalog): Promis
     (await run(operatorsSql)).map(operatorOf),
   );
   const schemas = await kept(before?.schemas, [], async () => (await run(schemasSql)).map(([name]) => textOf(name)));
-  const encoding = textOf((await run(encodingSql))[0]?.[0]);
   const relations = await withDefinitions(run, relationRows.map(relationOf), searchPath, previous);
   return new Catalog({
     relations: [...systemRelations, ...relations],
@@ -166,11 +170,9 @@ export async function loadCatalog(run: CatalogQuery, previous?: Catalog): Promis
 }
 
 /** @returns whether, on the same server, no schema and nothing in these relations has changed from one signature to the other */
-function unchanged(now: string, before: string | undefined): (...relations: readonly string[]) => boolean {
-  const one = read(signatureShape, now);
-  const other = before ? read(signatureShape, before) : {};
-  return (...relations) =>
-    ["server", "pg_namespace", ...relations].every((name) => name in other && one[name] === other[name]);
+function unchanged(now: Signature, before: Signature | undefined): (...relations: readonly string[]) => boolean {
+  const isSame = (name: string) => before !== undefined && name in before && now[name] === before[name];
+  return (...relations) => ["server", "pg_namespace", ...relations].every(isSame);
 }
 
 function operatorOf([schema, name, functionSchema, functionName]: readonly (string | null)[]): CatalogOperator {
