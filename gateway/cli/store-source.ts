@@ -6,7 +6,7 @@ import { openRecordings } from "../recording/open-recordings.ts";
 import { eventLines, verifySession } from "../recording/reader.ts";
 import { sealChainProblem } from "../recording/seal.ts";
 import { parseStatementQuery, searchSessions } from "../recording/search.ts";
-import { type SessionFilter, storeQueries } from "../store/queries.ts";
+import { readingOf, storeQueries } from "../store/queries.ts";
 import { ClientError, exitCodes } from "./command.ts";
 import type { Recordings } from "./recordings.ts";
 import { storeLocation } from "./store-location.ts";
@@ -25,12 +25,7 @@ export async function openStore({ store, key, environment }: StoreSource): Promi
   const { signingKey, ...location } = storeLocation(store, environment);
   const publicKey = readPublicKey(key ?? signingKey);
   const db = await openRecordings(location);
-  const calls = {
-    listSessions: (filter: SessionFilter) => storeQueries.listSessions(db, filter),
-    getSession: (id: string) => storeQueries.getSession(db, id),
-    getSeal: (id: string) => storeQueries.getSeal(db, id),
-    chunkPage: (id: string, from: number) => storeQueries.chunkPage(db, id, from),
-  };
+  const calls = readingOf(db);
   const noSession = () => new ClientError(exitCodes.failed, "api.not_found", "There is no such session in this store.");
   return {
     async list({ since, until, text, ...filter }) {

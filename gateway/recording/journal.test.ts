@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { loweredLimits } from "../../scripts/lowered-limits.ts";
 import { sessionOpened } from "../../scripts/session-stand-ins.ts";
 import { journalPaths } from "../store/file-path.ts";
-import { storeQueries } from "../store/queries.ts";
+import { readingOf, storeQueries } from "../store/queries.ts";
 import { Journal, recordsOf } from "./journal.ts";
 import { checkRecordings, openRecordings } from "./open-recordings.ts";
 import { readEvents, verifySession } from "./reader.ts";
@@ -382,11 +382,7 @@ test("who only reads sees what a killed gateway acknowledged, and changes no byt
   const contents = () => [...ofStore, ...ofJournal].map((part) => Bun.hash(readFileSync(`${path}${part}`)));
   const before = contents();
   const db = await openRecordings({ url: `file:${path}` });
-  const calls = {
-    getSession: (id: string) => storeQueries.getSession(db, id),
-    getSeal: (id: string) => storeQueries.getSeal(db, id),
-    chunkPage: (id: string, from: number) => storeQueries.chunkPage(db, id, from),
-  };
+  const calls = readingOf(db);
   const listed = async () => (await storeQueries.listSessions(db, { limit: 10 })).map(({ id, events }) => [id, events]);
   expect((await listed()).sort()).toEqual([
     ["k", 51],

@@ -8,7 +8,7 @@ import { GatewayError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import { type Database, openDatabase } from "../store/database.ts";
 import { filePath, keyBeside } from "../store/file-path.ts";
-import { type DecideApproval, storeQueries } from "../store/queries.ts";
+import { type DecideApproval, readingOf, storeQueries } from "../store/queries.ts";
 import { seals, sessions } from "../store/schema.ts";
 import { type CommitWriter, openCommit } from "./commit.ts";
 import type { SessionClosed } from "./events.ts";
@@ -222,9 +222,8 @@ async function lastSeal() {
 
 /** The end that a session was given, where its gateway died before it was sealed. */
 async function endOf({ id, events }: { id: string; events: number }): Promise<SessionClosed | undefined> {
-  const store = { chunkPage: (session: string, from: number) => storeQueries.chunkPage(db, session, from) };
   try {
-    for await (const last of readEvents(store, id, events)) if (last.type === "session.closed") return last;
+    for await (const last of readEvents(readingOf(db), id, events)) if (last.type === "session.closed") return last;
   } catch {
     // What cannot be read is for verify to tell: a gateway starts all the same.
   }

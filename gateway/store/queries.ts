@@ -299,6 +299,14 @@ export const storeQueries = {
   },
 };
 
+/** What reading recordings asks of one database. */
+export const readingOf = (db: Database) => ({
+  listSessions: (filter: SessionFilter) => storeQueries.listSessions(db, filter),
+  getSession: (id: string) => storeQueries.getSession(db, id),
+  getSeal: (id: string) => storeQueries.getSeal(db, id),
+  chunkPage: (id: string, from: number) => storeQueries.chunkPage(db, id, from),
+});
+
 async function decisionsWhere(db: Pick<Database, "select">, condition: SQL) {
   return db.select().from(approvalDecisions).where(condition).orderBy(asc(approvalDecisions.at));
 }

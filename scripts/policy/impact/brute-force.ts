@@ -9,7 +9,7 @@ import { drizzle } from "drizzle-orm/libsql";
 import { type Bundle, entrypoints } from "../../../gateway/policy/bundle.ts";
 import type { CommandAnalysis, CommandInput } from "../../../gateway/policy/input.ts";
 import { readEvents } from "../../../gateway/recording/reader.ts";
-import { storeQueries } from "../../../gateway/store/queries.ts";
+import { readingOf } from "../../../gateway/store/queries.ts";
 import { sessions } from "../../../gateway/store/schema.ts";
 import { recordedInputs } from "../recorded-input.ts";
 import type { Change } from "./replay.ts";
@@ -39,11 +39,7 @@ export async function bruteForce(options: BruteForce): Promise<{ commands: numbe
   const changed = new Map<string, string>();
   const seen = new Set<string>();
   for (const { id } of await db.select({ id: sessions.id }).from(sessions)) {
-    const calls = {
-      getSession: (session: string) => storeQueries.getSession(db, session),
-      chunkPage: (session: string, from: number) => storeQueries.chunkPage(db, session, from),
-    };
-    for await (const { intent, input } of recordedInputs(readEvents(calls, id))) {
+    for await (const { intent, input } of recordedInputs(readEvents(readingOf(db), id))) {
       const key = `${id} ${intent.command}`;
       if (input === undefined || seen.has(key)) continue;
       seen.add(key);
