@@ -58,10 +58,10 @@ async function sallyport(...line: string[]) {
   return { code, out, err };
 }
 
-const events = [1, 2, 3].map((at) => ({ type: "notice", at }));
+const events = [1, 2, 3].map((at) => ({ type: "notice", at, fields: { S: "NOTICE", M: "m" } }));
 
 test("a recording that comes whole is written whole, and so is one that went on meanwhile", async () => {
-  for (const more of [[], [{ type: "notice", at: 4 }]]) {
+  for (const more of [[], [{ ...events[0], at: 4 }]]) {
     recorded = [...events, ...more];
     const { code, out, err } = await sallyport("export", "s1");
     expect([code, err, out.trim().split("\n").length]).toEqual([0, "", recorded.length]);

@@ -10,7 +10,16 @@ import {
   UsageError,
 } from "./command.ts";
 import { withRecordings } from "./recordings.ts";
-import { escapeControls, escapedLines, jsonText, paint, type Terminal, table, verdictColour } from "./terminal.ts";
+import {
+  type Colour,
+  escapeControls,
+  escapedLines,
+  jsonText,
+  paint,
+  type Terminal,
+  table,
+  verdictColour,
+} from "./terminal.ts";
 
 /** A pause is never longer than this: nobody waits through a lunch break. */
 const pauseMsMax = 3_000;
@@ -20,12 +29,16 @@ const openedSchema = z.looseObject({
   session: z.string(),
   identity: z.looseObject({ subject: z.string(), email: z.string(), kind: z.string() }),
   target: z.looseObject({ name: z.string() }),
+  context: z.record(z.string(), z.string()).default({}),
 });
+const contextSchema = z.looseObject({ context: z.record(z.string(), z.string()) });
 const intentSchema = z.looseObject({
   text: z.string(),
   standsFor: z.array(z.string()).default([]),
+  params: z.array(z.string().nullable()).default([]),
   verdict: z.string(),
   rules: z.array(rule),
+  forwarded: z.boolean().default(false),
 });
 const rowsSchema = z.looseObject({
   columns: z.array(z.looseObject({ name: z.string(), mask: z.string().optional() })).optional(),
@@ -38,7 +51,16 @@ const approvalSchema = z.looseObject({
     by: z.array(z.looseObject({ subject: z.string(), email: z.string() })),
   }),
 });
-const resultSchema = z.looseObject({ tag: z.string(), error: z.record(z.string(), z.string()).optional() });
+const copySchema = z.looseObject({ direction: z.string(), data: z.string() });
+/** Of an error or a notice, by the protocol's letters. */
+const fields = z.record(z.string(), z.string());
+const noticeSchema = z.looseObject({ fields });
+const resultSchema = z.looseObject({
+  tag: z.string(),
+  rows: z.number().default(0),
+  unrecorded: z.looseObject({ rows: z.number(), bytes: z.number() }).optional(),
+  error: fields.optional(),
+});
 const outcomeSchema = z.looseObject({ refused: rule.optional() });
 const closedSchema = z.looseObject({ reason: z.string() });
 
@@ -100,16 +122,20 @@ const linesOf = (text: string) => escapedLines(text, "  ");
 export function renderEvent(terminal: Terminal, event: z.infer<typeof eventSchema>): string {
   switch (event.type) {
     case "session.opened": {
-      const { session, identity, target } = openedSchema.parse(event);
+      const { session, identity, target, context } = openedSchema.parse(event);
       const who = escapeControls(identity.email || identity.subject);
-      return `${paint(terminal, "bold", `${who} (${escapeControls(identity.kind)}) on ${escapeControls(target.name)}`)}  ${paint(terminal, "dim", `session ${escapeControls(session)}, ${clock(event.at)}`)}\n`;
+      return `${paint(terminal, "bold", `${who} (${escapeControls(identity.kind)}) on ${escapeControls(target.name)}`)}  ${paint(terminal, "dim", `session ${escapeControls(session)}, ${clock(event.at)}`)}\n${contextLines(terminal, context)}`;
     }
+    case "session.context":
+      return contextLines(terminal, contextSchema.parse(event).context);
     case "intent": {
-      const { text, standsFor, verdict, rules } = intentSchema.parse(event);
+      const { text, standsFor, params, verdict, rules, forwarded } = intentSchema.parse(event);
       const why = rules.map((one) => ruleLine(terminal, one)).join("");
       const bodies = standsFor.map((one) => `  ${paint(terminal, "dim", "which is")} ${linesOf(one)}\n`).join("");
-      const word = paint(terminal, verdictColour(verdict), `[${escapeControls(verdict)}]`);
-      return `\n${paint(terminal, "dim", clock(event.at))} ${paint(terminal, "cyan", ">")} ${linesOf(text)}  ${word}\n${bodies}${why}`;
+      const values = params.map((value, at) => parameterLine(terminal, at + 1, value)).join("");
+      const judged = verdict === "approve" && forwarded ? "approved" : verdict;
+      const word = paint(terminal, verdictColour(judged), `[${escapeControls(judged)}]`);
+      return `\n${paint(terminal, "dim", clock(event.at))} ${paint(terminal, "cyan", ">")} ${linesOf(text)}  ${word}\n${bodies}${values}${why}`;
     }
     case "approval": {
       const { id, state, by } = approvalSchema.parse(event).approval;
@@ -118,10 +144,17 @@ export function renderEvent(terminal: Terminal, event: z.infer<typeof eventSchem
     }
     case "rows":
       return renderRows(terminal, rowsSchema.parse(event));
+    case "copy": {
+      const { direction, data } = copySchema.parse(event);
+      const title = paint(terminal, "dim", direction === "in" ? "data from the caller" : "data to the caller");
+      return `  ${title}\n  ${linesOf(data.replace(/\n$/, ""))}\n`;
+    }
+    case "notice":
+      return diagnostic(terminal, noticeSchema.parse(event).fields, "yellow");
     case "result": {
-      const { tag, error } = resultSchema.parse(event);
-      if (error === undefined) return `${escapeControls(tag)}\n`;
-      return `${paint(terminal, "red", "ERROR:")}  ${escapeControls(error.M ?? error.message ?? "")}\n`;
+      const { tag, rows, unrecorded, error } = resultSchema.parse(event);
+      const rest = unrecorded === undefined ? "" : restLine(terminal, unrecorded, rows > 0);
+      return rest + (error === undefined ? `${escapeControls(tag)}\n` : diagnostic(terminal, error, "red"));
     }
     case "outcome": {
       // Of what policy had permitted, or people approved.
@@ -137,6 +170,33 @@ export function renderEvent(terminal: Terminal, event: z.infer<typeof eventSchem
 
 function ruleLine(terminal: Terminal, { id, message }: z.infer<typeof rule>): string {
   return `  ${paint(terminal, "dim", escapeControls(`${id}: ${message}`))}\n`;
+}
+
+function contextLines(terminal: Terminal, context: Readonly<Record<string, string>>): string {
+  const given = Object.entries(context).filter(([, value]) => value !== "");
+  return given
+    .map(([name, value]) => `  ${paint(terminal, "dim", `${escapeControls(name)}:`)} ${escapeControls(value)}\n`)
+    .join("");
+}
+
+function parameterLine(terminal: Terminal, number: number, value: string | null): string {
+  return `  ${paint(terminal, "dim", `$${number} =`)} ${value === null ? "NULL" : `'${linesOf(value)}'`}\n`;
+}
+
+function diagnostic(terminal: Terminal, { S, M, D, H }: z.infer<typeof fields>, colour: Colour): string {
+  const title = paint(terminal, colour, `${escapeControls(S ?? "ERROR")}:`);
+  const more = [
+    ...(D === undefined ? [] : [`DETAIL:  ${linesOf(D)}\n`]),
+    ...(H === undefined ? [] : [`HINT:  ${linesOf(H)}\n`]),
+  ];
+  return `${title}  ${linesOf(M ?? "")}\n${more.join("")}`;
+}
+
+/** What went by and is not among the rows above: a reader must not take them for all. */
+function restLine(terminal: Terminal, { rows, bytes }: { rows: number; bytes: number }, ofRows: boolean): string {
+  const [rowCount, byteCount] = [rows, bytes].map((count) => count.toLocaleString("en-US"));
+  const what = ofRows ? `${rowCount} more rows (${byteCount} bytes)` : `${byteCount} more bytes`;
+  return `  ${paint(terminal, "yellow", `… and ${what}: counted and hashed, not recorded`)}\n`;
 }
 
 function renderRows(terminal: Terminal, { columns, rows }: z.infer<typeof rowsSchema>): string {
