@@ -4,7 +4,7 @@ import { parseConfig, readBundleOption } from "./config.ts";
 import { limits } from "./limits.ts";
 
 const smallest = {
-  listen: {},
+  listen: { postgres: "127.0.0.1:0" },
   identity: { issuers: [{ issuer: "https://idp.example", audience: "sallyport" }] },
   policies: { bundle: "bundle.tar.gz" },
   targets: [
@@ -24,6 +24,10 @@ test("port 0 is any free one, and a port above 65535 is refused", () => {
   const listening = (postgres: string) => parse({ listen: { postgres } }).listen.postgres;
   expect(listening("127.0.0.1:0")).toEqual({ host: "127.0.0.1", port: 0 });
   expect(() => listening("127.0.0.1:65536")).toThrow(/listen\.postgres.*0 to 65535/s);
+});
+
+test("a gateway that would listen on nothing is refused", () => {
+  expect(() => parse({ listen: {} })).toThrow(":1: listen: nothing would be listened on");
 });
 
 test("two listeners that would take one port are refused", () => {

@@ -256,6 +256,7 @@ export function parseConfig(text: string, path: string): Config {
     issuers.add(entry.issuer);
   });
   const { http, postgres } = config.listen;
+  if (!http && !postgres) fail(["listen"], "nothing would be listened on; give it postgres, http or both");
   if (http && postgres && collide(http, postgres))
     fail(["listen", "http"], `port ${http.port} is that of listen.postgres; give each listener its own`);
   const announced = config.postgres.oauth.issuer;

@@ -62,6 +62,34 @@ test("a line that is not known shows usage and exits 2, without a stack", async 
   }
 }, 30_000);
 
+test("a port that another has, an address that is elsewhere and a folder that cannot be made are named, without a stack", async () => {
+  using taken = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response() });
+  const path = join(folder, "refused.yaml");
+  const target = { name: "db", kind: "postgres", address: "127.0.0.1:1", database: "app", credential: { user: "u" } };
+  const address = `127.0.0.1:${taken.port}`;
+  for (const [more, said] of [
+    [{ listen: { http: address } }, `listen.http: ${address} cannot be listened on: another process listens there`],
+    [{ listen: { postgres: address } }, `listen.postgres: ${address} cannot be listened on: another process`],
+    [{ listen: { postgres: "192.0.2.1:6432" } }, "192.0.2.1:6432 cannot be listened on: the address is none of this"],
+    [{ store: { url: "file:/proc/nothing/store.db" } }, "The store's folder /proc/nothing cannot be made: ENOENT"],
+  ] as const) {
+    writeFileSync(
+      path,
+      JSON.stringify({
+        ...{ listen: { http: "127.0.0.1:0" }, targets: [target], store: { url: "file:refused/store.db" } },
+        policies: { bundle: join(root, "policies/dist/bundle.tar.gz") },
+        identity: { issuers: [{ issuer: "https://idp.example", audience: "sallyport" }] },
+        ...more,
+      }),
+    );
+    writeFileSync(log, "");
+    const code = await start("--config", path).exited;
+    const err = readFileSync(log, "utf8");
+    expect([code, err]).toEqual([1, expect.stringContaining(said)]);
+    expect(err).not.toMatch(/\n\s+at |"stack"/);
+  }
+}, 60_000);
+
 test("SIGTERM while it starts ends it as one that stops, and a check as one that found nothing good", async () => {
   for (const [line, code] of [
     [[], 0],

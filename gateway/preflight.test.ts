@@ -33,7 +33,10 @@ async function gateway(more: Record<string, unknown>, target: Record<string, unk
   writeFileSync(
     path,
     JSON.stringify({
-      ...{ listen: {}, identity: { issuers: [{ issuer: "https://idp.example", audience: "sallyport" }] } },
+      ...{
+        listen: { postgres: "127.0.0.1:0" },
+        identity: { issuers: [{ issuer: "https://idp.example", audience: "sallyport" }] },
+      },
       ...{ policies: { bundle: join(root, "policies/dist/bundle.tar.gz") } },
       targets: [{ name: "db", kind: "postgres", ...address, ...target }],
       ...more,

@@ -91,7 +91,7 @@ describe("postgres.oauth in the configuration", () => {
   const read = (oauth: unknown) =>
     parseConfig(
       JSON.stringify({
-        listen: {},
+        listen: { postgres: "127.0.0.1:0" },
         postgres: { authentication: "oauthbearer", ...(oauth !== undefined && { oauth }) },
         identity: { issuers: ["https://a.example", "https://b.example"].map((issuer) => ({ issuer, audience: "x" })) },
         policies: { bundle: "bundle.tar.gz" },

@@ -9,6 +9,7 @@ import { GatewayError } from "../errors.ts";
 import { requireUser } from "../identity/bind-user.ts";
 import type { Authenticated } from "../identity/verifier.ts";
 import { limits } from "../limits.ts";
+import { cannotListen } from "../listening.ts";
 import type { SessionDependencies } from "../session/dependencies.ts";
 import { Session, type SharedState } from "../session/session.ts";
 import type { SessionAnalyser } from "./analysed.ts";
@@ -57,9 +58,10 @@ export class PostgresServer {
     this.#expiry = setInterval(() => this.#cutExpired(), limits.expiryCheckMs);
   }
 
+  /** @returns the port. @throws GatewayError config.invalid where it cannot be had */
   listen(host: string, port: number): Promise<number> {
     return new Promise((resolve, reject) => {
-      this.#server.once("error", reject);
+      this.#server.once("error", (cause) => reject(cannotListen("listen.postgres", { host, port }, cause)));
       this.#server.listen(port, host, () => {
         const address = this.#server.address();
         resolve(typeof address === "object" && address !== null ? address.port : port);

@@ -13,13 +13,12 @@ import { realPath } from "./file-path.ts";
  * @throws GatewayError store.unavailable while another process, or another part of this one, has it
  */
 export function lockFile(path: string): () => void {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  makeFolder(dirname(path));
   // A link to a store that is not there yet would have another lock once it is.
   if (!existsSync(path) && lstatSync(path, { throwIfNoEntry: false }) !== undefined) makeLinked(path);
   const lockPath = `${realPath(path)}.lock`;
-  const lock = new Database(lockPath, { create: true });
+  const lock = openLock(lockPath);
   try {
-    chmodSync(lockPath, 0o600);
     // Who only asks (`isLocked`) has it for a moment.
     lock.run("pragma busy_timeout = 500");
     lock.run("begin exclusive");
@@ -31,6 +30,26 @@ export function lockFile(path: string): () => void {
     });
   }
   return () => lock.close();
+}
+
+function makeFolder(folder: string): void {
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+  } catch (cause) {
+    const why = (cause as Error).message;
+    throw new GatewayError("store.unavailable", `The store's folder ${folder} cannot be made: ${why}`, { cause });
+  }
+}
+
+function openLock(path: string): Database {
+  try {
+    closeSync(openSync(path, "a", 0o600));
+    chmodSync(path, 0o600);
+    return new Database(path);
+  } catch (cause) {
+    const why = (cause as Error).message;
+    throw new GatewayError("store.unavailable", `The store's lock ${path} cannot be written: ${why}`, { cause });
+  }
 }
 
 function makeLinked(path: string): void {

@@ -44,7 +44,10 @@ async function versionOf(location: StoreLocation, client: Client): Promise<numbe
  */
 export async function checkStore(location: StoreLocation): Promise<void> {
   const path = filePath(location.url);
-  if (path !== undefined && !existsSync(path)) return checkFolder(location, dirname(path));
+  if (path !== undefined) {
+    if (!existsSync(path)) return checkFolder(location, dirname(path));
+    checkWritable(location, path);
+  }
   const client = connect(location);
   try {
     await versionOf(location, client);
@@ -59,6 +62,17 @@ function checkFolder(location: StoreLocation, folder: string): void {
     accessSync(folder, constants.W_OK);
   } catch (cause) {
     throw unavailable(location, `cannot be made in ${folder}: ${wordsOf(cause)}`, cause);
+  }
+}
+
+/** The file, and its folder, where its log and its journal are made. */
+function checkWritable(location: StoreLocation, path: string): void {
+  for (const place of [path, dirname(path)]) {
+    try {
+      accessSync(place, constants.W_OK);
+    } catch (cause) {
+      throw unavailable(location, `cannot be written: ${wordsOf(cause)}`, cause);
+    }
   }
 }
 
