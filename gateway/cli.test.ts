@@ -1,4 +1,7 @@
 import { describe, expect, test } from "bun:test";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { escapeControls, type Terminal } from "./cli/terminal.ts";
 import { runCli } from "./cli.ts";
 
@@ -30,6 +33,9 @@ describe("sallyport", () => {
       ["deny", "a", "b"],
       ["verify"],
       ["export", "x", "--format", "csv"],
+      ["verify", "x", "--key", "seals.pem"],
+      ["approvals", "ap-1", "--watch"],
+      ["approvals", "--watch", "--state", "denied"],
     ]) {
       const { code, err } = await run(line);
       expect([line.join(" "), code]).toEqual([line.join(" "), 2]);
@@ -64,6 +70,43 @@ describe("sallyport", () => {
 
   test("exits 4 where no gateway answers", async () => {
     expect((await run(["status", "--gateway", "http://127.0.0.1:1"], { SALLYPORT_TOKEN: "t" })).code).toBe(4);
+  });
+
+  test("says why a gateway cannot be spoken to", async () => {
+    const status = async (gateway: string) => {
+      const { code, err } = await run(["status", "--gateway", gateway], { SALLYPORT_TOKEN: "t" });
+      expect([gateway, code]).toEqual([gateway, 4]);
+      return err;
+    };
+    await using elsewhere = Bun.serve({ port: 0, fetch: () => Response.redirect("https://idp.example/") });
+    expect(await status("http://127.0.0.1:1")).toContain("does not answer (ECONNREFUSED).");
+    expect(await status(`http://127.0.0.1:${elsewhere.port}`)).toContain("redirects elsewhere");
+    expect(await status(`https://127.0.0.1:${elsewhere.port}`)).toContain("does not speak TLS");
+    const folder = mkdtempSync(join(tmpdir(), "sallyport-cli-"));
+    const [key, certificate] = [join(folder, "key"), join(folder, "certificate")];
+    const request = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"];
+    Bun.spawnSync(["openssl", ...request, "-keyout", key, "-out", certificate], { stderr: "ignore" });
+    const tls = { key: readFileSync(key), cert: readFileSync(certificate) };
+    rmSync(folder, { recursive: true });
+    await using unknown = Bun.serve({ port: 0, tls, fetch: () => new Response() });
+    const untrusted = await status(`https://localhost:${unknown.port}`);
+    expect(untrusted).toContain("shows a certificate that is not trusted (DEPTH_ZERO_SELF_SIGNED_CERT)");
+    expect(untrusted).toContain("NODE_EXTRA_CA_CERTS");
+  });
+
+  test("a value that looks like an option is refused in one line, and an argument that lacks is named", async () => {
+    expect((await run(["replay", "x", "--speed", "-1"])).err).toStartWith(
+      "sallyport replay: Option '--speed' argument is ambiguous\n",
+    );
+    expect((await run(["approve"])).err).toStartWith("sallyport approve: it needs <id>\n");
+  });
+
+  test("tells its version", async () => {
+    expect(await run(["--version"])).toEqual({
+      code: 0,
+      out: expect.stringMatching(/^sallyport \d+\.\d+\.\d+\n$/),
+      err: "",
+    });
   });
 
   test("recorded text cannot drive the terminal", () => {

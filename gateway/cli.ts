@@ -1,5 +1,6 @@
 /** `sallyport …`: the command line of the gateway's users, approvers, auditors and operators. See `sallyport --help`. */
 import { ZodError } from "zod";
+import { version } from "../package.json";
 import { approvalsCommand, approveCommand, denyCommand } from "./cli/approvals.ts";
 import { ClientError, type Command, commandUsage, exitCodes, parseLine, UsageError } from "./cli/command.ts";
 import { exportCommand } from "./cli/export.ts";
@@ -36,7 +37,7 @@ function usage(): string {
 
 Commands:
 ${list}
-Each takes --help. The caller's token is SALLYPORT_TOKEN, else the stored login; the gateway is --gateway,
+Each takes --help; --version tells this one's. The caller's token is SALLYPORT_TOKEN, else the stored login; the gateway is --gateway,
 else SALLYPORT_GATEWAY, else http://127.0.0.1:8080. An operator at the machine reads a store by --store <file>.
 
 Exit codes: 0 done; 1 refused or failed; 2 usage; 3 no valid token; 4 gateway or store does not answer;
@@ -56,6 +57,10 @@ export async function runCli(line: readonly string[], terminal: Terminal, signal
   if (name === "--help" || name === "-h" || name === "help") {
     const asked = commands.find((command) => command.name === rest[0]);
     terminal.out(asked === undefined ? usage() : commandUsage(asked));
+    return exitCodes.ok;
+  }
+  if (name === "--version") {
+    terminal.out(`sallyport ${version}\n`);
     return exitCodes.ok;
   }
   const command = commands.find((candidate) => candidate.name === name);

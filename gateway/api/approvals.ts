@@ -11,7 +11,7 @@ import type { ApiDependencies } from "./dependencies.ts";
 import { type ApiEnv, check, idOf, pageSize, queryOf } from "./http.ts";
 import { type ApprovalRecord, approvalView, heldCommand } from "./views.ts";
 
-const states = ["pending", "approved", "denied", "expired", "cancelled"] as const;
+const states = ["pending", "approved", "used", "denied", "expired", "cancelled"] as const;
 const listQuery = z.strictObject({ state: z.enum(states).optional(), limit: pageSize.optional() });
 const decisionBody = z.strictObject({ reason: z.string().max(2_000).optional() });
 /** Comments keep proxies and Bun's idle timeout from ending a quiet stream. */

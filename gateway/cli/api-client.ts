@@ -49,6 +49,25 @@ async function failure(response: Response): Promise<ClientError> {
   return new ClientError(exitCode, "internal", `The gateway answered ${response.status} ${response.statusText}.`);
 }
 
+/** By the code that `fetch` gives its failure. */
+function unreachable(origin: string, cause: unknown): ClientError {
+  const { code = "" } = cause as { readonly code?: string };
+  const error = (problem: string, hint: string) =>
+    new ClientError(exitCodes.unreachable, "unreachable", `The gateway at ${origin} ${problem}`, hint);
+  if (/CERT|ALTNAME|UNABLE_TO_VERIFY/.test(code))
+    return error(
+      `shows a certificate that is not trusted (${code}).`,
+      "An authority of your own is named by NODE_EXTRA_CA_CERTS, a file in PEM.",
+    );
+  if (code === "UnexpectedRedirect")
+    return error("redirects elsewhere, where the token is not taken.", "Name the gateway's own address by --gateway.");
+  if (code === "EPROTO") return error("does not speak TLS.", "Is its address http://, or the port another one?");
+  if (code === "Malformed_HTTP_Response")
+    return error("does not speak HTTP.", "Its API is at listen.http, not at listen.postgres; is its address https://?");
+  const why = /^E[A-Z]+$/.test(code) ? `does not answer (${code}).` : "does not answer.";
+  return error(why, "Is it running? Name it by --gateway or SALLYPORT_GATEWAY.");
+}
+
 export async function connectApi(invocation: Invocation): Promise<ApiClient> {
   const base = gatewayAddress(invocation);
   const token = await callerToken(invocation.terminal.environment);
@@ -68,14 +87,8 @@ export async function connectApi(invocation: Invocation): Promise<ApiClient> {
       };
       // A redirect would carry the token elsewhere.
       response = await fetch(url, { ...init, headers, redirect: "error", signal: invocation.signal });
-    } catch {
-      const hint = "Is it running? Name it by --gateway or SALLYPORT_GATEWAY.";
-      throw new ClientError(
-        exitCodes.unreachable,
-        "unreachable",
-        `The gateway at ${base.origin} does not answer.`,
-        hint,
-      );
+    } catch (cause) {
+      throw unreachable(base.origin, cause);
     }
     if (!response.ok) throw await failure(response);
     return response;

@@ -32,10 +32,19 @@ const approvalSchema = z.looseObject({
   from: z.array(z.string()),
   expiresAt: z.string(),
   mayDecide: z.boolean(),
+  decisions: z
+    .array(
+      z.looseObject({
+        decision: z.string(),
+        by: z.looseObject({ subject: z.string(), email: z.string() }),
+        reason: z.string().optional(),
+      }),
+    )
+    .default([]),
 });
 type Approval = z.infer<typeof approvalSchema>;
 
-const states = ["pending", "approved", "denied", "expired", "cancelled", "all"];
+const states = ["pending", "approved", "used", "denied", "expired", "cancelled", "all"];
 
 export const approvalsCommand: Command = {
   name: "approvals",
@@ -51,9 +60,11 @@ export const approvalsCommand: Command = {
     const { terminal, values, positionals } = invocation;
     const state = stringOption(invocation, "state") ?? "pending";
     if (!states.includes(state)) throw new UsageError(`--state is one of ${states.join(", ")}`);
+    const [id] = positionals;
+    if (values.watch === true && (id !== undefined || values.state !== undefined))
+      throw new UsageError("--watch follows them all: it goes with no id and no --state");
     const api = await connectApi(invocation);
     if (values.watch === true) return await watch(api, invocation);
-    const [id] = positionals;
     if (id !== undefined) {
       const one = await api.get(`/v1/approvals/${encodeURIComponent(id)}`, {});
       if (values.json === true) printJson(terminal, one);
@@ -129,7 +140,14 @@ function whole(terminal: Terminal, approval: Approval): string {
   const state = paint(terminal, verdictColour(approval.state), escapeControls(approval.state).padEnd(9));
   const how = approval.state === "pending" && approval.mayDecide ? `\n  sallyport approve ${id}` : "";
   const text = escapedLines(approval.text, "    ");
-  return `${state} ${id}  ${who} on ${escapeControls(approval.target)}:\n    ${text}${how}\n`;
+  const decided = approval.decisions.map(decisionLine).join("");
+  return `${state} ${id}  ${who} on ${escapeControls(approval.target)}:\n    ${text}${decided}${how}\n`;
+}
+
+function decisionLine({ decision, by, reason }: Approval["decisions"][number]): string {
+  const why = reason === undefined ? "" : `: ${escapeControls(reason)}`;
+  const word = decision === "deny" ? "denied" : "approved";
+  return `\n  ${word} by ${escapeControls(by.email || by.subject)}${why}`;
 }
 
 export const approveCommand = decisionCommand("approve", "Approves a held command; it runs at once, as it was asked.");

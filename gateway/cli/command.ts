@@ -94,12 +94,12 @@ export function parseLine(command: Command, line: readonly string[]) {
     const { values, positionals } = parseArgs({ args: own, options, strict: true, allowPositionals: true });
     parsed = { values: values as Record<string, string | boolean | undefined>, positionals };
   } catch (error) {
-    throw new UsageError((error as Error).message.split(". To specify")[0] ?? "unknown option");
+    throw new UsageError((error as Error).message.split(/\. To specify|\.\n/)[0] ?? "unknown option");
   }
   const { values, positionals } = parsed;
   if (values.help !== true) {
     const { min, max } = command.positionals;
-    if (positionals.length < min) throw new UsageError(`it needs ${command.synopsis}`);
+    if (positionals.length < min) throw new UsageError(`it needs ${command.synopsis.replace(/ ?\[options\] ?/, "")}`);
     if (positionals.length > max) throw new UsageError(`unexpected argument "${positionals[max]}"`);
   }
   return { values, positionals: [...positionals, ...rest] };

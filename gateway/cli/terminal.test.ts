@@ -10,6 +10,7 @@ async function approvals(text: string, ...positionals: string[]): Promise<string
   const approval = {
     ...{ id: "ap-1", state: "pending", requester: { subject: "rep", email: "rep@example.com" }, target: "db", text },
     ...{ from: ["dba"], expiresAt: "2026-01-31T12:00:00Z", mayDecide: true },
+    decisions: [{ decision: "approve", by: { subject: "dora", email: "" }, reason: "fine\x1b[2J" }],
   };
   const answer = () => Response.json(positionals.length === 0 ? { approvals: [approval] } : approval);
   await using server = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: answer });
@@ -28,7 +29,7 @@ async function approvals(text: string, ...positionals: string[]): Promise<string
 
 test("a carriage return ends a comment for PostgreSQL: what follows it is on a line of its own, and it is seen", async () => {
   const shown = "update accounts set balance = 0 where id = 1 -- ticket 4711\\r\n    or balance > 0\n";
-  expect(await approvals(hidden, "ap-1")).toContain(shown);
+  expect(await approvals(hidden, "ap-1")).toContain(`${shown}  approved by dora: fine\\x1b[2J\n`);
   const intent = { type: "intent", at: 0, text: hidden, verdict: "allow", rules: [] };
   const terminal: Terminal = { out: () => {}, err: () => {}, isTTY: false, columns: 100, environment: {} };
   expect(renderEvent(terminal, intent)).toContain("-- ticket 4711\\r\n  or balance > 0  [allow]\n");

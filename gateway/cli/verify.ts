@@ -26,7 +26,10 @@ export const verifyCommand: Command = {
   async run(invocation) {
     const [id] = invocation.positionals;
     const all = invocation.values.all === true;
-    if ((id === undefined) !== all) throw new UsageError("it needs an id, or --all");
+    if ((id === undefined) !== all) throw new UsageError("it needs an id, or --all, and not both");
+    // The gateway checks with its own.
+    if (invocation.values.key !== undefined && invocation.values.store === undefined)
+      throw new UsageError("--key is for --store");
     return await withRecordings(invocation, async (recordings) => {
       const ids = id === undefined ? everySession(recordings) : [id];
       return await verifyEach(invocation, recordings, ids);
