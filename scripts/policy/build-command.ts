@@ -1,9 +1,9 @@
 /** `bun run policy build`: the committed bundle; with a signing key, a signed one beside it. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
-import { parseArgs } from "node:util";
 import { commitForm, commitOfSources } from "../../gateway/policy/commit.ts";
 import { buildBundle, writeDefaultBundle } from "./build.ts";
+import { parseLine, WrongLine } from "./line.ts";
 import { signBundle } from "./sign.ts";
 import { policiesFolder, sourcePathspecs } from "./sources.ts";
 
@@ -12,7 +12,7 @@ The committed bundle, which names no commit, is what is built without options.`;
 
 /** @returns what was written. */
 export async function build(args: readonly string[]): Promise<string> {
-  const { values } = parseArgs({
+  const { values } = parseLine(buildUsage, {
     args: [...args],
     options: {
       "signing-key": { type: "string" },
@@ -32,9 +32,10 @@ export async function build(args: readonly string[]): Promise<string> {
   const key = values["signing-key"];
   if (key === undefined) {
     const signing = ["signing-alg", "signing-key-id", "scope"] as const;
-    if (signing.some((name) => values[name] !== undefined)) throw new Error(buildUsage);
+    if (signing.some((name) => values[name] !== undefined))
+      throw new WrongLine("that goes with --signing-key", buildUsage);
     if (values.output === undefined) {
-      if (values.commit !== undefined) throw new Error(`--commit goes with -o or --signing-key\n${buildUsage}`);
+      if (values.commit !== undefined) throw new WrongLine("--commit goes with -o or --signing-key", buildUsage);
       return writeDefaultBundle();
     }
     writeFileSync(values.output, await built());

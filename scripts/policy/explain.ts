@@ -1,18 +1,19 @@
 /** `policy explain`: one command through the gateway's own analyser and compiled policy, and which rules decided. */
 import { resolve } from "node:path";
-import { parseArgs } from "node:util";
-import { parse as parseYaml } from "yaml";
 import { escapeControls, jsonText } from "../../gateway/cli/terminal.ts";
 import type { Obligations } from "../../gateway/policy/decision.ts";
+import type { IdentityInput } from "../../gateway/policy/input.ts";
+import { parseYamlText } from "../../gateway/yaml-text.ts";
 import { SqlCatalog } from "./catalog/from-sql.ts";
 import { optionsOfUrl, readLiveCatalog } from "./catalog/live.ts";
 import { openDryRun } from "./dry-run.ts";
+import { parseLine, WrongLine } from "./line.ts";
 import { type Explained, recordedCommand } from "./recorded-command.ts";
 import { locate, readRuleLocations } from "./rule-locations.ts";
 import { policiesFolder } from "./sources.ts";
 import { catalogOf, identityOf, identitySchema, loadPolicy } from "./subject.ts";
 
-const explainUsage = `usage: bun run policy explain '<sql>' --as <identity> --on <target> [options]
+export const explainUsage = `usage: bun run policy explain '<sql>' --as <identity> --on <target> [options]
        bun run policy explain --session <id> --command <n> [--gateway <url>] [--store <url>] [--json]
 
   --as        an e-mail with --groups, or '{ email: a@example.com, groups: [analysts], kind: agent }'
@@ -28,7 +29,7 @@ const explainUsage = `usage: bun run policy explain '<sql>' --as <identity> --on
 
 /** @returns the exit code: 0 whatever the verdict is, 1 where nothing could be judged, 2 for a wrong line. */
 export async function explain(line: readonly string[]): Promise<number> {
-  const { values, positionals } = parseArgs({
+  const { values, positionals } = parseLine(explainUsage, {
     args: [...line],
     allowPositionals: true,
     options: {
@@ -50,22 +51,20 @@ export async function explain(line: readonly string[]): Promise<number> {
     },
   });
   const show = (judged: Explained) => console.log(values.json ? jsonText(asJson(judged), 2) : asText(judged));
-  if (values.session !== undefined && values.command !== undefined) {
+  const wrong = (problem: string) => new WrongLine(problem, explainUsage);
+  if (values.session !== undefined || values.command !== undefined) {
+    if (values.session === undefined || !/^[1-9][0-9]{0,8}$/.test(values.command ?? ""))
+      throw wrong("a recorded command is --session <id> and --command <n>, its number in the session");
     show(await recordedCommand(values.session, Number(values.command), values));
     return 0;
   }
   const [sql] = positionals;
-  if (sql === undefined || values.as === undefined || values.on === undefined) {
-    console.error(explainUsage);
-    return 2;
-  }
-  const inline = values.as.trimStart().startsWith("{");
-  const given = inline
-    ? parseYaml(values.as)
-    : { email: values.as, groups: values.groups?.split(",") ?? [], kind: values.agent ? "agent" : "human" };
+  if (sql === undefined || values.as === undefined || values.on === undefined)
+    throw wrong("it needs '<sql>', --as and --on");
+  const identity = readIdentity(values.as, values.groups, values.agent);
   const run = await openDryRun({
     policy: await loadPolicy({ bundle: values.bundle, data: values.data }),
-    identity: identityOf(identitySchema.parse(given)),
+    identity,
     target: { name: values.on, kind: "postgres", database: values.on, labels: {} },
     catalog: values.connect
       ? new SqlCatalog((await readLiveCatalog(optionsOfUrl(values.connect))).snapshot)
@@ -87,6 +86,24 @@ export async function explain(line: readonly string[]): Promise<number> {
   const judged = await run.run({ text: sql, ...(params && { params }), ...(values.seen && { novel: false }) });
   show(judged);
   return 0;
+}
+
+/** @param as an e-mail, or the identity in YAML */
+function readIdentity(as: string, groups: string | undefined, agent: boolean): IdentityInput {
+  const wrong = (problem: string) => new WrongLine(`--as: ${problem}`, explainUsage);
+  const inYaml = () => {
+    try {
+      return parseYamlText(as).value;
+    } catch (error) {
+      throw wrong((error as Error).message);
+    }
+  };
+  const given = as.trimStart().startsWith("{")
+    ? inYaml()
+    : { email: as, groups: groups?.split(",") ?? [], kind: agent ? "agent" : "human" };
+  const { success, data, error } = identitySchema.safeParse(given);
+  if (success) return identityOf(data);
+  throw wrong(error.issues.map(({ path, message }) => [...path.map(String), message].join(": ")).join("; "));
 }
 
 function withPlaces({ verdict, rules }: Pick<Explained["intent"], "verdict" | "rules">) {

@@ -7,7 +7,10 @@ import { connectUpstream, type UpstreamOptions } from "../../../gateway/postgres
 
 /** postgres://user:password@host:port/database?sslmode=…; sslmode is verify-full, on loopback disable, unless given. */
 export function optionsOfUrl(text: string): UpstreamOptions {
-  const url = new URL(text);
+  const url = URL.parse(text);
+  // It is not shown: it may have a password in it.
+  if (url === null || !/^postgres(ql)?:$/.test(url.protocol))
+    throw new Error("a live database is named as postgres://user:password@host:port/database");
   const host = decodeURIComponent(url.hostname);
   const loopback = ["localhost", "127.0.0.1", "[::1]"].includes(host);
   const tls = url.searchParams.get("sslmode") ?? (loopback ? "disable" : "verify-full");
@@ -27,9 +30,11 @@ export function optionsOfUrl(text: string): UpstreamOptions {
   };
 }
 
-/** @throws GatewayError upstream.* */
+/** @throws Error that names the server, GatewayError upstream.* */
 export async function readLiveCatalog(options: UpstreamOptions): Promise<Catalog> {
-  const connection = await connectUpstream(options);
+  const connection = await connectUpstream(options).catch((cause: Error) => {
+    throw new Error(`${options.host}:${options.port}: ${cause.message}`, { cause });
+  });
   try {
     return await loadCatalog((sql) => simpleQuery(connection, sql));
   } finally {

@@ -12,7 +12,7 @@ import { openStoreReader } from "./store-reader.ts";
 
 const formats = { text: asText, markdown: asMarkdown, json: asJson };
 
-const usage = `usage: bun run policy impact --base <git ref|bundle> (--store <file or url> | --config gateway.yaml) [options]
+export const impactUsage = `usage: bun run policy impact --base <git ref|bundle> (--store <file or url> | --config gateway.yaml) [options]
 
   --head       a git ref or a bundle (the working tree)
   --data       a deployment's data over both (that of --config); --base-data: another over the base
@@ -76,7 +76,9 @@ export async function impact(line: readonly string[]): Promise<number> {
     return await run(readLine(line));
   } catch (error) {
     const isUsage = error instanceof UsageError || (error as Error).name === "UsageError";
-    console.error(isUsage ? `${(error as Error).message}\n\n${usage}` : `policy impact: ${(error as Error).message}`);
+    console.error(
+      isUsage ? `${(error as Error).message}\n\n${impactUsage}` : `policy impact: ${(error as Error).message}`,
+    );
     return isUsage ? exitCodes.usage : exitCodes.failed;
   }
 }

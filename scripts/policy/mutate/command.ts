@@ -2,19 +2,19 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { join, relative, resolve } from "node:path";
-import { parseArgs } from "node:util";
 import { parse as parseYaml } from "yaml";
 import { z } from "zod";
 import { type Bundle, loadBundle } from "../../../gateway/policy/bundle.ts";
 import { Policy } from "../../../gateway/policy/policy.ts";
 import { opaBuildCommand } from "../build.ts";
+import { parseLine } from "../line.ts";
 import { copySources, policiesFolder, sourceData } from "../sources.ts";
 import { type Fixture, fixturePaths, readFixture } from "../test/fixture-file.ts";
 import { firstFailure, type NamedSession } from "../test/fixture-sessions.ts";
 import { runRegoTests } from "../test/rego-tests.ts";
 import { type Mutant, readMutants } from "./mutants.ts";
 
-const mutateUsage = `usage: bun run policy mutate [paths] [options]
+export const mutateUsage = `usage: bun run policy mutate [paths] [options]
 
   paths              fixture files or folders (fixtures/sessions)
   --only <text>      mutants whose description has it
@@ -38,7 +38,7 @@ interface Tried {
 
 /** @returns the exit code: 1 where a mutant survives that is not listed as equivalent. */
 export async function mutate(line: readonly string[]): Promise<number> {
-  const { values, positionals } = parseArgs({
+  const { values, positionals } = parseLine(mutateUsage, {
     args: [...line],
     allowPositionals: true,
     allowNegative: true,
@@ -46,13 +46,8 @@ export async function mutate(line: readonly string[]): Promise<number> {
       only: { type: "string" },
       "rego-tests": { type: "boolean", default: true },
       verbose: { type: "boolean", default: false },
-      help: { type: "boolean", default: false },
     },
   });
-  if (values.help) {
-    console.log(mutateUsage);
-    return 0;
-  }
   const started = performance.now();
   const sessions = new Sessions(fixturePaths(positionals).map(readFixture));
   const { only } = values;

@@ -15,7 +15,7 @@ import { coverageTable, type RegoTest, regoCoverage, runRegoTests, totalCoverage
 import { failed, failureText, sessionLine, unfiredRules } from "./report.ts";
 import { watchFolders } from "./watch.ts";
 
-const testUsage = `usage: bun run policy test [paths] [options]
+export const testUsage = `usage: bun run policy test [paths] [options]
 
   paths              fixture files or folders (fixtures/sessions); Rego's unit tests run only without any
   --coverage         what Rego's unit tests reach of each file, and which rules no fixture was decided by
