@@ -30,6 +30,19 @@ test("a gateway that would listen on nothing is refused", () => {
   expect(() => parse({ listen: {} })).toThrow(":1: listen: nothing would be listened on");
 });
 
+test("what is missing, or is no address, duration or reference to a secret, is said with what is expected", () => {
+  const credential = (password: unknown) => ({
+    targets: [{ ...smallest.targets[0], credential: { user: "gateway", password } }],
+  });
+  expect(() => parse(credential("hunter2"))).toThrow(
+    "credential.password: a reference, { env: NAME } or { file: path }",
+  );
+  expect(() => parse(credential({ enw: "X" }))).toThrow("credential.password: a reference, { env: NAME }");
+  expect(() => parse({ listen: { postgres: 6432 } })).toThrow('postgres: an address such as "127.0.0.1:6432"');
+  expect(() => parse({ shutdown: { drain: 30 } })).toThrow('shutdown.drain: a duration such as "30s"');
+  expect(() => parse({ targets: undefined })).toThrow("targets: is missing; expected array");
+});
+
 test("two listeners that would take one port are refused", () => {
   const listening = (postgres: string, http: string) => () => parse({ listen: { postgres, http } });
   for (const http of ["127.0.0.1:6432", "localhost:6432", "0.0.0.0:6432", "[::]:6432"])

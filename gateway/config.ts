@@ -12,9 +12,10 @@ import { limits } from "./limits.ts";
 import { signingAlgorithms } from "./policy/signing-algorithms.ts";
 import { parseYamlText, YamlSyntaxError, type YamlText } from "./yaml-text.ts";
 
+const durationForm = 'a duration such as "30s", "15m" or "2h"';
 const duration = z
-  .string()
-  .regex(/^[0-9]{1,6}(ms|s|m|h)$/, 'a duration such as "30s", "15m" or "2h"')
+  .string(durationForm)
+  .regex(/^[0-9]{1,6}(ms|s|m|h)$/, durationForm)
   .transform(durationToMs);
 
 /** "90s" -> 90000. Units: ms, s, m, h. */
@@ -25,9 +26,10 @@ export function durationToMs(text: string): number {
   return Number(match[1]) * unitMs;
 }
 
+const addressForm = 'an address such as "127.0.0.1:6432"';
 const hostPort = z
-  .string()
-  .regex(/^(\[[0-9a-fA-F:]+\]|[^\s:[\]]+):[0-9]{1,5}$/, 'an address such as "127.0.0.1:6432"')
+  .string(addressForm)
+  .regex(/^(\[[0-9a-fA-F:]+\]|[^\s:[\]]+):[0-9]{1,5}$/, addressForm)
   .transform((text) => {
     const at = text.lastIndexOf(":");
     return { host: text.slice(0, at).replace(/^\[|\]$/g, ""), port: Number(text.slice(at + 1)) };
@@ -41,7 +43,9 @@ function isPlainServer(text: string): boolean {
 }
 
 /** A secret by reference; see `readSecret`. */
-const secret = z.union([z.strictObject({ env: z.string().min(1) }), z.strictObject({ file: z.string().min(1) })]);
+const secret = z.union([z.strictObject({ env: z.string().min(1) }), z.strictObject({ file: z.string().min(1) })], {
+  error: "a reference, { env: NAME } or { file: path }: secrets are not written here",
+});
 const name = z.string().regex(/^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$/, "lower-case letters, digits, '.', '_' and '-'");
 const loopbackHosts = ["localhost", "127.0.0.1", "[::1]"];
 const issuerUrl = z.url({ protocol: /^https?$/ }).refine((text) => {
@@ -234,7 +238,7 @@ export function parseConfig(text: string, path: string): Config {
     const messages = parsed.error.issues.map((issue) => {
       const [unknown] = issue.code === "unrecognized_keys" ? issue.keys : [];
       const line = lineOf(unknown === undefined ? issue.path : [...issue.path, unknown]);
-      return `${path}:${line}: ${issue.path.join(".") || "(the file)"}: ${issue.message}`;
+      return `${path}:${line}: ${issue.path.join(".") || "(the file)"}: ${wordsOf(issue)}`;
     });
     throw new GatewayError("config.invalid", messages.join("\n"));
   }
@@ -303,6 +307,11 @@ export function parseConfig(text: string, path: string): Config {
       },
     })),
   };
+}
+
+function wordsOf({ code, message }: z.core.$ZodIssue): string {
+  const missing = code === "invalid_type" && /expected (.*), received undefined$/.exec(message);
+  return missing ? `is missing; expected ${missing[1]}` : message;
 }
 
 type Address = z.infer<typeof hostPort>;

@@ -52,6 +52,9 @@ async function gateway(more: Record<string, unknown>, target: Record<string, unk
 
 const password = (reference: unknown) => ({ credential: { user: "u", password: reference } });
 const key = (reference: unknown) => ({ masking: { hash_key: reference } });
+const policies = (more: Record<string, string>) => ({
+  policies: { bundle: join(root, "policies/dist/bundle.tar.gz"), ...more },
+});
 
 test.each([
   [
@@ -71,6 +74,9 @@ test.each([
   ["one that is empty", {}, password({ file: "empty" }), "password of target db: F/empty is empty"],
   ["a hash key that is too short", key({ file: "short" }), {}, "masking.hash_key: it has 15 bytes"],
   ["one that is not set", key({ env: "SALLYPORT_NOT_SET" }), {}, "masking.hash_key: the environment variable"],
+  ["a bundle that is missing", policies({ bundle: "nowhere" }), {}, "policy bundle: F/nowhere cannot be read: ENOENT"],
+  ["one that is none", policies({ bundle: "garbage" }), {}, "unpacked\nThe bundle is F/garbage."],
+  ["data that is missing", policies({ data: "nowhere" }), {}, "policy data: F/nowhere cannot be read: ENOENT"],
   ["a store that is a folder", { store: { url: "file:folder" } }, {}, "store.url: F/folder exists and is no store"],
   ["one that is a pipe", { store: { url: "file:pipe" } }, {}, "store.url: F/pipe exists and is no store: no file"],
   ["one that is no database", { store: { url: "file:garbage" } }, {}, "F/garbage exists and is no store: no SQLite"],

@@ -25,9 +25,9 @@ export interface BundleFiles {
   readonly data?: string | undefined;
 }
 
-export async function readBounded(path: string): Promise<Uint8Array> {
+export async function readBounded(path: string, what = "policy bundle"): Promise<Uint8Array> {
   const invalid = (message: string, cause?: unknown) =>
-    new GatewayError("policy.bundle_invalid", `policy bundle: ${path} ${message}`, { cause });
+    new GatewayError("policy.bundle_invalid", `${what}: ${path} ${message}`, { cause });
   try {
     if ((await stat(path)).size > limits.bundleBytesMax) throw invalid(`exceeds ${limits.bundleBytesMax} bytes`);
     const content = await readFile(path);
@@ -35,14 +35,14 @@ export async function readBounded(path: string): Promise<Uint8Array> {
     return content;
   } catch (cause) {
     if (cause instanceof GatewayError) throw cause;
-    throw invalid("cannot be read", cause);
+    throw invalid(`cannot be read: ${(cause as Error).message}`, cause);
   }
 }
 
 /** Nothing when the deployment has no data of its own. Throws `policy.bundle_invalid`. */
 export async function readDeploymentData(path: string | undefined): Promise<Pick<PolicyMaterial, "data">> {
   if (path === undefined) return {};
-  return { data: { text: new TextDecoder().decode(await readBounded(path)), name: path } };
+  return { data: { text: new TextDecoder().decode(await readBounded(path, "policy data")), name: path } };
 }
 
 /** Throws `policy.bundle_invalid`. */

@@ -30,11 +30,11 @@ export async function tryMaterial(material: PolicyMaterial, verification?: Verif
         `policy bundle: its trial ended without an answer, or did not end`,
       );
     if (!result.ok)
-      throw new GatewayError(
-        result.code,
-        result.message,
-        result.detail === undefined ? {} : { cause: new Error(result.detail) },
-      );
+      throw new GatewayError(result.code, result.message, {
+        // Data names its own file.
+        ...(result.message.startsWith("policy bundle:") && { hint: `The bundle is ${material.source}.` }),
+        ...(result.detail !== undefined && { cause: new Error(result.detail) }),
+      });
     return result;
   } finally {
     clearTimeout(timer);
