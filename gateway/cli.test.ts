@@ -94,6 +94,17 @@ describe("sallyport", () => {
     expect(untrusted).toContain("NODE_EXTRA_CA_CERTS");
   });
 
+  test("a login that cannot begin names the address and what is wrong there", async () => {
+    const line = ["login", "--issuer", "http://127.0.0.1:1", "--client-id", "x", "--device"];
+    const { code, err } = await run(line, { HOME: "/nonexistent" });
+    expect([code, err]).toEqual([
+      3,
+      expect.stringMatching(
+        /could not be read\.\nhint: {2}http:\/\/127\.0\.0\.1:1\/\.well-known\/openid-configuration: .*ECONNREFUSED/,
+      ),
+    ]);
+  });
+
   test("a value that looks like an option is refused in one line, and an argument that lacks is named", async () => {
     expect((await run(["replay", "x", "--speed", "-1"])).err).toStartWith(
       "sallyport replay: Option '--speed' argument is ambiguous\n",

@@ -98,8 +98,11 @@ function report(error: unknown, command: Command, terminal: Terminal, asJson: bo
 function describe(error: unknown): { exitCode: number; code: string; message: string; hint: string | undefined } {
   if (error instanceof ClientError) return error;
   if (error instanceof GatewayError) {
-    const { code, message, hint } = error;
+    const { code, message, cause } = error;
     const unauthenticated = code === "api.unauthenticated" || code.startsWith("identity.");
+    // Of an identity provider, whose addresses a gateway would not tell its callers.
+    const why = unauthenticated && cause instanceof Error ? redactText(cause.message) : undefined;
+    const hint = error.hint ?? why;
     const elsewhere = code === "store.unavailable" ? exitCodes.unreachable : exitCodes.failed;
     return { exitCode: unauthenticated ? exitCodes.unauthenticated : elsewhere, code, message, hint };
   }

@@ -69,7 +69,7 @@ export async function fetchDocument(url: string, what: string, fetch: Fetch): Pr
     return await readJsonObject(response);
   } catch (cause) {
     throw new GatewayError("identity.keys_unavailable", `The identity provider's ${what} could not be read.`, {
-      cause,
+      cause: new Error(`${url}: ${(cause as Error).message}`, { cause }),
     });
   }
 }

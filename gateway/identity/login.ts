@@ -147,7 +147,9 @@ async function loginByDevice(flow: Flow): Promise<Credentials> {
   );
   const { device_code: deviceCode, user_code: userCode, verification_uri: address } = body;
   if (status !== 200 || typeof deviceCode !== "string" || typeof userCode !== "string")
-    throw failed("The identity provider does not offer a device login to this client.");
+    throw failed(
+      `The identity provider does not offer a device login to this client: ${status === 200 ? "its answer has no code" : reasonIn(body)}.`,
+    );
   requireSecureUrl(address, metadata.issuer, "verification address");
   options.show(`Open ${printable(address)} and enter the code ${printable(userCode)}`);
 
@@ -345,14 +347,18 @@ async function postForm(url: string, fetch: Fetch, form: Record<string, string>)
     });
     return { status: response.status, body: await readJsonObject(response) };
   } catch (cause) {
-    throw new GatewayError("api.unauthenticated", "The identity provider could not be reached.", { cause });
+    throw new GatewayError("api.unauthenticated", "The identity provider could not be reached.", {
+      cause: new Error(`${url}: ${(cause as Error).message}`, { cause }),
+    });
   }
 }
 
 function refusedBy(body: Record<string, unknown>): GatewayError {
-  const error = typeof body.error === "string" ? printable(body.error).slice(0, 100) : "no reason given";
-  return failed(`The identity provider refused the login: ${error}.`);
+  return failed(`The identity provider refused the login: ${reasonIn(body)}.`);
 }
+
+const reasonIn = ({ error }: Record<string, unknown>) =>
+  typeof error === "string" ? printable(error).slice(0, 100) : "no reason given";
 
 /** What a server sends is shown on a terminal: nothing but visible ASCII may reach it. */
 function printable(text: unknown): string {

@@ -27,6 +27,8 @@ export type Person = keyof typeof people;
 export interface Demo {
   readonly postgresPort: number;
   readonly api: string;
+  /** Of the identity provider. */
+  readonly issuer: string;
   /** Holds `<person>.token`, kept fresh, readable by this user only. */
   readonly folder: string;
   /** The demo's database without the gateway: what is really there. */
@@ -136,7 +138,7 @@ export async function startDemo(progress: (what: string) => void, options: DemoO
     await writeTokens();
     const refresh = setInterval(() => void writeTokens(), tokenRefreshMs);
     undo.push(() => clearInterval(refresh));
-    return { postgresPort, api, folder, direct, token, gatewayEnded: gateway.exited, stop };
+    return { postgresPort, api, issuer: provider.issuer, folder, direct, token, gatewayEnded: gateway.exited, stop };
   } catch (error) {
     await stop();
     throw error;

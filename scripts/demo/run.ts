@@ -32,7 +32,7 @@ try {
     terminal.out(`\n${paint(terminal, "green", "Every step showed what it must.")}\n`);
     await end(0);
   }
-  const { api, folder, postgresPort } = demo;
+  const { api, folder, issuer, postgresPort } = demo;
   terminal.out(`
 ${paint(terminal, "bold", "Now you")}, as an analyst (${people.ada}) who sees labelled columns masked:
 
@@ -40,6 +40,7 @@ ${paint(terminal, "bold", "Now you")}, as an analyst (${people.ada}) who sees la
     psql "host=127.0.0.1 port=${postgresPort} dbname=${targetName} user=${people.ada}"
 
 API   ${api}   (console pages are not there yet)
+Login bun run sallyport login --issuer ${issuer} --client-id sallyport-cli   (or --device)
 CLI   SALLYPORT_GATEWAY=${api} SALLYPORT_TOKEN=$(cat ${quoted(`${folder}/iris.token`)}) bun run sallyport sessions
 Log   ${folder}/gateway.log
 
