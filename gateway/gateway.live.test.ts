@@ -1,6 +1,6 @@
 /** The whole gateway as its own process: psql, the default policies, a real PostgreSQL, the API and the recording. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -21,7 +21,7 @@ const root = resolve(import.meta.dir, "..");
 let folder: string;
 let demo: DemoTarget;
 let target: RunningPostgres;
-let gateway: Bun.Subprocess<"ignore", "ignore", "pipe">;
+let gateway: Bun.Subprocess<"ignore", "ignore", Bun.BunFile>;
 let port: number;
 let http: number;
 let tokens: DemoTarget["tokens"];
@@ -80,7 +80,7 @@ beforeAll(async () => {
     env: { PATH: process.env.PATH ?? "", HOME: folder, TARGET_PASSWORD: target.password },
     stdin: "ignore",
     stdout: "ignore",
-    stderr: "pipe",
+    stderr: Bun.file(join(folder, "log")),
   });
   for (let tries = 0; ; tries++) {
     if (
@@ -413,6 +413,27 @@ test("direct TLS that names PostgreSQL by ALPN is asked for a password, and may 
   expect(await untilClosed(asking, () => asking.end())).toBe("R\0\0\0\x08\0\0\0\x03");
   const again = connectTls(options, () => again.write(encodeSSLRequest(new MessageWriter()).take()));
   expect(await untilClosed(again)).toContain("unexpected SSLRequest");
+});
+
+test("a refused connection is logged with the user and the database that it asked for", async () => {
+  const ann = postgres({
+    ...{
+      host: "127.0.0.1",
+      port,
+      database: "nowhere",
+      max: 1,
+      username: "ann@example.com",
+      password: tokens.ann ?? "",
+    },
+  });
+  await expect(ann.unsafe("select 1")).rejects.toThrow('no target "nowhere"');
+  await ann.end();
+  const line = readFileSync(join(folder, "log"), "utf8")
+    .split("\n")
+    .find((one) => one.includes("nowhere"));
+  expect(JSON.parse(line ?? "{}")).toMatchObject({
+    ...{ message: "connection refused", code: "session.target_unknown", user: "ann@example.com", database: "nowhere" },
+  });
 });
 
 test("a client that has not logged in may not make the gateway hold a large message", async () => {

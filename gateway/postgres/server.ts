@@ -109,6 +109,7 @@ export class PostgresServer {
     }
     this.#waiting += 1;
     const stream = new ClientStream(socket);
+    let asked: { readonly user: string; readonly database: string } | undefined;
     const timer = setTimeout(() => {
       refuse(stream.socket, new GatewayError("protocol.timeout", "the client did not log in in time"));
     }, limits.startupTimeoutMs);
@@ -126,6 +127,7 @@ export class PostgresServer {
       } else if (result.kind === "closed") {
         stream.socket.destroy();
       } else {
+        asked = result.startup;
         this.#opening += 1;
         await this.#open(result).finally(() => {
           this.#opening -= 1;
@@ -138,6 +140,9 @@ export class PostgresServer {
           : new GatewayError("internal", "the gateway met a fault", { cause: fault });
       log.warn("connection refused", {
         address: socket.remoteAddress,
+        // As the client says, which may not be who it is.
+        user: asked?.user.slice(0, 128),
+        database: asked?.database.slice(0, 128),
         code: error.code,
         error: error.message,
         cause: error.cause,
@@ -300,7 +305,7 @@ function findTarget(config: Config, name: string): { target: PostgresTarget; dat
     (database !== target.database && !target.databases.includes(database))
   ) {
     throw new GatewayError("session.target_unknown", `no target "${name.slice(0, 128)}"`, {
-      hint: "Give a target's name as the database, or target/dbname.",
+      hint: "Give a target's name as the database, or target/dbname for another database that is configured for it.",
     });
   }
   return { target, database };
