@@ -1,4 +1,5 @@
 /** `sallyport psql <target>`: psql with the caller's token as its password. A convenience: psql alone does as well. */
+import { existsSync } from "node:fs";
 import { callerToken, gatewayAddress } from "./api-client.ts";
 import {
   ClientError,
@@ -37,16 +38,35 @@ export const psqlCommand: Command = {
     const token = await callerToken(invocation.terminal.environment);
     const user = stringOption(invocation, "user") ?? describeToken(token).user;
     if (user === "") throw new UsageError("the token names no user; give --user");
-    const environment = psqlEnvironment(invocation, { target, user, token });
+    const environment = psqlEnvironment(invocation, { target, user, token, rootCertificates: systemRoots(psql) });
     return await runForeground([psql, ...invocation.positionals.slice(1)], environment);
   },
 };
 
+const bundleFiles = [
+  "/etc/ssl/certs/ca-certificates.crt",
+  "/etc/pki/tls/certs/ca-bundle.crt",
+  "/etc/ssl/ca-bundle.pem",
+  "/etc/ssl/cert.pem",
+];
+
+/** The system's authorities, as PGSSLROOTCERT: by name since libpq 16, before that the file of Debian, Red Hat, SUSE or macOS. */
+function systemRoots(psql: string): string | undefined {
+  const version = Bun.spawnSync([psql, "--version"]).stdout.toString();
+  const [, major] = / (\d+)\D/.exec(version) ?? [];
+  return Number(major) < 16 ? bundleFiles.find((path) => existsSync(path)) : "system";
+}
+
+export interface PsqlConnection {
+  readonly target: string;
+  readonly user: string;
+  readonly token: string;
+  /** PGSSLROOTCERT where the caller's environment has none; libpq's default where there is none. */
+  readonly rootCertificates: string | undefined;
+}
+
 /** libpq's settings come by the environment, so that the token is in no argument list. */
-export function psqlEnvironment(
-  invocation: Invocation,
-  connection: { readonly target: string; readonly user: string; readonly token: string },
-): Record<string, string> {
+export function psqlEnvironment(invocation: Invocation, connection: PsqlConnection): Record<string, string> {
   const { host, port } = postgresAddress(invocation);
   const environment: Record<string, string> = {};
   // A service or an address of the caller's own would take the token to another server.
@@ -61,18 +81,25 @@ export function psqlEnvironment(
     PGUSER: connection.user,
     PGDATABASE: connection.target,
     PGPASSWORD: connection.token,
-    ...(isLoopback ? { PGSSLMODE: environment.PGSSLMODE ?? "prefer" } : remoteTls(environment)),
+    ...(isLoopback
+      ? { PGSSLMODE: environment.PGSSLMODE ?? "prefer" }
+      : remoteTls(environment, connection.rootCertificates)),
   };
 }
 
-function remoteTls(environment: Readonly<Record<string, string>>): Record<string, string> {
+function remoteTls(
+  environment: Readonly<Record<string, string>>,
+  rootCertificates: string | undefined,
+): Record<string, string> {
   const mode = environment.PGSSLMODE ?? "verify-full";
   // The token must not go in clear, nor to whoever answers.
   if (!["require", "verify-ca", "verify-full"].includes(mode))
     throw new UsageError(`PGSSLMODE=${mode} would send the token in clear; use verify-full`);
   return {
     PGSSLMODE: mode,
-    ...(environment.PGSSLROOTCERT === undefined && mode === "verify-full" && { PGSSLROOTCERT: "system" }),
+    ...(environment.PGSSLROOTCERT === undefined &&
+      mode === "verify-full" &&
+      rootCertificates !== undefined && { PGSSLROOTCERT: rootCertificates }),
   };
 }
 
