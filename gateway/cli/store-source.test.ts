@@ -269,6 +269,11 @@ test("a store of a later version, another database, no database and no file are 
   await expect(opening).rejects.toThrow("does not know");
 }, 30_000);
 
+test("a folder is no store", async () => {
+  const { code, err } = await sallyport("sessions", "--store", folder);
+  expect([code, err]).toEqual([4, `error: ${folder} is no store: no file.\n`]);
+});
+
 test("a gateway's configuration names its store and its key", async () => {
   const config = join(folder, "gateway.yaml");
   const issuer = { issuer: "https://idp.example", audience: "sallyport" };

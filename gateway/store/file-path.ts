@@ -21,9 +21,11 @@ export function realPath(path: string): string {
   return existsSync(folder) ? join(realpathSync(folder), basename(path)) : path;
 }
 
-/** @throws GatewayError store.unavailable where nothing is */
+/** @throws GatewayError store.unavailable where nothing is, or no file */
 export function requireStoreFile(path: string): void {
   if (!existsSync(path)) throw new GatewayError("store.unavailable", `There is no store at ${path}.`);
+  // A pipe would be waited for.
+  if (!statSync(path).isFile()) throw new GatewayError("store.unavailable", `${path} is no store: no file.`);
 }
 
 /** Of a store that is a file, by its path: where `strict` has first what it writes. */
