@@ -34,6 +34,14 @@ test("rows beyond the recording's cap are told of, so that those before are not 
   );
 });
 
+test("an approval says who decided, and why where they said so", () => {
+  const dora = { subject: "dora", email: "dora@example.com", reason: "not now\u001b[2J" };
+  const approval = { id: "ap-1", state: "denied", by: [dora] };
+  expect(renderEvent(terminal, { type: "approval", at: 0, approval })).toBe(
+    "  ap-1 denied by dora@example.com: not now\\x1b[2J\n",
+  );
+});
+
 test("a command that was held is told apart from the same one that then went on", () => {
   const intent = { type: "intent", at: 0, verdict: "approve", rules: [], text: "x" };
   expect(renderEvent(terminal, { ...intent, forwarded: false })).toContain("[approve]");

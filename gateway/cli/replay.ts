@@ -48,7 +48,7 @@ const approvalSchema = z.looseObject({
   approval: z.looseObject({
     id: z.string(),
     state: z.string(),
-    by: z.array(z.looseObject({ subject: z.string(), email: z.string() })),
+    by: z.array(z.looseObject({ subject: z.string(), email: z.string(), reason: z.string().optional() })),
   }),
 });
 const copySchema = z.looseObject({ direction: z.string(), data: z.string() });
@@ -139,7 +139,9 @@ export function renderEvent(terminal: Terminal, event: z.infer<typeof eventSchem
     }
     case "approval": {
       const { id, state, by } = approvalSchema.parse(event).approval;
-      const people = by.map((person) => person.email || person.subject).join(", ");
+      const people = by
+        .map(({ subject, email, reason }) => `${email || subject}${reason === undefined ? "" : `: ${reason}`}`)
+        .join(", ");
       return `  ${escapeControls(id)} ${paint(terminal, verdictColour(state), escapeControls(state))}${people === "" ? "" : ` by ${escapeControls(people)}`}\n`;
     }
     case "rows":

@@ -42,6 +42,8 @@ export interface ApprovalRecorded {
     readonly subject: string;
     readonly email: string;
     readonly at: Millis;
+    /** In their own words, secrets redacted. */
+    readonly reason?: string;
   }[];
 }
 /** A command was judged. With verdict allow or mask (or an approved approval) it is about to be forwarded. */

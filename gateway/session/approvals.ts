@@ -10,7 +10,7 @@ import { limits } from "../limits.ts";
 import type { ApprovalRequirement } from "../policy/decision.ts";
 import type { IdentityInput } from "../policy/input.ts";
 import type { ApprovalRecorded } from "../recording/events.ts";
-import type { SessionStore } from "./dependencies.ts";
+import type { ApprovalState, SessionStore } from "./dependencies.ts";
 
 export interface HeldCommand {
   readonly session: string;
@@ -147,6 +147,9 @@ export class Approvals {
   }
 }
 
-function deciders(row: { decisions: readonly { issuer: string; subject: string; email: string; at: number }[] }) {
-  return row.decisions.map(({ issuer, subject, email, at }) => ({ issuer, subject, email, at }));
+function deciders({ decisions }: Pick<ApprovalState, "decisions">): ApprovalRecorded["by"] {
+  return decisions.map(({ issuer, subject, email, at, reason }) => ({
+    ...{ issuer, subject, email, at },
+    ...(reason != null && reason !== "" && { reason }),
+  }));
 }

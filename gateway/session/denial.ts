@@ -1,6 +1,7 @@
 /** A command that goes no further, and what its caller is told: what is wrong, by which rules, and what to do. */
 import { GatewayError } from "../errors.ts";
 import type { Decision, Rule } from "../policy/decision.ts";
+import type { ApprovalRecorded } from "../recording/events.ts";
 import type { UsedUp } from "./rates.ts";
 
 export interface Denial {
@@ -50,6 +51,13 @@ export function deniedAfterApproval(decision: Decision, session: string, command
   const denial = deniedByPolicy(decision, session, command);
   if (decision.verdict === "deny") return denial;
   return { ...denial, message: "what policy asks for changed while this command was held", hint: runAgain };
+}
+
+/** @param who said no, with the reason that they gave. It is shown on the caller's terminal. */
+export function deniedBy(approval: string, who: ApprovalRecorded["by"][number] | undefined): string {
+  if (who === undefined) return `approval ${approval} was denied`;
+  const why = who.reason === undefined ? "" : `: ${who.reason.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, " ")}`;
+  return `approval ${approval} was denied by ${who.email || who.subject}${why}`;
 }
 
 /** Nobody said yes to it in time. */

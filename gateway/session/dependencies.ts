@@ -42,6 +42,7 @@ export interface ApprovalState {
     readonly subject: string;
     readonly email: string;
     readonly at: number;
+    readonly reason?: string | null;
   }[];
 }
 

@@ -195,6 +195,20 @@ test("an approval that expires before its command can run is of no use", async (
   expect(events.at(-1)).toMatchObject({ type: "outcome", status: "denied", refused: { id: "sallyport.approval" } });
 });
 
+test("who denies a command may say why: its caller is told, without what drives a terminal, and it is recorded", async () => {
+  const judge = () => ({ decision: approve("dba") });
+  const dora = { issuer: "i", subject: "dora", email: "dora@example.com", at: 1 };
+  const decisions = [{ ...dora, decision: "deny", reason: "use the view\n\u001b[2J" }];
+  const denied = { ...emptyStore, getApproval: async () => ({ state: "denied", decisions }) };
+  const { session, events } = await open({ forSession: () => ({ judge }) }, undefined, denied);
+  const ruling = await (await session).authorise(request, quietHold);
+  const message = expect.stringMatching(/^approval ap-\w+ was denied by dora@example\.com: use the view \[2J$/);
+  expect(ruling).toMatchObject({ kind: "denied", denial: { message } });
+  expect(events.find((event) => event.type === "approval")).toMatchObject({
+    approval: { by: [{ ...dora, reason: "use the view\n\u001b[2J" }] },
+  });
+});
+
 test("one held command too many is denied, and the session goes on", async () => {
   using _ = loweredLimits({ approvalsPendingMax: 0 });
   const judge = () => ({ decision: approve("dba") });

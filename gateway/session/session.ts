@@ -20,6 +20,7 @@ import {
   type Denial,
   denialMessage,
   deniedAfterApproval,
+  deniedBy,
   deniedByFault,
   deniedByPolicy,
   evaluationFault,
@@ -336,9 +337,8 @@ export class Session {
     const { state, id, by } = outcome.approval;
     if (state === "cancelled") return this.#cancelled(judged);
     if (outcome.kind === "refused") {
-      const who = by.at(-1);
-      const denied = `approval ${id} was denied${who ? ` by ${who.email || who.subject}` : ""}`;
-      return this.#notApproved(judged, state === "expired" ? `approval ${id} expired before it was decided` : denied);
+      const expired = `approval ${id} expired before it was decided`;
+      return this.#notApproved(judged, state === "expired" ? expired : deniedBy(id, by.at(-1)));
     }
     const meaning = this.#isOutdated(request) ? "same" : await hold.stillMeans();
     if (meaning === "cancelled") return this.#cancelled(judged);
