@@ -61,10 +61,27 @@ describe("log", () => {
     expect(plain.lines).toHaveLength(1);
     expect(plain.lines[0]?.indexOf("\n")).toBe((plain.lines[0]?.length ?? 0) - 1);
     expect(plain.last().level).toBe("info");
+    // JSON has no need to escape these.
+    plain.log.info("a\x7f\x9b2J", { "\u202e": "\x9b" });
+    expect(plain.lines[1]).toMatch(/^[\x20-\x7e]+\n$/);
+    expect(plain.last().message).toBe("a\x7f\x9b2J");
     const pretty = capture("info", true);
     pretty.log.info("a\x1b]0;title\x07b", { value: "\x1b[2J\u202e" });
     expect(pretty.lines.join("")).not.toContain("\x1b]0");
     expect(pretty.lines.join("")).not.toContain("\x1b[2J");
+  });
+
+  test("a terminal's lines have colours, unless they are not wished for", () => {
+    const line = (coloured: boolean) => {
+      let written = "";
+      const write = (text: string) => {
+        written += text;
+      };
+      createLogger({ pretty: true, coloured, write, now: () => new Date(0) }).warn("m", { a: 1 });
+      return written;
+    };
+    expect(line(true)).toBe("\x1b[2m00:00:00.000\x1b[0m \x1b[33mwarn \x1b[0m m \x1b[2ma=\x1b[0m1\n");
+    expect(line(false)).toBe("00:00:00.000 warn  m a=1\n");
   });
 
   test("a value that throws does not reach the caller", () => {

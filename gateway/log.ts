@@ -22,6 +22,8 @@ export interface LoggerOptions {
   /** Takes one line with its newline; stderr when not given. */
   readonly write?: (line: string) => void;
   readonly pretty?: boolean;
+  /** Of what is pretty; not where NO_COLOR is set, unless given. */
+  readonly coloured?: boolean;
   readonly now?: () => Date;
 }
 
@@ -121,17 +123,29 @@ const controls = /[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066
 const escapeControls = (text: string) =>
   text.replace(controls, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`);
 
-function prettyLine(at: Date, level: LogLevel, message: string, fields: Record<string, unknown>): string {
+type Paint = (code: string, text: string) => string;
+const inColour: Paint = (code, text) => `${code}${text}\x1b[0m`;
+const plain: Paint = (_, text) => text;
+
+interface Line {
+  readonly at: Date;
+  readonly level: LogLevel;
+  readonly message: string;
+  readonly fields: Record<string, unknown>;
+}
+
+function prettyLine({ at, level, message, fields }: Line, paint: Paint): string {
   const pairs = Object.entries(fields).map(
-    ([key, value]) => ` \x1b[2m${escapeControls(key)}=\x1b[0m${prettyValue(value)}`,
+    ([key, value]) => ` ${paint(colours.debug, `${escapeControls(key)}=`)}${prettyValue(value)}`,
   );
-  const time = at.toISOString().slice(11, 23);
-  return `\x1b[2m${time}\x1b[0m ${colours[level]}${level.padEnd(5)}\x1b[0m ${escapeControls(message)}${pairs.join("")}\n`;
+  const time = paint(colours.debug, at.toISOString().slice(11, 23));
+  return `${time} ${paint(colours[level], level.padEnd(5))} ${escapeControls(message)}${pairs.join("")}\n`;
 }
 
 export function createLogger(options: LoggerOptions = {}): Logger {
   const write = options.write ?? ((line: string) => void process.stderr.write(line));
   const pretty = options.pretty ?? (options.write === undefined && process.stderr.isTTY === true);
+  const paint = (options.coloured ?? !process.env.NO_COLOR) ? inColour : plain;
   const now = options.now ?? (() => new Date());
   const threshold = logLevels.indexOf(options.level ?? "info");
 
@@ -144,8 +158,8 @@ export function createLogger(options: LoggerOptions = {}): Logger {
         const time = now();
         write(
           pretty
-            ? prettyLine(time, level, text, all)
-            : `${JSON.stringify({ ...all, time: time.toISOString(), level, message: text })}\n`,
+            ? prettyLine({ at: time, level, message: text, fields: all }, paint)
+            : `${escapeControls(JSON.stringify({ ...all, time: time.toISOString(), level, message: text }))}\n`,
         );
       } catch {
         // A log line must never take a session down (a throwing getter, a closed stderr).

@@ -60,7 +60,7 @@ export function escapeControls(text: string): string {
 }
 
 export function paint(terminal: Terminal, colour: Colour | undefined, text: string): string {
-  const coloured = terminal.isTTY && terminal.environment.NO_COLOR === undefined;
+  const coloured = terminal.isTTY && !terminal.environment.NO_COLOR;
   return coloured && colour !== undefined && text !== "" ? `\x1b[${codes[colour]}m${text}\x1b[0m` : text;
 }
 
