@@ -132,7 +132,7 @@ function refused(name: string): GatewayError {
   const shown = name.length > 64 ? `${name.slice(0, 64)}…` : name;
   // In the words of PgBouncer, which drivers know.
   return new GatewayError("protocol.parameter_refused", `unsupported startup parameter: "${shown}"`, {
-    hint: `Accepted: ${[...settings].join(", ")}, default_transaction_read_only (on), sallyport.reason, sallyport.prompt, sallyport.ticket.`,
+    hint: `Accepted: ${[...settings].join(", ")}, default_transaction_read_only (on), sallyport.reason, sallyport.prompt, sallyport.ticket. SET others once connected, where policy permits it.`,
   });
 }
 
