@@ -112,6 +112,20 @@ describe("sallyport", () => {
     expect((await run(["approve"])).err).toStartWith("sallyport approve: it needs <id>\n");
   });
 
+  test("with --json every error is JSON, on standard error", async () => {
+    for (const [line, code, exitCode] of [
+      [["sessions", "--limit", "x"], "usage", 2],
+      [["sessions", "--gateway", "http://127.0.0.1:1"], "unreachable", 4],
+    ] as const) {
+      const ended = await run([...line, "--json"], { SALLYPORT_TOKEN: "t" });
+      expect([ended.out, ended.code, JSON.parse(ended.err)]).toEqual([
+        "",
+        exitCode,
+        { error: expect.objectContaining({ code }) },
+      ]);
+    }
+  });
+
   test("tells its version", async () => {
     expect(await run(["--version"])).toEqual({
       code: 0,

@@ -83,7 +83,8 @@ export async function runCli(line: readonly string[], terminal: Terminal, signal
 
 function report(error: unknown, command: Command, terminal: Terminal, asJson: boolean): number {
   if (error instanceof UsageError) {
-    terminal.err(`sallyport ${command.name}: ${escapeControls(error.message)}\n\n${commandUsage(command)}`);
+    if (asJson) terminal.err(`${jsonText({ error: { code: "usage", message: error.message } })}\n`);
+    else terminal.err(`sallyport ${command.name}: ${escapeControls(error.message)}\n\n${commandUsage(command)}`);
     return exitCodes.usage;
   }
   const { exitCode, code, message, hint } = describe(error);
