@@ -30,6 +30,12 @@ test("a gateway that would listen on nothing is refused", () => {
   expect(() => parse({ listen: {} })).toThrow(":1: listen: nothing would be listened on");
 });
 
+test("an alias of nothing is named with its line", () => {
+  expect(() => parseConfig("listen: {}\ntls:\n  cert: *nothing\n", "/tmp/gateway.yaml")).toThrow(
+    "/tmp/gateway.yaml:3: Unresolved alias",
+  );
+});
+
 test("what is missing, or is no address, duration or reference to a secret, is said with what is expected", () => {
   const credential = (password: unknown) => ({
     targets: [{ ...smallest.targets[0], credential: { user: "gateway", password } }],

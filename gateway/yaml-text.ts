@@ -1,5 +1,5 @@
 /** YAML that people write, with the line of each of its parts, so that an error can name it. */
-import { LineCounter, parseDocument } from "yaml";
+import { type Document, LineCounter, parseDocument, visit } from "yaml";
 
 /** The line of what a path leads to, from 1; where it leads nowhere, of the nearest part above it. */
 export type LineOf = (path: readonly PropertyKey[]) => number;
@@ -39,6 +39,19 @@ export function parseYamlText(text: string, maxAliasCount = 100): YamlText {
     return { value: document.toJS({ maxAliasCount }), lineOf };
   } catch (cause) {
     // An alias of nothing, or aliases that expand to too much.
-    throw new YamlSyntaxError(1, (cause as Error).message);
+    throw new YamlSyntaxError(lines.linePos(firstDangling(document)).line, (cause as Error).message);
   }
+}
+
+/** Where the first alias of nothing is; 0 where there is none. */
+function firstDangling(document: Document): number {
+  let offset = 0;
+  visit(document, {
+    Alias(_, alias) {
+      if (alias.resolve(document) !== undefined) return;
+      offset = alias.range?.[0] ?? 0;
+      return visit.BREAK;
+    },
+  });
+  return offset;
 }
