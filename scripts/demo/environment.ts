@@ -43,8 +43,11 @@ const usualPorts = { postgres: 6432, http: 8080 };
 const tokenRefreshMs = 20 * 60_000;
 const readyTimeoutMs = 30_000;
 
-/** Keeps a process no longer than its standard input, which closes when the demo ends in any way. */
-const supervisor = `"$@" </dev/null & child=$!; { cat >/dev/null; kill -TERM "$child" 2>/dev/null; } <&3 & wait "$child"`;
+/**
+ * Keeps a process no longer than its standard input, which closes when the demo ends in any way. A terminal that is closed
+ * hangs up on both: to the gateway that means to look at its policies, so that the shell must stay to end it.
+ */
+const supervisor = `trap '' HUP INT; "$@" </dev/null & child=$!; { cat >/dev/null; kill -TERM "$child" 2>/dev/null; } <&3 & wait "$child"`;
 
 export interface DemoOptions {
   /** The committed default bundle when not given. */

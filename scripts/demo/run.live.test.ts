@@ -21,6 +21,22 @@ test("--once shows each step and exits 0", async () => {
   expect(out).not.toMatch(/\x1b/);
 }, 60_000);
 
+test("a terminal that is closed, which hangs up on every process in it, ends all of it", async () => {
+  const demo = Bun.spawn([process.execPath, script], {
+    ...{ stdin: "ignore", stdout: "pipe", stderr: "inherit", detached: true },
+  });
+  let out = "";
+  for await (const chunk of demo.stdout) {
+    out += new TextDecoder().decode(chunk);
+    if (out.includes("Ctrl-C")) break;
+  }
+  const [, api = ""] = /^API +(\S+)/m.exec(out) ?? [];
+  expect((await fetch(`${api}/healthz`)).ok).toBe(true);
+  process.kill(-demo.pid, "SIGHUP");
+  expect(await demo.exited).toBe(0);
+  await expect(fetch(`${api}/healthz`)).rejects.toThrow();
+}, 60_000);
+
 test.skipIf(!hasPsql)(
   "it stays up, its psql line works, and a signal ends all of it",
   async () => {
