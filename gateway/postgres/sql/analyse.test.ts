@@ -837,6 +837,8 @@ describe("statements", () => {
     ["set session authorization x", "set.session_authorization"],
     ["set Search_Path = x", "set:search_path"],
     ["reset all", "reset.all"],
+    ["listen x", "listen"],
+    ["unlisten x", "unlisten"],
     ["select set_config('role', 'x', false)", "set.role"],
     ["alter role x set row_security = off", "set:row_security"],
     ["alter role all in database d set Default_Transaction_Isolation = 'serializable'", "transaction.snapshot"],

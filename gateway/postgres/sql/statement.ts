@@ -86,9 +86,11 @@ function judgeAny(one: Node, outer: string, findings: Findings): Judged {
       findings.incomplete.add("a DO block runs code that cannot be judged");
       return [{ verb: "DO", class: "write", statement: everythingMayChange }, null];
     case "ListenStmt":
-    case "UnlistenStmt":
       findings.features.add("listen");
-      return [{ verb: kind === "ListenStmt" ? "LISTEN" : "UNLISTEN", class: "session" }, null];
+      return [{ verb: "LISTEN", class: "session" }, null];
+    case "UnlistenStmt":
+      findings.features.add("unlisten");
+      return [{ verb: "UNLISTEN", class: "session" }, null];
     case "NotifyStmt":
       findings.features.add("notify");
       return [{ verb: "NOTIFY", class: "write" }, null];
