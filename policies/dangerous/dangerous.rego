@@ -10,10 +10,16 @@ _dba if {
 	prepared.current.exempt[group]
 }
 
-# Of PostgreSQL's own: also what information_schema is made of, which drivers call to read keys and indexes.
-_own(name) if startswith(name, "pg_catalog.")
+# Of PostgreSQL's own: also what information_schema is made of, which drivers call to read keys and indexes. A schema of
+# a user's may have a dot in its name, and so begin with theirs.
+_own(name) if {
+	[schema, function] := split(name, ".")
+	_made_with_it(schema, function)
+}
 
-_own(name) if startswith(name, "information_schema._pg_")
+_made_with_it("pg_catalog", _)
+
+_made_with_it("information_schema", function) if startswith(function, "_pg_")
 
 # Relations that the caller may not use: those that keep passwords are for nobody.
 _closed := [prepared.current.secrets] if {

@@ -47,6 +47,18 @@ export const mutations: readonly Mutation[] = [
   ),
   one(
     1,
+    "a function is PostgreSQL's own where its schema's name only begins so",
+    edit("postgres/sql/names.ts", "[^.]*$/.test(name)", "/.test(name)"),
+    test("postgres/sql/analyse.test.ts", "what a user made is a user's, however its schema is called"),
+  ),
+  one(
+    1,
+    "functions get another name with their schema",
+    edit("postgres/sql/definition.ts", 'if (body.renameType === "OBJECT_SCHEMA")', "if (false as boolean)"),
+    test("postgres/sql/analyse.test.ts", "so are all functions of a schema that gets another name"),
+  ),
+  one(
+    1,
     "a partition is attached whatever the bounds above say of its values",
     edit("postgres/sql/definition.ts", "findings.context.catalog.withAncestors([table])", "[table]"),
     test("postgres/sql/analyse.test.ts", "alter table sub_parted attach partition people"),

@@ -426,6 +426,7 @@ describe("what cannot be accounted for is incomplete", () => {
     "alter view pg_stats set schema public",
     "alter schema information_schema rename to i",
     "alter schema evil rename to information_schema",
+    "alter extension dblink set schema allowed",
     "alter type text rename to t",
     "alter domain information_schema.sql_identifier set schema public",
     "set search_path = evil; select (1).leak",
@@ -478,6 +479,15 @@ test("what information_schema calls itself is PostgreSQL's own, and changes noth
   ]);
 });
 
+test("what a user made is a user's, however its schema is called", () => {
+  for (const schema of ["information_schema._pg_x", "pg_catalog.x", "x_information_schema"]) {
+    const changed = { ...snapshot, functions: [...snapshot.functions, `${schema}._pg_leak`] };
+    const sql = `select "${schema}"._pg_leak(1)`;
+    const { plain } = analyse(sql, { ...context, catalog: new Catalog(changed) });
+    expect([schema, plain]).toEqual([schema, false]);
+  }
+});
+
 test("a function that gets another name is one of those that the list of allowed ones is asked about", () => {
   for (const sql of [
     "alter function user_function(int) rename to allowed",
@@ -485,6 +495,13 @@ test("a function that gets another name is one of those that the list of allowed
   ]) {
     expect(run(sql).command.statements[0]?.functions).toEqual(["public.user_function"]);
   }
+});
+
+test("so are all functions of a schema that gets another name", () => {
+  const functions = ["evil.leak", "evil.total", "evil_too.leak"];
+  const changed = { ...snapshot, functions: [...snapshot.functions, ...functions] };
+  const { command } = analyse("alter schema evil rename to allowed", { ...context, catalog: new Catalog(changed) });
+  expect(command.statements[0]?.functions).toEqual(["evil.leak", "evil.total"]);
 });
 
 test.each<[string, AnalysedCommand["statements"][number]["redefines"]]>([

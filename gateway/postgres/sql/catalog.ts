@@ -124,6 +124,10 @@ export class Catalog {
   hasFunction(schema: string, name: string): boolean {
     return this.#functions.has(`${schema}.${name}`);
   }
+  /** Every function of a schema; also of others whose name begins with its own and a dot. */
+  functionsIn(schema: string): readonly string[] {
+    return this.snapshot.functions.filter((name) => name.startsWith(`${schema}.`));
+  }
   /** Whether users made a type of that name in the schema, other than a relation's rows. */
   hasType(schema: string, name: string): boolean {
     return this.#types.has(`${schema}.${name}`);

@@ -89,8 +89,12 @@ export function definition(kind: string, body: Body, findings: Findings): Kind {
   if (kind === "RenameStmt" || kind === "AlterObjectSchemaStmt") {
     if (namesSystemObject(body, findings.context))
       findings.incomplete.add("PostgreSQL's own objects are known by their names");
+    if (body.objectType === "OBJECT_EXTENSION")
+      findings.incomplete.add("which functions an extension has is not known");
     // Under a name that is on the list of allowed ones it could be called.
     for (const name of functionsNamed(body, findings.context)) findings.calls(name);
+    if (body.renameType === "OBJECT_SCHEMA")
+      for (const name of findings.context.catalog.functionsIn(text(body.subname))) findings.calls(name);
   }
   if (kind === "DropStmt") listed(text(body.removeType), list(body.objects), findings);
   else if (kind === "CommentStmt" || kind === "SecLabelStmt") listed(text(body.objtype), [body.object], findings);

@@ -14,9 +14,9 @@ export function isSystemSchema(name: string): boolean {
   return /^(?:pg_(?!temp)|information_schema$)/.test(name);
 }
 
-/** Also what information_schema is made of. */
+/** Also what information_schema is made of. None has a dot in its name, which a user's schema may have. */
 export function isOwnFunction(name: string): boolean {
-  return name.startsWith("pg_catalog.") || name.startsWith("information_schema._pg_");
+  return /^(?:pg_catalog\.|information_schema\._pg_)[^.]*$/.test(name);
 }
 
 export function findRelation(rangeVar: Body, context: NameContext): CatalogRelation | undefined {
