@@ -317,16 +317,13 @@ test_a_night_ends_on_the_day_after_it_began if {
 		"Monday": "Tuesday", "Tuesday": "Wednesday", "Wednesday": "Thursday", "Thursday": "Friday",
 		"Friday": "Saturday", "Saturday": "Sunday", "Sunday": "Monday",
 	}
+	windows := {began: {"days": [began], "from": "22:00", "to": "06:00"} | some began, _ in mornings}
+	rules := {began: {"within": began, "deny": "asleep"} | some began, _ in mornings}
 	every began, ended in mornings {
-		windows := {"night": {"days": [began], "from": "22:00", "to": "06:00"}}
-		open := {day |
-			some day, _ in mornings
-			decision := sallyport.command with input as _at([day, "05:00"])
-				with data.rules.one as {"within": "night", "deny": "asleep"}
-				with data.windows as windows
-			decision.verdict == "deny"
-		}
-		open == {ended}
+		decision := sallyport.command with input as _at([ended, "05:00"])
+			with data.rules as rules
+			with data.windows as windows
+		_ids(decision) == {concat("", ["rules.", began])}
 	}
 }
 
