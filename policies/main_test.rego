@@ -49,6 +49,13 @@ test_a_session_says_what_was_granted if {
 	decision.rules == [{"id": "access.target", "message": "granted: read"}]
 }
 
+test_a_session_shows_no_errors_in_full if {
+	every groups in [["analysts"], []] {
+		decision := sallyport.session with input as _input(groups, "human", _statement)
+		decision.diagnostics == "canonical"
+	}
+}
+
 test_a_labelled_output_is_masked if {
 	decision := sallyport.command with input as _analyst({"columns": [_column("output", "secret")]})
 	decision.verdict == "mask"
@@ -210,6 +217,17 @@ test_what_nothing_allows_is_denied_though_a_rule_would_hold_it if {
 	_ids(decision) == {"access.none"}
 }
 
+test_what_nothing_allows_shows_errors_as_its_labels_say if {
+	every label, diagnostics in {"secret": "canonical", "": "full"} {
+		relation := {"schema": "public", "name": "customers", "access": "read", "labels": [label]}
+		shown := object.union(data.labels, {"": {"mask": "redact", "show_to": ["analysts"]}})
+		decision := sallyport.command with input as _analyst({"relations": [relation]})
+			with data.labels as shown
+			with sallyport.access.allow as set()
+		decision.diagnostics == diagnostics
+	}
+}
+
 test_an_approval_carries_its_masks if {
 	statement := object.union(_statement, {"columns": [_column("output", "secret")]})
 	request := object.union(_input(["analysts"], "agent", statement), {"command": {"novel": true}})
@@ -251,6 +269,15 @@ test_the_least_limit_and_timeout_win_and_every_rate_holds if {
 	decision.obligations.limit == {"rows": 9, "rule": "rules.b"}
 	decision.obligations.timeout == {"ms": 60000, "rule": "rules.a"}
 	count(decision.obligations.rates) == 2
+}
+
+test_of_several_rules_that_make_it_read_only_the_first_is_named if {
+	decision := sallyport.command with input as _analyst({}) with data.rules as {
+		"b": {"read_only": true},
+		"a": {"read_only": true},
+		"c": {"read_only": true},
+	}
+	decision.obligations.read_only == {"rule": "rules.a"}
 }
 
 test_an_obligation_of_no_known_form_stays_in_the_decision if {
