@@ -12,7 +12,10 @@ _shown contains label if {
 	some label in prepared.current.shown[group]
 }
 
-_copied(statement) if "copy.to.stdout" in statement.features
+_copied(statement) if {
+	some feature in statement.features
+	feature in {"copy.file", "copy.program", "copy.to.stdout"}
+}
 
 # Every use of a labelled column by somebody who may not see it.
 _hidden := [hidden |
