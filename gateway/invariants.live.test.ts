@@ -552,6 +552,18 @@ describe("what a transaction did to names and is not committed", () => {
     ann.end();
   }, 20_000);
 
+  test("leaves its label to a table that had a labelled column's values for its time", async () => {
+    const [dora, ann] = [await wire("dora"), await wire("ann")];
+    await dora.exchange(query("begin"), query("create table heir () inherits (customers)"));
+    await dora.exchange(query("alter table heir no inherit customers"));
+    await dora.exchange(query("commit"));
+    expect(await dora.exchange(query("select upper(ssn) from heir"))).toContain("ERROR 42501");
+    expect(await ann.exchange(query("select upper(ssn) from heir"))).toContain("ERROR 42501");
+    await dora.exchange(query("drop table heir"));
+    dora.end();
+    ann.end();
+  });
+
   const flush: FrontendMessage = { type: "Flush" };
   const begun = (text: string) => [parse(text), bind(), execute(), flush];
   const swap = ["alter table plain_copy rename to plain_old", "alter table customers rename to plain_copy"];

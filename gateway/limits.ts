@@ -68,6 +68,8 @@ export const limits = {
   /** Characters of one session's texts together, and of what is kept of their analysis. */
   analysisCacheLengthMax: 32 * 1_024 * 1_024,
   catalogRelationsMax: 200_000,
+  /** Columns of one database that have a label, counted once for each name that they have it by. */
+  labelBindingsMax: 100_000,
   catalogRefreshMs: 2_000,
 
   // --- policy ---

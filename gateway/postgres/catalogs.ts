@@ -4,24 +4,25 @@
  * change of another session through this gateway makes every session of that database read again.
  */
 import type { PostgresTarget } from "../config.ts";
+import { GatewayError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { Logger } from "../log.ts";
 import { sameLabels } from "../policy/data.ts";
 import type { PolicyRevision, PolicySource } from "../session/dependencies.ts";
-import type { LabelBinding } from "../store/queries.ts";
+import type { LabelBinding, LabelBindingChange } from "../store/queries.ts";
 import type { AnalysedStatement, InternalQuery, SessionAnalyser } from "./analysed.ts";
 import type { AnalyserSource } from "./server.ts";
 import { AnalysisCache } from "./sql/cache.ts";
-import type { Catalog, NameContext } from "./sql/catalog.ts";
-import { bindLabels, withoutAttribute } from "./sql/labels.ts";
-import { loadCatalog, loadNames } from "./sql/load-catalog.ts";
+import { attributeKey, type Catalog, type NameContext } from "./sql/catalog.ts";
+import { type Attribute, type Bindings, bindLabels, boundName } from "./sql/labels.ts";
+import { loadCatalog, loadNames, mayBeThere } from "./sql/load-catalog.ts";
 
 /** Nothing is under way for as long as so much DDL takes. */
 const redefinedMax = 1_000;
 
 interface BindingStore {
   labelBindings(target: string, database: string): Promise<readonly LabelBinding[]>;
-  saveLabelBindings(target: string, database: string, rows: readonly LabelBinding[]): Promise<unknown>;
+  saveLabelBindings(target: string, database: string, change: LabelBindingChange): Promise<unknown>;
 }
 
 /** Names of relations, without schemas. */
@@ -262,8 +263,8 @@ class CatalogAnalyser implements SessionAnalyser {
     this.#cache = new AnalysisCache();
   }
 
-  /** Where labelled names were when they were last looked up: a label follows its column through a rename. */
-  async #bindings(): Promise<Map<string, { oid: number; attnum: number }>> {
+  /** Where labels were seen: one follows its column through a rename, and stays where its values went. */
+  async #bindings(): Promise<Map<string, Attribute>> {
     const { store, target, database } = this.#parts;
     const rows = await store.labelBindings(target, database);
     return new Map(rows.map((row) => [row.name, { oid: row.oid, attnum: row.attnum }]));
@@ -280,14 +281,21 @@ class CatalogAnalyser implements SessionAnalyser {
       if (!isOwn) shared.loaded = { ...known, epoch, at: Date.now() };
       return known.context;
     }
+    const wanted = policy.labelsOf(target);
     const previous = await this.#bindings();
-    const { labels, bindings } = bindLabels(catalog, policy.labelsOf(target), previous);
-    const rows = [...bindings].map(([name, { oid, attnum }]) => ({ name, oid, attnum }));
-    const changed =
-      rows.length !== previous.size ||
-      rows.some((row) => previous.get(row.name)?.oid !== row.oid || previous.get(row.name)?.attnum !== row.attnum);
+    const { labels, bindings } = bindLabels(catalog, wanted, previous);
+    if (bindings.size > limits.labelBindingsMax) {
+      throw new GatewayError(
+        "protocol.too_large",
+        `more than ${limits.labelBindingsMax} columns of the database have a label`,
+      );
+    }
+    // What a transaction names may never be; where values can go in it, they may stay. Others do not see that, but know of it.
+    const kept = inTransaction ? bindLabels(catalog, wanted, previous, true).bindings : bindings;
+    const added = [...kept].filter(([name]) => !previous.has(name)).map(([name, bound]) => ({ name, ...bound }));
     // What is never committed must not make a label forget its column.
-    if (changed && !inTransaction) await store.saveLabelBindings(target, database, rows);
+    const removed = inTransaction ? [] : await gone(run, catalog, previous, kept);
+    if (added.length + removed.length > 0) await store.saveLabelBindings(target, database, { added, removed });
     const context: NameContext = { catalog, labels, searchPath: [] };
     if (!isOwn) shared.loaded = { epoch, at: Date.now(), policy, context };
     if (!inTransaction) this.#tellMissing(policy, bindings);
@@ -297,7 +305,7 @@ class CatalogAnalyser implements SessionAnalyser {
   /** A label that is misspelt hides nothing. Once for each set of them: tables may be made later, or be in another database. */
   #tellMissing(policy: PolicyRevision, bindings: ReadonlyMap<string, unknown>): void {
     const { shared, target, database, log } = this.#parts;
-    const bound = new Set([...bindings.keys()].map(withoutAttribute));
+    const bound = new Set([...bindings.keys()].map(boundName));
     const columns = [...policy.labelsOf(target).keys()].filter((name) => !bound.has(name)).sort();
     const missing = columns.join("\n");
     if (missing === shared.missing) return;
@@ -305,4 +313,16 @@ class CatalogAnalyser implements SessionAnalyser {
     if (columns.length === 0) return;
     log?.warn("labels name columns that the database does not have: are they misspelt?", { target, database, columns });
   }
+}
+
+/** Of what was bound, what is no longer: its label is not there, or its column. @returns names of bindings */
+async function gone(run: InternalQuery, catalog: Catalog, before: Bindings, now: Bindings): Promise<string[]> {
+  const lost = [...before].filter(([name]) => !now.has(name));
+  const isAbsent = ([, { oid, attnum }]: readonly [string, Attribute]) =>
+    catalog.relationByOid(oid)?.columns.some((column) => column.attnum === attnum) !== true;
+  const absent = lost.filter(isAbsent).map(([, bound]) => bound);
+  const hidden = absent.length === 0 ? new Set() : await mayBeThere(run, absent);
+  const isHidden = (one: readonly [string, Attribute]) =>
+    isAbsent(one) && hidden.has(attributeKey(one[1].oid, one[1].attnum));
+  return lost.filter((one) => !isHidden(one)).map(([name]) => name);
 }

@@ -118,10 +118,18 @@ test("a fingerprint is seen once it was recorded, for its identity and target", 
   expect(await store.fingerprintSeen(db, "i", "u", "f")).toBe(false);
 });
 
-test("label bindings are replaced as a whole", async () => {
-  await store.saveLabelBindings(db, "t", "d", [{ name: "public.a.b", oid: 5, attnum: 2 }]);
-  await store.saveLabelBindings(db, "t", "d", [{ name: "public.a.c", oid: 5, attnum: 3 }]);
-  expect(await store.labelBindings(db, "t", "d")).toEqual([{ name: "public.a.c", oid: 5, attnum: 3 }]);
+test("label bindings are added and removed one by one, however many there are", async () => {
+  const bound = (name: string, attnum: number) => ({ name, oid: 5, attnum });
+  const of = (database: string) => store.labelBindings(db, "t", database);
+  await store.saveLabelBindings(db, "t", "d", { added: [bound("a", 1), bound("b", 2)], removed: [] });
+  await store.saveLabelBindings(db, "t", "d", { added: [bound("b", 2), bound("c", 3)], removed: ["a"] });
+  await store.saveLabelBindings(db, "t", "e", { added: [bound("b", 2)], removed: ["b", "c"] });
+  expect(await of("d")).toEqual([bound("b", 2), bound("c", 3)]);
+  const many = Array.from({ length: 10_001 }, (_, index) => bound(`m${index}`, index));
+  await store.saveLabelBindings(db, "t", "e", { added: many, removed: [] });
+  expect(await of("e")).toHaveLength(10_002);
+  await store.saveLabelBindings(db, "t", "e", { added: [], removed: many.map(({ name }) => name) });
+  expect(await of("e")).toEqual([bound("b", 2)]);
 });
 
 describe("a session that was sealed is missed", () => {

@@ -66,10 +66,16 @@ export interface UseApproval {
 }
 
 export interface LabelBinding {
-  /** schema.table.column as the policy's data spells it. */
+  /** schema.table.column as the policy's data spells it, #oid.attnum, or ~oid.attnum of what was computed of that column. */
   readonly name: string;
   readonly oid: number;
   readonly attnum: number;
+}
+
+export interface LabelBindingChange {
+  readonly added: readonly LabelBinding[];
+  /** By name. */
+  readonly removed: readonly string[];
 }
 
 export interface SessionFilter {
@@ -88,6 +94,9 @@ export interface SessionFilter {
 const chunkPage = 50;
 
 const sealPageSize = 1_000;
+
+/** Of each row of a statement some parameters, of which SQLite takes 32,766. */
+const rowsPerStatement = 1_000;
 
 export const storeQueries = {
   async createApproval(db: Database, row: NewApproval) {
@@ -196,11 +205,17 @@ export const storeQueries = {
       .where(and(eq(labelBindings.target, target), eq(labelBindings.database, database)));
   },
 
-  /** Replaces what was bound: a name that is no longer labelled is forgotten. */
-  async saveLabelBindings(db: Database, target: string, database: string, rows: readonly LabelBinding[]) {
+  /** Only what differs: other gateways may have bound more meanwhile. */
+  async saveLabelBindings(db: Database, target: string, database: string, { added, removed }: LabelBindingChange) {
     await db.transaction(async (tx) => {
-      await tx.delete(labelBindings).where(and(eq(labelBindings.target, target), eq(labelBindings.database, database)));
-      if (rows.length > 0) await tx.insert(labelBindings).values(rows.map((row) => ({ target, database, ...row })));
+      for (const names of inPages(removed)) {
+        const isTheirs = and(eq(labelBindings.target, target), eq(labelBindings.database, database));
+        await tx.delete(labelBindings).where(and(isTheirs, inArray(labelBindings.name, names)));
+      }
+      for (const rows of inPages(added)) {
+        const values = rows.map((row) => ({ target, database, ...row }));
+        await tx.insert(labelBindings).values(values).onConflictDoNothing();
+      }
     });
   },
 
@@ -306,6 +321,11 @@ export const readingOf = (db: Database) => ({
   getSeal: (id: string) => storeQueries.getSeal(db, id),
   chunkPage: (id: string, from: number) => storeQueries.chunkPage(db, id, from),
 });
+
+function inPages<Row>(rows: readonly Row[]): Row[][] {
+  const pages = Math.ceil(rows.length / rowsPerStatement);
+  return Array.from({ length: pages }, (_, page) => rows.slice(page * rowsPerStatement, (page + 1) * rowsPerStatement));
+}
 
 async function decisionsWhere(db: Pick<Database, "select">, condition: SQL) {
   return db.select().from(approvalDecisions).where(condition).orderBy(asc(approvalDecisions.at));

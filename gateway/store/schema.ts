@@ -92,7 +92,7 @@ export const fingerprints = sqliteTable(
   (table) => [primaryKey({ columns: [table.identity, table.target, table.fingerprint] })],
 );
 
-/** Which attribute a label's name stood for when it was first seen: a rename keeps the label. */
+/** Which attributes have the label of a name, as was seen once: a rename keeps it, and what values flowed into. */
 export const labelBindings = sqliteTable(
   "label_bindings",
   {

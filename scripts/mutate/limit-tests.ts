@@ -81,6 +81,10 @@ export const limitTests: Readonly<Record<keyof typeof limits, NamedTest>> = {
     "postgres/sql/analyse.test.ts",
     "holds as many texts, and as much of their analysis, as its limits, and forgets the oldest",
   ),
+  labelBindingsMax: test(
+    "postgres/label-bindings.live.test.ts",
+    "as many columns as the limit may have a label, and with one more names are not read",
+  ),
   catalogRelationsMax: test(
     "postgres/sql/load-catalog.live.test.ts",
     "of a database with as many relations as the limit is read, and with one more refused",

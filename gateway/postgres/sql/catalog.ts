@@ -1,5 +1,8 @@
 /** What the analyser knows of a database: a snapshot of names, columns, views and functions. Loaded by `load-catalog.ts`. */
 
+/** PostgreSQL's own objects are below it. */
+export const firstUsersOid = 16_384;
+
 export interface CatalogColumn {
   readonly attnum: number;
   readonly name: string;

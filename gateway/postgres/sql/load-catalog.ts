@@ -5,13 +5,19 @@
 import { z } from "zod";
 import { GatewayError } from "../../errors.ts";
 import { limits } from "../../limits.ts";
-import { Catalog, type CatalogColumn, type CatalogOperator, type CatalogRelation } from "./catalog.ts";
+import {
+  attributeKey,
+  Catalog,
+  type CatalogColumn,
+  type CatalogOperator,
+  type CatalogRelation,
+  firstUsersOid,
+} from "./catalog.ts";
+import type { Attribute } from "./labels.ts";
 
 export type CatalogQuery = (sql: string) => Promise<(string | null)[][]>;
 
 const equal = "OPERATOR(pg_catalog.=)";
-/** PostgreSQL's own objects are below it. */
-const firstUsersOid = 16_384;
 const unequal = "OPERATOR(pg_catalog.<>)";
 
 /** One object that a view's text names: versions of its row and its schema's. */
@@ -167,6 +173,24 @@ export async function loadCatalog(run: CatalogQuery, previous?: Catalog): Promis
     // Read first: what changed while the rest was read shows next time.
     signature,
   });
+}
+
+/**
+ * Of columns that a snapshot lacks, those that there may be all the same. The transaction that made one holds the
+ * strongest lock on its table until others see it: locks are looked at first.
+ */
+export async function mayBeThere(run: CatalogQuery, columns: readonly Attribute[]): Promise<ReadonlySet<string>> {
+  const oids = [...new Set(columns.map(({ oid }) => oid))];
+  const ofThem = `OPERATOR(pg_catalog.=) any ('{${oids.join()}}'::pg_catalog.oid[])`;
+  const locks = await run(`select distinct l.relation from pg_catalog.pg_locks l
+where l.mode ${equal} 'AccessExclusiveLock' and l.relation ${ofThem}`);
+  const seen = await run(`select a.attrelid, a.attnum from pg_catalog.pg_attribute a
+where a.attrelid ${ofThem} and not a.attisdropped`);
+  const locked = new Set(locks.map(([oid]) => Number(textOf(oid))));
+  return new Set([
+    ...columns.filter(({ oid }) => locked.has(oid)).map(({ oid, attnum }) => attributeKey(oid, attnum)),
+    ...seen.map(([oid, attnum]) => attributeKey(Number(textOf(oid)), Number(textOf(attnum)))),
+  ]);
 }
 
 /** @returns whether, on the same server, no schema and nothing in these relations has changed from one signature to the other */
