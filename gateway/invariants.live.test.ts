@@ -17,6 +17,7 @@ import {
   parse,
   query,
   sync,
+  tellBriefly,
   type WireClientOptions,
 } from "../scripts/postgres/wire-client.ts";
 import { limits } from "./limits.ts";
@@ -626,6 +627,22 @@ describe("what a transaction did to names and is not committed", () => {
     dora.end();
     ann.end();
   }, 20_000);
+});
+
+test("rows that another table keeps in a column are masked as a whole, and their fields are no way in", async () => {
+  await direct
+    .unsafe(`create table history (id int, was customers, more customers[]);
+    insert into history select 1, c, array[c] from customers c where id = 1`)
+    .simple();
+  const tell = (message: BackendMessage) =>
+    message.type === "DataRow" ? message.fields.map((field) => String(field)).join() : tellBriefly(message);
+  const ann = await wire("ann", { tell });
+  await Bun.sleep(limits.catalogRefreshMs + 100);
+  expect(await ann.exchange(query("select id, was, more from history"))).toContain("1,null,null");
+  for (const text of ["(was).ssn", "(was).*", "was::text", "more[1]", "(more[1]).ssn", "row_to_json(history)"])
+    expect(await ann.exchange(query(`select ${text} from history`))).toContain("ERROR 42501");
+  ann.end();
+  await direct.unsafe("drop table history").simple();
 });
 
 // --- invariants 2 and 3 ---

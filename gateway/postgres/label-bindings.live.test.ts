@@ -163,6 +163,21 @@ describe.each(versions)("PostgreSQL %s", (version) => {
       expect(session.isLabelled("people.last4")).toMatchObject({ labels: ["pii"], derived: true });
   });
 
+  test("a column of rows that have a labelled column is labelled, however it has them", async () => {
+    await fresh();
+    await admin
+      .unsafe(`create table orders (id int); create domain dom as people; create type pair as (a int, b dom); create type span as range (subtype = typed_row);
+      create table log (id int, one people, many people[], d dom, ds dom[], nested pair, s span, ss span_multirange, plain orders)`)
+      .simple();
+    const one = startGateway().session();
+    await one.read();
+    for (const name of ["one", "many", "d", "ds", "nested", "s", "ss"])
+      expect([name, one.isLabelled(`log.${name}`)]).toMatchObject([name, { labels: ["pii"], derived: true }]);
+    for (const name of ["id", "plain"]) expect(one.isLabelled(`log.${name}`)).toBeUndefined();
+    await one.ddl("alter table log add column more people");
+    expect(one.isLabelled("log.more")).toBeDefined();
+  });
+
   test("a view's own label stays through a rename, and what flowed into it is the view's for as long as it does", async () => {
     await fresh();
     const one = startGateway(policyOf("public.source.id", "public.people.ssn")).session();

@@ -41,6 +41,11 @@ export interface CatalogOperator {
   readonly function: string;
 }
 
+export interface RowType {
+  readonly typeOid: number;
+  readonly relationOid: number;
+}
+
 export interface CatalogSnapshot {
   readonly relations: readonly CatalogRelation[];
   readonly schemas: readonly string[];
@@ -49,6 +54,8 @@ export interface CatalogSnapshot {
   readonly operators: readonly CatalogOperator[];
   /** schema.type of users' types; those of relations' rows and of arrays are left out. */
   readonly types?: readonly string[];
+  /** Types of columns, by OID, whose values have rows of a relation in them: as such, or in arrays, ranges and domains. */
+  readonly rowTypes?: readonly RowType[];
   /** Of the database, as PostgreSQL names it; UTF8 where it is left out. */
   readonly encoding?: string;
   /** current_schemas(true) of the session that took the snapshot; the text of views is spelled for it. */
@@ -70,6 +77,7 @@ export class Catalog {
   readonly #functions: ReadonlySet<string>;
   readonly #types: ReadonlySet<string>;
   readonly #operators = new Map<string, CatalogOperator[]>();
+  readonly #rowTypes: ReadonlyMap<number, readonly RowType[]>;
 
   constructor(snapshot: CatalogSnapshot) {
     this.snapshot = snapshot;
@@ -78,6 +86,7 @@ export class Catalog {
     this.#schemas = new Set(snapshot.schemas);
     this.#functions = new Set(snapshot.functions);
     this.#types = new Set(snapshot.types);
+    this.#rowTypes = Map.groupBy(snapshot.rowTypes ?? [], ({ typeOid }) => typeOid);
     for (const relation of snapshot.relations) {
       this.#byOid.set(relation.oid, relation);
       this.#byName.set(`${relation.schema}\u0000${relation.name}`, relation);
@@ -119,6 +128,10 @@ export class Catalog {
       }
     }
     return all;
+  }
+  /** Whose rows a value of the type has in it. */
+  relationsWithin(typeOid: number): readonly CatalogRelation[] {
+    return (this.#rowTypes.get(typeOid) ?? []).flatMap(({ relationOid }) => this.relationByOid(relationOid) ?? []);
   }
   hasSchema(schema: string): boolean {
     return this.#schemas.has(schema);

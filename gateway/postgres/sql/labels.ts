@@ -1,6 +1,6 @@
 /**
  * Which columns carry a label: those named, by attribute once they were seen (a rename keeps the label), and those
- * that their values flow into, in children and partitions, generated columns and views. What keeps such values itself
+ * that their values flow into, in children and partitions, columns of whole rows, generated ones and views. What keeps such values itself
  * is bound as well: it has them still when nothing in the catalog leads there any more.
  */
 
@@ -99,6 +99,12 @@ export function bindLabels(
         for (const column of relation.columns) if (flow(relation, column, above, column.name)) changed = true;
       }
       for (const column of relation.columns) {
+        for (const within of catalog.relationsWithin(column.typeOid)) {
+          for (const { attnum } of within.columns) {
+            const carried = names.get(attributeKey(within.oid, attnum));
+            if (carried && add(relation, column, [...carried], true)) changed = true;
+          }
+        }
         if (column.generated === null) continue;
         for (const other of relation.columns) {
           const carried = names.get(attributeKey(relation.oid, other.attnum));

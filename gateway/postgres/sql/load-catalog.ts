@@ -107,6 +107,20 @@ select n.nspname, t.typname from pg_catalog.pg_type t join pg_catalog.pg_namespa
 where t.oid OPERATOR(pg_catalog.>=) ${firstUsersOid}::pg_catalog.oid and t.typtype ${unequal} 'c'::pg_catalog."char"
   and (t.typtype ${unequal} 'b'::pg_catalog."char" or t.typcategory ${unequal} 'A'::pg_catalog."char")`;
 
+/** Types of columns that have rows in them: what arrays, domains and ranges are made of is looked into. */
+const rowTypesSql = `
+with recursive used as (
+  select distinct a.atttypid as type, a.atttypid as part from pg_catalog.pg_attribute a
+    where a.atttypid OPERATOR(pg_catalog.>=) ${firstUsersOid}::pg_catalog.oid
+      and a.attnum OPERATOR(pg_catalog.>) 0::pg_catalog.int2 and not a.attisdropped
+  union
+  select u.type, n.part from used u join pg_catalog.pg_type t on t.oid ${equal} u.part
+    left join pg_catalog.pg_range r on r.rngtypid ${equal} u.part or r.rngmultitypid ${equal} u.part
+    cross join lateral (values (t.typelem), (t.typbasetype), (r.rngsubtype)) n(part)
+    where n.part OPERATOR(pg_catalog.>=) ${firstUsersOid}::pg_catalog.oid)
+select u.type, t.typrelid from used u join pg_catalog.pg_type t on t.oid ${equal} u.part
+where t.typrelid ${unequal} 0::pg_catalog.oid`;
+
 const pathSql = "select pg_catalog.json_build_array(pg_catalog.current_schemas(true), current_user)";
 const schemasSql = "select nspname from pg_catalog.pg_namespace";
 
@@ -160,6 +174,10 @@ export async function loadCatalog(run: CatalogQuery, previous?: Catalog): Promis
   const named = async (sql: string) => (await run(sql)).map(qualified);
   const functions = await kept(before?.functions, ["pg_proc"], () => named(functionsSql));
   const types = await kept(before?.types, ["pg_type"], () => named(typesSql));
+  const rowTypes = (await run(rowTypesSql)).map(([type, relation]) => ({
+    typeOid: Number(textOf(type)),
+    relationOid: Number(textOf(relation)),
+  }));
   const operators = await kept(before?.operators, ["pg_operator", "pg_proc"], async () =>
     (await run(operatorsSql)).map(operatorOf),
   );
@@ -167,7 +185,7 @@ export async function loadCatalog(run: CatalogQuery, previous?: Catalog): Promis
   const relations = await withDefinitions(run, relationRows.map(relationOf), searchPath, previous);
   return new Catalog({
     relations: [...systemRelations, ...relations],
-    ...{ schemas, functions, types, operators },
+    ...{ schemas, functions, types, rowTypes, operators },
     ...(encoding !== "UTF8" && { encoding }),
     searchPath,
     // Read first: what changed while the rest was read shows next time.
