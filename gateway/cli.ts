@@ -1,4 +1,5 @@
 /** `sallyport …`: the command line of the gateway's users, approvers, auditors and operators. See `sallyport --help`. */
+import { DrizzleQueryError } from "drizzle-orm/errors";
 import { ZodError } from "zod";
 import { version } from "../package.json";
 import { approvalsCommand, approveCommand, denyCommand } from "./cli/approvals.ts";
@@ -114,6 +115,15 @@ function describe(error: unknown): { exitCode: number; code: string; message: st
       message: "The gateway's answer is not one this CLI knows.",
       hint: "Do their versions match?",
     };
+  if (error instanceof DrizzleQueryError) {
+    const why = redactText(error.cause?.message ?? "no reason was given");
+    return {
+      exitCode: exitCodes.failed,
+      code: "store.unavailable",
+      message: `The store cannot be read: ${why}`,
+      hint: undefined,
+    };
+  }
   const message = redactText(error instanceof Error ? error.message : String(error));
   return { exitCode: exitCodes.failed, code: "internal", message, hint: undefined };
 }

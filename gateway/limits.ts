@@ -124,6 +124,8 @@ export const limits = {
   /** In `group`, from a commit to its sync: what a power cut may take, and the flush before it. */
   recordingSyncMs: 1_000,
   chunkBytesTarget: 256 * 1_024,
+  /** Of one that is read, decompressed. Recovery may write what both files of the journal had of one session. */
+  chunkBytesMax: 144 * 1_024 * 1_024,
   /** Each of the journal's two files, but for the last record in it. */
   journalFileBytes: 4 * 1_024 * 1_024,
   /** Of events that nobody waits for yet. */

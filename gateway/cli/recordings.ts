@@ -38,11 +38,12 @@ export interface Recordings {
   list(filter: SessionFilter): Promise<SessionPage>;
   /** One line of JSON each, as recorded. */
   lines(id: string): AsyncGenerator<string>;
-  verify(id: string): Promise<unknown>;
+  /** @param isNamed the store itself names it, so that where it is not there that is found, and no mistake */
+  verify(id: string, isNamed?: boolean): Promise<unknown>;
   /** Sessions that were sealed and are no longer there; only who reads the store itself can tell. */
   missing?(): Promise<readonly string[]>;
-  /** What is wrong with the chain of all seals; as above. */
-  sealsProblem?(): Promise<string | undefined>;
+  /** What is wrong with the list of sessions, and with the chain of all seals; as above. */
+  problems?(): Promise<Readonly<Record<string, string | undefined>>>;
   close(): Promise<void>;
 }
 

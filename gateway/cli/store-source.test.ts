@@ -49,12 +49,23 @@ async function sallyport(...line: string[]) {
     env: { PATH: process.env.PATH ?? "", HOME: folder },
     ...{ stdin: "ignore", stdout: "pipe", stderr: "pipe" },
   });
-  const [out, err, code] = await Promise.all([
+  const [out, err, code, peakKb] = await Promise.all([
     new Response(child.stdout).text(),
     new Response(child.stderr).text(),
     child.exited,
+    peakOf(child),
   ]);
-  return { out, err, code };
+  return { out, err, code, peakKb };
+}
+
+/** The most that it had resident; what the system counts for it when it has ended begins with its parent's. */
+async function peakOf(child: Bun.Subprocess): Promise<number> {
+  let peakKb = 0;
+  for (; child.exitCode === null && child.signalCode === null; await Bun.sleep(5)) {
+    const status = existsSync(`/proc/${child.pid}/status`) ? readFileSync(`/proc/${child.pid}/status`, "utf8") : "";
+    peakKb = Math.max(peakKb, Number(/^VmHWM:\s+(\d+)/m.exec(status)?.[1] ?? 0));
+  }
+  return peakKb;
 }
 
 /** Of the database and its log; its index in shared memory (-shm) is no part of what is stored. */
@@ -116,7 +127,7 @@ test("export and the cursor of sessions write nothing that drives a terminal", a
   const odd = "char(155) || char(8238) || char(27)";
   const path = await changed(
     "odd",
-    `update recording_chunks set data = replace(cast(data as text), 'drop', ${odd}) where session = 's1'`,
+    `update recording_chunks set data = cast(replace(cast(data as text), 'drop', ${odd}) as blob) where session = 's1'`,
     `update sessions set id = ${odd} where id = 's2'`,
   );
   const exported = await sallyport("export", "s1", "--store", path);
@@ -147,6 +158,99 @@ test("a recording that is not whole fails export and replay, wherever it ends", 
       expect([command, code, err]).toEqual([command, 1, expect.stringContaining("after 0 of at least 3 events")]);
     }
   }
+}, 30_000);
+
+test.each([
+  ["numbers-for-ever", "last = 1e300"],
+  ["numbers-bytes", "last = x'ff'"],
+  ["numbers-less", "last = last - 1"],
+  ["empty-line", "data = cast(cast(data as text) || char(10) as blob)"],
+  ["text", "data = cast(data as text)"],
+  ["codec", "codec = 'RAW'"],
+  ["nothing", "data = x''"],
+  ["too-large", "data = zeroblob(200000000)"],
+])(
+  "a chunk as no gateway writes it fails its own session, at once: %s",
+  async (name, change) => {
+    const path = await changed(name, `update recording_chunks set ${change} where session = 's2'`);
+    const { out, code, peakKb } = await sallyport("verify", "--all", "--store", path);
+    expect([code, out]).toEqual([
+      5,
+      expect.stringMatching(/^ok {5}s3 .*\nFAILED s2 {2}event 1 cannot be read: .*\nok {5}s1 /),
+    ]);
+    expect(peakKb).toBeLessThan(250_000);
+    const exported = await sallyport("export", "s2", "--store", path);
+    expect([exported.code, exported.out]).toEqual([1, ""]);
+    const found = await sallyport("sessions", "--text", "customers", "--store", path);
+    expect([found.code, found.err]).toEqual([1, expect.stringContaining("recording of session s2 cannot be searched")]);
+    expect((await sallyport("sessions", "--store", path)).code).toBe(0);
+  },
+  30_000,
+);
+
+test("what a few bytes say is gigabytes is not made of them", async () => {
+  const part = Buffer.from(Bun.zstdCompressSync(Buffer.alloc(64 * 1_024 * 1_024, "\n"))).toString("hex");
+  const change = `data = x'${part.repeat(6)}', codec = 'zstd'`;
+  const path = await changed("bomb", `update recording_chunks set ${change} where session = 's2'`);
+  const { out, code, peakKb } = await sallyport("verify", "s2", "--store", path);
+  expect([code, out]).toEqual([5, expect.stringContaining("its chunk is larger than any that is written")]);
+  expect(peakKb).toBeLessThan(450_000);
+}, 30_000);
+
+test.each([
+  [
+    "id",
+    ["update sessions set id = cast(id as blob) where id = 's2'"],
+    /^ok {5}s3 .*\nok {5}s1 .*\nFAILED s2 .*\nFAILED X'7332' {2}/,
+  ],
+  ["no-head", ["update sessions set head = 5 where id = 's2'"], /^ok {5}s3 .*\nFAILED s2 .*\nok {5}s1 /],
+  [
+    "words",
+    ["update sessions set target = x'1b', close_reason = x'00' where id = 's2'"],
+    /^ok {5}s3 .*\nFAILED s2 .*\nok {5}s1 /,
+  ],
+  [
+    "seal",
+    ["update seals set hash = 7, signature = 7 where session = 's2'"],
+    /^FAILED s3 .*\nFAILED s2 .*\nok {5}s1 .*\nFAILED the seals/,
+  ],
+  [
+    "seal-name",
+    ["update seals set session = x'00' where session = 's2'"],
+    /^ok {5}s3 .*\nFAILED s2 .*\nok {5}s1 .*\nFAILED X'00' /,
+  ],
+  [
+    "no-id",
+    [
+      "create table loose as select * from sessions",
+      "drop table sessions",
+      "alter table loose rename to sessions",
+      "insert into sessions select * from sessions where id = 's2'",
+    ],
+    /FAILED the list {2}.*: 1 of its 4 rows have no id of their own/,
+  ],
+] as const)(
+  "a row with what no column of it should have is told, and the others are verified: %s",
+  async (name, statements, told) => {
+    const path = await changed(`row-${name}`, ...statements);
+    const { out, code, err } = await sallyport("verify", "--all", "--store", path);
+    expect([code, out, err]).toEqual([5, expect.stringMatching(told), expect.stringContaining(" failed.")]);
+    expect((await sallyport("sessions", "--store", path)).code).toBe(0);
+  },
+  30_000,
+);
+
+test("a cursor with a time beyond all numbers ends its page", async () => {
+  const path = await changed("huge", "update sessions set opened_at = 9223372036854775807 where id in ('s1', 's2')");
+  const list = async (...line: string[]) => ids((await sallyport("sessions", "--store", path, "--json", ...line)).out);
+  expect(await list()).toEqual(["s2", "s1", "s3"]);
+  expect(await list("--before", "s1")).toEqual(["s3"]);
+}, 30_000);
+
+test("a store without one of its tables says which", async () => {
+  const path = await changed("no-seals", "drop table seals");
+  const { code, err } = await sallyport("verify", "--all", "--store", path);
+  expect([code, err]).toEqual([1, "error: The store cannot be read: no such table: seals\n"]);
 }, 30_000);
 
 test("verify finds a changed event, and with --all a session that was taken out", async () => {

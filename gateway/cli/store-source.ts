@@ -39,13 +39,17 @@ export async function openStore({ store, key, environment }: StoreSource): Promi
       if (session === undefined) throw noSession();
       yield* whole(linesOf(calls, id), session.events);
     },
-    async verify(id) {
+    async verify(id, isNamed = false) {
       // A session that was taken out leaves its seal.
-      if ((await calls.getSession(id)) === undefined && (await calls.getSeal(id)) === undefined) throw noSession();
+      const isThere = isNamed || ((await calls.getSession(id)) ?? (await calls.getSeal(id)));
+      if (!isThere) throw noSession();
       return { ...(await verifySession(calls, id, publicKey)), signatureChecked: publicKey !== undefined };
     },
-    missing: () => storeQueries.sealedSessionsMissing(db),
-    sealsProblem: () => sealChainProblem((n) => storeQueries.sealPage(db, n), publicKey),
+    missing: () => storeQueries.sessionsMissing(db),
+    problems: async () => ({
+      "the list": await storeQueries.listProblem(db),
+      "the seals": await sealChainProblem((n) => storeQueries.sealPage(db, n), publicKey),
+    }),
     close: async () => db.$client.close(),
   };
 }

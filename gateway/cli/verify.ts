@@ -57,7 +57,7 @@ async function verifyEach(
   let count = 0;
   let unchecked = false;
   for await (const id of ids) {
-    const report = reportSchema.parse(await recordings.verify(id));
+    const report = reportSchema.parse(await recordings.verify(id, values.all === true));
     count += 1;
     if (!report.ok) failures += 1;
     if (report.signatureChecked === false) unchecked = true;
@@ -69,11 +69,12 @@ async function verifyEach(
     const detail = report.ok ? `${report.events ?? "?"} events` : (report.problem ?? "the chain is broken");
     terminal.out(`${word} ${escapeControls(id)}  ${escapeControls(detail)}\n`);
   }
-  const problem = values.all === true ? await recordings.sealsProblem?.() : undefined;
-  if (problem !== undefined) {
+  const problems = values.all === true ? await recordings.problems?.() : undefined;
+  for (const [what, problem] of Object.entries(problems ?? {})) {
+    if (problem === undefined) continue;
     failures += 1;
     if (values.json === true) reports.push({ session: null, ok: false, problem });
-    else terminal.out(`${paint(terminal, "red", "FAILED")} the seals  ${escapeControls(problem)}\n`);
+    else terminal.out(`${paint(terminal, "red", "FAILED")} ${what}  ${escapeControls(problem)}\n`);
   }
   if (values.json === true) printJson(terminal, values.all === true ? reports : reports[0]);
   else if (values.all === true) terminal.err(`${count} verified, ${failures} failed.\n`);

@@ -88,7 +88,20 @@ export async function searchSessions(
   }
 }
 
+/** @throws GatewayError recording.failed where it cannot be read: what is sought may be in it */
 async function ran(store: ReadCalls, session: string, query: StatementQuery): Promise<boolean> {
+  try {
+    return await isIn(store, session, query);
+  } catch (cause) {
+    throw new GatewayError(
+      "recording.failed",
+      `The recording of session ${session} cannot be searched: ${(cause as Error).message}.`,
+      { cause, hint: "`sallyport verify` says what is wrong with it; search before or after it." },
+    );
+  }
+}
+
+async function isIn(store: ReadCalls, session: string, query: StatementQuery): Promise<boolean> {
   for await (const { line } of eventLines(store, session)) {
     if (!line.startsWith('{"type":"intent"') || !query.mayMatch(line.toLowerCase())) continue;
     const { text, params } = JSON.parse(line) as Intent;

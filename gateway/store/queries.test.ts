@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Database, openDatabase } from "./database.ts";
 import { type NewApproval, storeQueries as store } from "./queries.ts";
-import { seals, sessions } from "./schema.ts";
+import { chunks, seals, sessions } from "./schema.ts";
 
 let folder: string;
 let db: Database;
@@ -174,6 +174,15 @@ describe("a session that was sealed is missed", () => {
     };
     expect(await code(rewritten(name, hide))).toBe("recording.failed");
   });
+});
+
+test("a page of chunks ends once it is long, however few they are", async () => {
+  const session = "long";
+  for (const first of [1, 2, 3, 4]) {
+    await db.insert(chunks).values({ session, first, last: first, codec: "raw", data: Buffer.alloc(3_000_000) });
+  }
+  const page = async (from: number) => (await store.chunkPage(db, session, from)).map(({ first }) => first);
+  expect([await page(1), await page(3), await page(4), await page(5)]).toEqual([[1, 2], [3, 4], [4], []]);
 });
 
 test("approvals are listed as who may see them sees them: theirs, and those for their groups, whatever others have", async () => {

@@ -12,12 +12,15 @@ import {
   like,
   lt,
   lte,
+  max,
   notExists,
   or,
   type SQL,
   sql,
 } from "drizzle-orm";
+import { alias } from "drizzle-orm/sqlite-core";
 import { GatewayError } from "../errors.ts";
+import { limits } from "../limits.ts";
 import type { Database } from "./database.ts";
 import { samePerson } from "./same-person.ts";
 import { approvalDecisions, approvals, chunks, fingerprints, labelBindings, seals, sessions } from "./schema.ts";
@@ -92,11 +95,21 @@ export interface SessionFilter {
 }
 
 const chunkPage = 50;
+/** As soon as a page has so much, it ends. */
+const chunkPageBytes = 4 * 1_024 * 1_024;
+
+/** `data` is null where it is larger than any that a gateway writes; bytes, if nobody else wrote it. */
+export type StoredChunk = Omit<typeof chunks.$inferSelect, "data"> & { readonly data: unknown };
 
 const sealPageSize = 1_000;
 
 /** Of each row of a statement some parameters, of which SQLite takes 32,766. */
 const rowsPerStatement = 1_000;
+
+const hasName = sql`typeof(${sessions.id}) = 'text'`;
+/** A text, or what SQL would call it. */
+const spelled = (column: typeof sessions.id | typeof seals.session) =>
+  sql<string>`case typeof(${column}) when 'text' then ${column} else quote(${column}) end`;
 
 export const storeQueries = {
   async createApproval(db: Database, row: NewApproval) {
@@ -228,19 +241,13 @@ export const storeQueries = {
       filter.verdict === undefined ? undefined : like(sessions.verdicts, `%,${filter.verdict},%`),
       filter.since === undefined ? undefined : gte(sessions.openedAt, filter.since),
       filter.until === undefined ? undefined : lte(sessions.openedAt, filter.until),
+      // Another one is no cursor: the pages would end there. See `sessionsMissing`.
+      hasName,
     ];
     if (filter.before !== undefined) {
-      const [last] = await db
-        .select({ openedAt: sessions.openedAt })
-        .from(sessions)
-        .where(eq(sessions.id, filter.before));
-      if (last === undefined) return [];
-      conditions.push(
-        or(
-          lt(sessions.openedAt, last.openedAt),
-          and(eq(sessions.openedAt, last.openedAt), lt(sessions.id, filter.before)),
-        ),
-      );
+      const { openedAt, id } = alias(sessions, "last");
+      const last = db.select({ openedAt, id }).from(alias(sessions, "last")).where(eq(id, filter.before));
+      conditions.push(sql`(${sessions.openedAt}, ${sessions.id}) < (${last})`);
     }
     return db
       .select()
@@ -256,12 +263,30 @@ export const storeQueries = {
   },
 
   /** A page of chunks that hold events from `fromEvent` on, still compressed. */
-  async chunkPage(db: Database, session: string, fromEvent: number) {
-    return db
-      .select()
+  async chunkPage(db: Database, session: string, fromEvent: number): Promise<StoredChunk[]> {
+    const { first, last, codec, data } = chunks;
+    const isSought = and(eq(chunks.session, session), gte(last, fromEvent));
+    // Innermost alone, a length is told without reading what is so long.
+    const length = sql<number>`length(${data})`.as("length");
+    const sized = db
+      .select({ first, length })
       .from(chunks)
-      .where(and(eq(chunks.session, session), gte(chunks.last, fromEvent)))
-      .orderBy(asc(chunks.first))
+      .where(isSought)
+      .orderBy(asc(first))
+      .limit(chunkPage)
+      .as("sized");
+    const before = sql<number>`total(${sized.length}) over (order by ${sized.first}) - ${sized.length}`.as("before");
+    const placed = db.select({ first: sized.first, before }).from(sized).as("placed");
+    const end = db
+      .select({ first: max(placed.first) })
+      .from(placed)
+      .where(lt(placed.before, chunkPageBytes));
+    const bounded = sql<unknown>`case when length(${data}) <= ${limits.chunkBytesMax} then ${data} end`;
+    return db
+      .select({ session: chunks.session, first, last, codec, data: bounded })
+      .from(chunks)
+      .where(and(isSought, lte(first, end)))
+      .orderBy(asc(first))
       .limit(chunkPage);
   },
 
@@ -281,32 +306,37 @@ export const storeQueries = {
     return db.select().from(seals).where(gte(seals.n, from)).orderBy(asc(seals.n)).limit(sealPageSize);
   },
 
-  /**
-   * Sessions that were sealed and are no longer there; and those that no page of the list has, for want of a time. Who
-   * rewrote the store may have made its tables anew, so nothing is taken from what they declare.
-   *
-   * @throws GatewayError recording.failed where a row has no id of its own
-   */
-  async sealedSessionsMissing(db: Database): Promise<string[]> {
+  /** Of the list of sessions as a whole: who rewrote it may have made its table anew. */
+  async listProblem(db: Database): Promise<string | undefined> {
     const counted = await db.select({ rows: count(), ids: countDistinct(sessions.id) }).from(sessions);
     const [{ rows = 0, ids = 0 } = {}] = counted;
-    if (rows !== ids) {
-      throw new GatewayError(
-        "recording.failed",
-        `the list of sessions was rewritten: ${rows - ids} of its ${rows} rows have no id of their own`,
-      );
-    }
+    if (rows === ids) return undefined;
+    return `the list of sessions was rewritten: ${rows - ids} of its ${rows} rows have no id of their own`;
+  },
+
+  /**
+   * Sessions that were sealed and are no longer there; and those that no page of the list has, for want of a time or of
+   * an id that is a text. Nothing is taken from what tables declare.
+   */
+  async sessionsMissing(db: Database): Promise<string[]> {
     const listed = db.select({ id: sessions.id }).from(sessions).where(eq(sessions.id, seals.session));
     const missing = await db
-      .select({ session: seals.session })
+      .select({ session: spelled(seals.session) })
       .from(seals)
       .where(notExists(listed))
       .orderBy(asc(seals.n));
     const unlisted = await db
-      .select({ session: sessions.id })
+      .select({ session: spelled(sessions.id) })
       .from(sessions)
-      .where(sql`typeof(${sessions.openedAt}) <> 'integer'`);
+      .where(sql`typeof(${sessions.openedAt}) <> 'integer' or not ${hasName}`);
     return [...missing, ...unlisted].map(({ session }) => session);
+  },
+
+  /** As above. @throws GatewayError recording.failed where the list cannot tell */
+  async sealedSessionsMissing(db: Database): Promise<string[]> {
+    const problem = await storeQueries.listProblem(db);
+    if (problem !== undefined) throw new GatewayError("recording.failed", problem);
+    return storeQueries.sessionsMissing(db);
   },
 
   async ping(db: Database) {

@@ -1,25 +1,40 @@
 /** The store's tables (libSQL). Times are milliseconds since the epoch; documents are JSON text. */
-import { blob, index, integer, primaryKey, sqliteTable, text } from "drizzle-orm/sqlite-core";
+import { blob, customType, index, integer, primaryKey, sqliteTable, text } from "drizzle-orm/sqlite-core";
+
+/** Who can write the file can put anything into a column: what is no text is read as what SQL would call it … */
+const words = customType<{ data: string; driverData: unknown }>({
+  dataType: () => "text",
+  fromDriver: (value) => (isBytes(value) ? `x'${Buffer.from(value).toString("hex")}'` : String(value)),
+});
+/** … and what are no bytes as none, which no hash fits. */
+const bytes = customType<{ data: Buffer; driverData: unknown }>({
+  dataType: () => "blob",
+  fromDriver: (value) => (isBytes(value) ? Buffer.from(value) : Buffer.alloc(0)),
+});
+
+function isBytes(value: unknown): value is Uint8Array {
+  return value instanceof Uint8Array || value instanceof ArrayBuffer;
+}
 
 export const sessions = sqliteTable(
   "sessions",
   {
-    id: text().primaryKey(),
-    gateway: text().notNull(),
-    issuer: text().notNull(),
-    subject: text().notNull(),
-    email: text().notNull(),
-    kind: text().notNull(),
-    target: text().notNull(),
+    id: words().primaryKey(),
+    gateway: words().notNull(),
+    issuer: words().notNull(),
+    subject: words().notNull(),
+    email: words().notNull(),
+    kind: words().notNull(),
+    target: words().notNull(),
     openedAt: integer("opened_at").notNull(),
     closedAt: integer("closed_at"),
-    closeReason: text("close_reason"),
+    closeReason: words("close_reason"),
     commands: integer().notNull().default(0),
     /** Verdicts seen, each once: ",allow,deny," */
-    verdicts: text().notNull().default(","),
+    verdicts: words().notNull().default(","),
     events: integer().notNull().default(0),
     /** Head of the hash chain over the session's events. */
-    head: blob({ mode: "buffer" }).notNull(),
+    head: bytes().notNull(),
   },
   (table) => [index("sessions_opened").on(table.openedAt), index("sessions_identity").on(table.issuer, table.subject)],
 );
@@ -41,13 +56,13 @@ export const chunks = sqliteTable(
 /** One row a sealed session, chained over sessions: a session that is taken out leaves a gap. */
 export const seals = sqliteTable("seals", {
   n: integer().primaryKey(),
-  session: text().notNull().unique(),
+  session: words().notNull().unique(),
   events: integer().notNull(),
-  head: blob({ mode: "buffer" }).notNull(),
-  previous: blob({ mode: "buffer" }).notNull(),
-  hash: blob({ mode: "buffer" }).notNull(),
+  head: bytes().notNull(),
+  previous: bytes().notNull(),
+  hash: bytes().notNull(),
   /** Ed25519 over `hash`, or null where no key is configured. */
-  signature: blob({ mode: "buffer" }),
+  signature: bytes(),
 });
 
 export const approvals = sqliteTable("approvals", {

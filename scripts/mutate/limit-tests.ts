@@ -166,6 +166,7 @@ export const limitTests: Readonly<Record<keyof typeof limits, NamedTest>> = {
   recordingFlushMs: recording("is written after the flush's time"),
   recordingSyncMs: test("durability.live.test.ts", "group: a disk that fails is noticed within moments"),
   chunkBytesTarget: recording("is written at once when it is as large as a chunk"),
+  chunkBytesMax: test("cli/store-source.test.ts", "what a few bytes say is gigabytes is not made of them"),
   journalFileBytes: test("recording/journal.test.ts", "its files take turns, and hold what the store may not have"),
   journalBatchBytes: test("recording/journal.test.ts", "what nobody waits for is written once it is long"),
 
