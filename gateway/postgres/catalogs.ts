@@ -32,7 +32,7 @@ interface Shared {
   /** Rises when a session of this gateway ran something that may have changed names. */
   epoch: number;
   /** DDL that took effect for other sessions, the oldest forgotten. */
-  readonly redefined: { readonly by: object; readonly names: Redefined }[];
+  readonly redefined: { readonly by: symbol; readonly names: Redefined }[];
   /** All that there ever were. */
   redefinitions: number;
   loaded: { epoch: number; at: number; policy: PolicyRevision; context: NameContext } | undefined;
@@ -83,6 +83,8 @@ interface Parts {
 
 class CatalogAnalyser implements SessionAnalyser {
   readonly #parts: Parts;
+  /** What its DDL is remembered by: a session that has ended leaves nothing else, its policy and texts least of all. */
+  readonly #mark = Symbol();
   #cache = new AnalysisCache();
   #context: NameContext | undefined;
   #epoch = -1;
@@ -159,7 +161,9 @@ class CatalogAnalyser implements SessionAnalyser {
     if (count > redefined.length) return true;
     return redefined
       .slice(redefined.length - count)
-      .some(({ by, names }) => by !== this && (names === "anything" || names.some((name) => relations.has(name))));
+      .some(
+        ({ by, names }) => by !== this.#mark && (names === "anything" || names.some((name) => relations.has(name))),
+      );
   }
 
   noteForwarded(statement: AnalysedStatement, inTransaction: boolean, ending: number): void {
@@ -195,7 +199,7 @@ class CatalogAnalyser implements SessionAnalyser {
   /** Names read before now may be outdated. */
   #tellOthers(changes: readonly Redefined[]): void {
     const { shared } = this.#parts;
-    for (const names of changes) shared.redefined.push({ by: this, names });
+    for (const names of changes) shared.redefined.push({ by: this.#mark, names });
     shared.redefinitions += changes.length;
     if (shared.redefined.length > redefinedMax) shared.redefined.splice(0, shared.redefined.length - redefinedMax);
     shared.epoch += 1;
