@@ -5,7 +5,13 @@
 import { GatewayError } from "../errors.ts";
 import { limits } from "../limits.ts";
 
-export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
+export type Fetch = (url: string, init: BunFetchRequestInit) => Promise<Response>;
+
+/** Of a request for a document: what is compressed would be unpacked before anything counts its bytes. */
+export const uncompressed = {
+  decompress: false,
+  headers: { accept: "application/json", "accept-encoding": "identity" },
+};
 
 const loopbackHosts = ["localhost", "127.0.0.1", "[::1]"];
 
@@ -40,8 +46,13 @@ export function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** Reads a body as a JSON object, at most `identityDocumentBytesMax` of it. */
+/** Reads the body of what was asked for `uncompressed` as a JSON object, at most `identityDocumentBytesMax` of it. */
 export async function readJsonObject(response: Response): Promise<Record<string, unknown>> {
+  const encoding = response.headers.get("content-encoding") ?? "identity";
+  if (encoding !== "identity") {
+    await response.body?.cancel();
+    throw new Error("the document is compressed, which was not asked for");
+  }
   const chunks: Uint8Array[] = [];
   let bytes = 0;
   for await (const chunk of response.body ?? []) {
@@ -58,7 +69,7 @@ export async function readJsonObject(response: Response): Promise<Record<string,
 export async function fetchDocument(url: string, what: string, fetch: Fetch): Promise<Record<string, unknown>> {
   try {
     const response = await fetch(url, {
-      headers: { accept: "application/json" },
+      ...uncompressed,
       redirect: "manual",
       signal: AbortSignal.timeout(limits.identityFetchTimeoutMs),
     });

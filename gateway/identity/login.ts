@@ -15,7 +15,14 @@ import {
   withCredentialsLock,
   writeCredentials,
 } from "./credentials-file.ts";
-import { discover, type Fetch, type IssuerMetadata, readJsonObject, requireSecureUrl } from "./discovery.ts";
+import {
+  discover,
+  type Fetch,
+  type IssuerMetadata,
+  readJsonObject,
+  requireSecureUrl,
+  uncompressed,
+} from "./discovery.ts";
 
 export interface LoginOptions {
   readonly issuer: string;
@@ -339,8 +346,9 @@ function requireEndpoint(url: string | undefined, what: string): string {
 async function postForm(url: string, fetch: Fetch, form: Record<string, string>): Promise<TokenAnswer> {
   try {
     const response = await fetch(url, {
+      ...uncompressed,
       method: "POST",
-      headers: { accept: "application/json", "content-type": "application/x-www-form-urlencoded" },
+      headers: { ...uncompressed.headers, "content-type": "application/x-www-form-urlencoded" },
       body: new URLSearchParams(form).toString(),
       redirect: "manual",
       signal: AbortSignal.timeout(limits.identityFetchTimeoutMs),

@@ -70,6 +70,10 @@ beforeEach(() => {
       // Good keys, in a document as long as the limit and one byte longer.
       const padded = (bytes: number) => new Response(JSON.stringify({ keys: published }).padEnd(bytes));
       if (pathname === "/largest") return padded(limits.identityDocumentBytesMax);
+      if (pathname === "/compressed") {
+        const keys = Bun.gzipSync(JSON.stringify({ keys: published }));
+        return new Response(keys, { headers: { "content-encoding": "gzip" } });
+      }
       if (pathname === "/too-large") return padded(limits.identityDocumentBytesMax + 1);
       return new Response("nothing", { status: 500 });
     },
@@ -336,6 +340,7 @@ test("refuses a discovery document that is hostile", async () => {
     { issuer, jwks_uri: `http://user:pass@127.0.0.1:${server.port}/keys` },
     { issuer, jwks_uri: `${issuer}/moved` },
     { issuer, jwks_uri: `${issuer}/too-large` },
+    { issuer, jwks_uri: `${issuer}/compressed` },
     { issuer, jwks_uri: `${issuer}/.well-known/openid-configuration` },
   ];
   for (const document of hostile) {
