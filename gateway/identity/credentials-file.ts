@@ -2,11 +2,13 @@
  * Where the CLI keeps what a login gave: one file an issuer and client under $XDG_CONFIG_HOME/sallyport, readable by
  * its owner only, replaced in one step so that a reader never sees half of one.
  */
+import { Database } from "bun:sqlite";
 import { createHash, randomBytes } from "node:crypto";
-import { chmod, mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { chmod, mkdir, open, readdir, readFile, rename, rm } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { z } from "zod";
+import { GatewayError } from "../errors.ts";
 import { limits } from "../limits.ts";
 
 const credentials = z.object({
@@ -77,31 +79,39 @@ export async function readCredentials(path: string): Promise<Credentials | undef
   }
 }
 
+/** As long as a renewal that hangs at each of its requests. */
+const lockWaitMs = 6 * limits.identityFetchTimeoutMs;
+
 /**
  * Runs one action at a time for a file of credentials, among all processes: a refresh token is often good for one use,
- * and using it twice can end the login. A lock older than any renewal can last was left by a process that died.
+ * and using it twice can end the login. The lock is the operating system's, by way of SQLite, and goes with the process
+ * however it ends: there is no old one that two could take over at once.
  */
 export async function withCredentialsLock<Result>(path: string, action: () => Promise<Result>): Promise<Result> {
-  const lock = `${path}.lock`;
-  const staleMs = 6 * limits.identityFetchTimeoutMs;
-  for (;;) {
-    try {
-      await (await open(lock, "wx", 0o600)).close();
-      break;
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
-      const madeAtMs = await stat(lock).then(
-        (found) => found.mtimeMs,
-        () => Date.now(),
-      );
-      if (Date.now() - madeAtMs > staleMs) await rm(lock, { force: true });
-      else await Bun.sleep(50);
-    }
-  }
+  const lockPath = `${path}.lock`;
+  const lock = new Database(lockPath, { create: true });
   try {
+    await chmod(lockPath, 0o600);
+    for (const until = Date.now() + lockWaitMs; !isTaken(lock); await Bun.sleep(50)) {
+      if (Date.now() < until) continue;
+      throw new GatewayError(
+        "api.unauthenticated",
+        `Another process renews the login and does not end: ${lockPath} is locked.`,
+      );
+    }
     return await action();
   } finally {
-    await rm(lock, { force: true });
+    lock.close();
+  }
+}
+
+function isTaken(lock: Database): boolean {
+  try {
+    lock.run("begin exclusive");
+    return true;
+  } catch (cause) {
+    if ((cause as { code?: string }).code === "SQLITE_BUSY") return false;
+    throw cause;
   }
 }
 

@@ -1,13 +1,13 @@
 /** Logins against a real OpenID provider on loopback, with `fetch` and a cookie jar in the place of the browser. */
 import { afterAll, afterEach, beforeEach, expect, test } from "bun:test";
-import { mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { decodeJwt } from "jose";
 import { startIdentityProvider } from "../../scripts/demo/identity-provider.ts";
 import { loweredLimits } from "../../scripts/lowered-limits.ts";
 import type { IssuerConfig } from "../config.ts";
-import { credentialsFolder, credentialsPath } from "./credentials-file.ts";
+import { credentialsFolder, credentialsPath, withCredentialsLock } from "./credentials-file.ts";
 import { currentToken, type LoginOptions, login } from "./login.ts";
 import { createVerifier } from "./verifier.ts";
 
@@ -252,4 +252,31 @@ test("the demo's minting grant is closed to everyone else", async () => {
     }),
   });
   expect(response.status).toBe(400);
+});
+
+test("one process at a time renews a login, whatever one that died has left, and none waits for that one", async () => {
+  const path = join(home, "credentials.json");
+  // As a version without locks of the system's left it.
+  await writeFile(`${path}.lock`, "");
+  await utimes(`${path}.lock`, 1, 1);
+  const died = Bun.spawn([
+    process.execPath,
+    "-e",
+    `import { withCredentialsLock } from ${JSON.stringify(join(import.meta.dir, "credentials-file.ts"))};
+     await withCredentialsLock(${JSON.stringify(path)}, async () => process.kill(process.pid, "SIGKILL"));`,
+  ]);
+  await died.exited;
+  let [underWay, most] = [0, 0];
+  const startedAt = performance.now();
+  const renewals = Array.from({ length: 8 }, () =>
+    withCredentialsLock(path, async () => {
+      underWay += 1;
+      most = Math.max(most, underWay);
+      await Bun.sleep(20);
+      underWay -= 1;
+    }),
+  );
+  await Promise.all(renewals);
+  expect(most).toBe(1);
+  expect(performance.now() - startedAt).toBeLessThan(5_000);
 });
