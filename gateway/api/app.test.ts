@@ -231,6 +231,19 @@ describe("the API", () => {
     turns = 1_000;
   });
 
+  test("a reader who leaves in the middle of a recording is no failure", async () => {
+    long = 1_000;
+    for (let waited = 0; waited < 20; waited++) {
+      const response = await app.request("/v1/sessions/s-agent/events", { headers: { authorization: "Bearer agent-7" } });
+      const reader = response.body?.getReader();
+      await reader?.read();
+      for (let turn = 0; turn < waited % 4; turn++) await new Promise(setImmediate);
+      await reader?.cancel();
+    }
+    await Bun.sleep(20);
+    expect(lines.filter((line) => line.includes("could not be streamed"))).toEqual([]);
+  });
+
   test("one stream too many is refused, and one that ended makes room", async () => {
     using _ = loweredLimits({ apiStreamsMax: 2 });
     const streams = [await follow("dana"), await follow("olga")];

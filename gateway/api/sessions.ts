@@ -91,12 +91,15 @@ function jsonLines(
   const iterator = chunks[Symbol.asyncIterator]();
   const encoder = new TextEncoder();
   let left = limit ?? Number.POSITIVE_INFINITY;
+  /** Its reader went away, perhaps while a chunk was waited for. */
+  let isLeft = false;
   return new ReadableStream({
     async pull(controller) {
       try {
         // A reader that is fast would have all of it in one turn, and sessions wait.
         await new Promise(setImmediate);
-        const next = left > 0 ? await iterator.next() : undefined;
+        const next = left > 0 && !isLeft ? await iterator.next() : undefined;
+        if (isLeft) return;
         if (next === undefined || next.done === true) {
           ended();
           return controller.close();
@@ -115,6 +118,7 @@ function jsonLines(
       }
     },
     async cancel() {
+      isLeft = true;
       ended();
       await iterator.return?.();
     },
