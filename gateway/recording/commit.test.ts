@@ -1,6 +1,6 @@
 import { afterAll, expect, test } from "bun:test";
 import { randomBytes } from "node:crypto";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, truncateSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { asc } from "drizzle-orm";
@@ -69,4 +69,15 @@ test("of a commit that fails in its middle nothing is written, and the file is l
   expect(() => write([written("b", 1, 1, true), written("a", 1, 2, false)])).toThrow("UNIQUE");
   await write([written("a", 2, 2, false)]);
   expect(await rowsOf(db)).toMatchObject({ sessions: [{ id: "a", events: 2 }], chunks: [{ first: 1 }, { first: 2 }] });
+});
+
+test("a log that was cut, behind which SQLite goes on as if it were whole, is told at the next sync", async () => {
+  const path = join(folder, "cut.db");
+  const { write, sync } = await fileCommit(await databaseAt("cut.db"), path);
+  // Its own pages stay in memory: nothing is read again that would show it.
+  write([written("a", 1, 1, true)]);
+  await sync();
+  truncateSync(`${path}-wal`, 0);
+  write([written("a", 2, 2, false)]);
+  await expect(sync()).rejects.toThrow("cut.db-wal was cut");
 });

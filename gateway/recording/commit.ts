@@ -3,7 +3,7 @@
  * A file goes through libSQL's synchronous driver, whose statements stay prepared: its client prepares them anew for
  * each batch, at six times the processor's time. A shared store takes one request, of as few statements as there can be.
  */
-import { fdatasync, fstatSync, openSync, statSync } from "node:fs";
+import { fdatasync, fstatSync, openSync, readSync, statSync } from "node:fs";
 import { promisify } from "node:util";
 import type { InValue } from "@libsql/client";
 import FileDatabase from "libsql";
@@ -35,6 +35,9 @@ function insertRow(db: Database, written: Written, row: SessionRow): { sql: stri
     .toSQL();
   return { sql, args: params as InValue[] };
 }
+
+/** How SQLite's log begins; one that holds nothing may be empty. */
+const logMagics = [0x377f0682, 0x377f0683];
 
 /** @param path of the store's file */
 export async function fileCommit(db: Database, path: string): Promise<CommitWriter> {
@@ -69,9 +72,13 @@ export async function fileCommit(db: Database, path: string): Promise<CommitWrit
   const log = openSync(logPath, "r+");
   const { ino } = fstatSync(log);
   const syncFile = promisify(fdatasync);
+  const magic = Buffer.alloc(4);
   const sync = async () => {
     await syncFile(log);
     if (statSync(logPath, { throwIfNoEntry: false })?.ino !== ino) throw new Error(`${logPath} was taken away`);
+    // SQLite goes on behind where it was, and nobody reads a log without its beginning.
+    const hasBegun = readSync(log, magic, 0, magic.length, 0) > 0;
+    if (hasBegun && !logMagics.includes(magic.readUInt32BE())) throw new Error(`${logPath} was cut`);
   };
   return { write, sync };
 }

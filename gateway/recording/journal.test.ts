@@ -1,5 +1,15 @@
 import { afterAll, describe, expect, test } from "bun:test";
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { loweredLimits } from "../../scripts/lowered-limits.ts";
@@ -213,6 +223,19 @@ test("whoever waits is told that it failed, and nothing is taken afterwards", as
   // What it has is for the next start.
   await expect(journal.close()).rejects.toThrow("the disk");
   expect(exist(path)).toEqual([true, true]);
+});
+
+test.each([
+  ["taken away", (file: string) => rmSync(file)],
+  ["cut", (file: string) => truncateSync(file, 0)],
+])("a file that was %s acknowledges nothing", async (fault, change) => {
+  const path = newPath();
+  const journal = new Journal({ path, persist: async () => undefined, onFailure: (error) => journal.fail(error) });
+  append(journal, 1, "{}");
+  await journal.synced();
+  change(journalPaths(path)[0]);
+  append(journal, 2, "{}");
+  await expect(journal.synced()).rejects.toThrow(`recording-0 was ${fault}`);
 });
 
 describe("of what was being written", () => {

@@ -8,7 +8,17 @@
  *
  * The generation grows by one each time that a file is begun, the sequence by one each record.
  */
-import { closeSync, fdatasync, fsyncSync, ftruncateSync, openSync, rmSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  fdatasync,
+  fstatSync,
+  fsyncSync,
+  ftruncateSync,
+  openSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from "node:fs";
 import { dirname } from "node:path";
 import { GatewayError } from "../errors.ts";
 import { limits } from "../limits.ts";
@@ -33,7 +43,7 @@ export interface JournalOptions {
 
 export class Journal {
   readonly #options: JournalOptions;
-  readonly #files: readonly { readonly path: string; readonly fd: number }[];
+  readonly #files: readonly JournalFile[];
   #current = 0;
   #generation = 1;
   #sequence = 0;
@@ -62,7 +72,7 @@ export class Journal {
       // A file that does not grow takes half the time to sync.
       writeSync(fd, blank);
       fsyncSync(fd);
-      return { path, fd };
+      return { path, fd, ino: fstatSync(fd).ino, bytes: blank.length };
     });
     const folder = openSync(dirname(this.#files[0]?.path ?? options.path), "r");
     fsyncSync(folder);
@@ -103,8 +113,8 @@ export class Journal {
     }
   }
 
-  get #file(): { readonly path: string; readonly fd: number } {
-    return this.#files[this.#current] as { path: string; fd: number };
+  get #file(): JournalFile {
+    return this.#files[this.#current] as JournalFile;
   }
 
   /** What the event loop has at hand shares a sync, and so does what comes while one is under way. */
@@ -125,7 +135,7 @@ export class Journal {
       this.#sequence = 0;
       this.#at = 0;
       // What a record longer than the file has made of it.
-      ftruncateSync(this.#file.fd, limits.journalFileBytes);
+      ftruncateSync(this.#file.fd, this.#file.bytes);
       // By when this one is full, the store should have what the full one holds.
       this.#otherIsFree = this.#options.persist();
       this.#otherIsFree.catch(() => undefined);
@@ -141,7 +151,8 @@ export class Journal {
     this.#underWay = underWay;
     this.#next = undefined;
     const bytes = withHeader(this.#record.written(), this.#generation, this.#sequence++);
-    const { fd } = this.#file;
+    const file = this.#file;
+    const { fd } = file;
     try {
       for (let written = 0; written < bytes.length; ) {
         written += writeSync(fd, bytes, written, bytes.length - written, this.#at + written);
@@ -156,7 +167,8 @@ export class Journal {
     else this.#record = newRecord();
     // In another thread: a slow disk keeps nobody waiting but who waits for it.
     fdatasync(fd, (error) => {
-      if (error) return this.#options.onFailure(error);
+      const fault = error ?? faultOf(file);
+      if (fault) return this.#options.onFailure(fault);
       this.#isWriting = false;
       this.#syncing = 0;
       this.#underWay = undefined;
@@ -171,6 +183,21 @@ export class Journal {
     this.#underWay?.reject(error);
     this.#next?.reject(error);
   }
+}
+
+interface JournalFile {
+  readonly path: string;
+  readonly fd: number;
+  readonly ino: number;
+  /** As it was made; it becomes no shorter. */
+  readonly bytes: number;
+}
+
+/** What is on disk in a file that was taken away or cut is found by nobody. */
+function faultOf({ path, ino, bytes }: JournalFile): Error | undefined {
+  const found = statSync(path, { throwIfNoEntry: false });
+  if (found?.ino !== ino) return new Error(`${path} was taken away`);
+  return found.size < bytes ? new Error(`${path} was cut`) : undefined;
 }
 
 const newRecord = () => new Utf8Writer().raw(Buffer.alloc(headerBytes));
