@@ -234,7 +234,9 @@ describe("the API", () => {
   test("a reader who leaves in the middle of a recording is no failure", async () => {
     long = 1_000;
     for (let waited = 0; waited < 20; waited++) {
-      const response = await app.request("/v1/sessions/s-agent/events", { headers: { authorization: "Bearer agent-7" } });
+      const response = await app.request("/v1/sessions/s-agent/events", {
+        headers: { authorization: "Bearer agent-7" },
+      });
       const reader = response.body?.getReader();
       await reader?.read();
       for (let turn = 0; turn < waited % 4; turn++) await new Promise(setImmediate);

@@ -35,6 +35,7 @@ interface Shared {
   readonly redefined: { readonly by: symbol; readonly names: Redefined }[];
   /** All that there ever were. */
   redefinitions: number;
+  /** `at`, as all ages here, by a clock that nobody sets back. */
   loaded: { epoch: number; at: number; policy: PolicyRevision; context: NameContext } | undefined;
   /** Labelled columns that were not there when it was looked last. */
   missing: string;
@@ -123,7 +124,7 @@ class CatalogAnalyser implements SessionAnalyser {
       this.#ownChange ||
       this.#epoch !== this.#parts.shared.epoch ||
       this.#policy !== this.#parts.policies.current() ||
-      Date.now() - this.#readAt > limits.catalogRefreshMs
+      performance.now() - this.#readAt > limits.catalogRefreshMs
     );
   }
 
@@ -233,7 +234,7 @@ class CatalogAnalyser implements SessionAnalyser {
     const { searchPath } = await loadNames(run);
     const { loaded } = shared;
     const mine = this.#context;
-    const now = Date.now();
+    const now = performance.now();
     // Another session's snapshot serves while nothing changed through this gateway and it is fresh; a session that
     // opens looks for itself, so that it knows what was there when it began.
     const usable =
@@ -282,7 +283,7 @@ class CatalogAnalyser implements SessionAnalyser {
     const catalog: Catalog = await loadCatalog(run, known?.context.catalog);
     if (known && catalog === known.context.catalog && policy === known.policy) {
       // Nothing changed: contexts, and the analyses and decisions kept by them, stay.
-      if (!isOwn) shared.loaded = { ...known, epoch, at: Date.now() };
+      if (!isOwn) shared.loaded = { ...known, epoch, at: performance.now() };
       return known.context;
     }
     const wanted = policy.labelsOf(target);
@@ -301,7 +302,7 @@ class CatalogAnalyser implements SessionAnalyser {
     const removed = inTransaction ? [] : await gone(run, catalog, previous, kept);
     if (added.length + removed.length > 0) await store.saveLabelBindings(target, database, { added, removed });
     const context: NameContext = { catalog, labels, searchPath: [] };
-    if (!isOwn) shared.loaded = { epoch, at: Date.now(), policy, context };
+    if (!isOwn) shared.loaded = { epoch, at: performance.now(), policy, context };
     if (!inTransaction) this.#tellMissing(policy, bindings);
     return context;
   }

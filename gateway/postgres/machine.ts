@@ -399,7 +399,9 @@ export class Machine {
     // What began goes on as it was judged and described: of EXECUTE and FETCH the target would describe what the name
     // means by now, and send the rows of before.
     if (portal.started) return forward();
-    const isTimely = Date.now() - run.permit.judgedAtMs <= limits.portalJudgementMsMax;
+    const ageMs = Date.now() - run.permit.judgedAtMs;
+    // A clock that was set back says nothing of an age.
+    const isTimely = ageMs >= 0 && ageMs <= limits.portalJudgementMsMax;
     const isAsJudged =
       isTimely && this.session.policy === run.permit.policy && portal.context === this.#analyser.context;
     if (isAsJudged && portal.entries.length === 0) return forward();

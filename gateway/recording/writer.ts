@@ -221,7 +221,7 @@ export class Recording {
     this.#dirty.clear();
     this.#dirtyBytes = 0;
     this.#sent += 1;
-    this.#unacknowledged.push({ appends: this.#sent, bytes: length, at: Date.now(), buffer });
+    this.#unacknowledged.push({ appends: this.#sent, bytes: length, at: performance.now(), buffer });
     this.#unacknowledgedBytes += length;
     this.#post({ type: "append", bytes: buffer, parts });
   }
@@ -231,7 +231,7 @@ export class Recording {
     if (this.#journal !== undefined) return this.#journal.synced();
     if (!this.#strict) {
       const oldest = this.#unacknowledged[0];
-      if (oldest !== undefined && Date.now() - oldest.at > limits.recordingLagMsMax) {
+      if (oldest !== undefined && performance.now() - oldest.at > limits.recordingLagMsMax) {
         throw new GatewayError(
           "recording.lagging",
           "the recording has fallen behind; this session is stopped rather than left unrecorded",
