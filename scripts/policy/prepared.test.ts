@@ -36,7 +36,7 @@ async function differences(policy: Policy, yaml?: string): Promise<Difference[]>
 
 test("a deployment's data takes part in what is prepared", async () => {
   const policy = await policyWith(`
-dangerous: { functions: [pg_catalog.upp*], settings_allowed: ["plan_*"], exempt: [analysts] }
+dangerous: { functions: [pg_catalog.upp*], settings_allowed: ["debug_*"], exempt: [analysts] }
 labels: { pii: { show_to: [analysts] }, secret: { mask: hash } }
 agents: { deny: [read] }
 `);
@@ -47,7 +47,7 @@ agents: { deny: [read] }
     steps:
       - { run: select upper('a'), expect: deny dangerous.function }
       - { run: select pg_sleep(1), expect: allow }
-      - { run: set plan_cache_mode = auto, expect: allow }
+      - { run: set debug_print_plan = on, expect: allow }
       - { run: set work_mem = '1MB', expect: deny dangerous.setting }
       - { run: select query from pg_stat_activity, expect: allow }
       - { run: select email from customers, expect: allow }
