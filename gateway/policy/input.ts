@@ -86,7 +86,10 @@ export interface StatementInput {
   /** Those named, and those whose rows that gives or takes: below a view, and above a partition or child. */
   readonly relations: readonly RelationInput[];
   readonly columns: readonly ColumnInput[];
-  /** Schema-qualified and sorted; an unresolved one is spelled as written. Operators of users count by their function. */
+  /**
+   * Schema-qualified and sorted; an unresolved one is spelled as written. Operators of users count by their function;
+   * what an extension put into pg_catalog or information_schema counts as "added.pg_catalog.<name>" as well.
+   */
   readonly functions: readonly string[];
   /** A write or read with a WHERE that names a column, or no rows of a relation touched at all. */
   readonly bounded: boolean;

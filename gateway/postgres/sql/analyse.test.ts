@@ -488,6 +488,26 @@ test("what a user made is a user's, however its schema is called", () => {
   }
 });
 
+test("so is what an extension put among PostgreSQL's own", () => {
+  const added = ["pg_catalog.xpath_table", "information_schema._pg_more", "pg_catalog.string_to_table"];
+  const catalog = new Catalog({
+    ...snapshot,
+    functions: [...snapshot.functions, ...added],
+    addedFunctions: added,
+  });
+  const analysed = (sql: string) => analyse(sql, { ...context, catalog });
+  for (const [sql, name] of [
+    ["select xpath_table('people')", "pg_catalog.xpath_table"],
+    ["select id from people where id < information_schema._pg_more()", "information_schema._pg_more"],
+  ] as const) {
+    const { command, plain } = analysed(sql);
+    expect([command.statements[0]?.functions, plain]).toEqual([[`added.${name}`, name], false]);
+  }
+  // Its columns' names are its own.
+  const called = "select value from people, string_to_table(ssn, '-') as t";
+  expect(analysed(called).command.statements[0]?.functions).toContain("added.pg_catalog.string_to_table");
+});
+
 test("a function that gets another name is one of those that the list of allowed ones is asked about", () => {
   for (const sql of [
     "alter function user_function(int) rename to allowed",

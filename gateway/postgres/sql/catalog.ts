@@ -51,6 +51,8 @@ export interface CatalogSnapshot {
   readonly schemas: readonly string[];
   /** schema.function */
   readonly functions: readonly string[];
+  /** Those of `functions` in PostgreSQL's own schemas that have one of the name which is not its own: an extension's. */
+  readonly addedFunctions?: readonly string[];
   readonly operators: readonly CatalogOperator[];
   /** schema.type of users' types; those of relations' rows and of arrays are left out. */
   readonly types?: readonly string[];
@@ -75,6 +77,7 @@ export class Catalog {
   readonly #children = new Map<number, CatalogRelation[]>();
   readonly #schemas: ReadonlySet<string>;
   readonly #functions: ReadonlySet<string>;
+  readonly #addedFunctions: ReadonlySet<string>;
   readonly #types: ReadonlySet<string>;
   readonly #operators = new Map<string, CatalogOperator[]>();
   readonly #rowTypes: ReadonlyMap<number, readonly RowType[]>;
@@ -85,6 +88,7 @@ export class Catalog {
     this.signature = snapshot.signature;
     this.#schemas = new Set(snapshot.schemas);
     this.#functions = new Set(snapshot.functions);
+    this.#addedFunctions = new Set(snapshot.addedFunctions);
     this.#types = new Set(snapshot.types);
     this.#rowTypes = Map.groupBy(snapshot.rowTypes ?? [], ({ typeOid }) => typeOid);
     for (const relation of snapshot.relations) {
@@ -139,6 +143,10 @@ export class Catalog {
   /** Whether a function of that name exists in the schema. */
   hasFunction(schema: string, name: string): boolean {
     return this.#functions.has(`${schema}.${name}`);
+  }
+  /** @see CatalogSnapshot.addedFunctions @param name schema.function */
+  isAddedFunction(name: string): boolean {
+    return this.#addedFunctions.has(name);
   }
   /** Every function of a schema; also of others whose name begins with its own and a dot. */
   functionsIn(schema: string): readonly string[] {

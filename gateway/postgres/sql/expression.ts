@@ -217,7 +217,7 @@ const newestKeywords =
 /** What a word may call of users' where the server's grammar does not have it. */
 function usersOwn(name: string, findings: Findings): void {
   for (const full of findFunctions([name], findings.context)) {
-    if (!full.startsWith("pg_catalog.")) findings.calls(full);
+    if (!full.startsWith("pg_catalog.") || findings.context.catalog.isAddedFunction(full)) findings.calls(full);
   }
 }
 

@@ -3,7 +3,7 @@ import { limits } from "../../limits.ts";
 import type { ColumnInput, ColumnUse, RelationInput, StatementClass } from "../../policy/input.ts";
 import type { Body, Node } from "./ast.ts";
 import { attributeKey, type CatalogRelation, type LabelMap, type NameContext } from "./catalog.ts";
-import { isOwnFunction, isSystemSchema } from "./names.ts";
+import { addedFunction, isOwnFunction, isSystemSchema } from "./names.ts";
 import { columnsThatPlace, columnsThatPlaced } from "./partition.ts";
 import {
   type BaseColumn,
@@ -210,8 +210,10 @@ export class Findings {
 
   calls(name: string): void {
     this.functions.add(name);
+    const isAdded = this.context.catalog.isAddedFunction(name);
+    if (isAdded) this.functions.add(addedFunction(name));
     // What a function of a user does is not known: it may create tables and set search_path.
-    if (!isOwnFunction(name)) {
+    if (isAdded || !isOwnFunction(name)) {
       this.changesCatalog = true;
       this.changesSession = true;
     }

@@ -271,7 +271,9 @@ function functions(body: Body, scope: Scope, findings: Findings): Item {
     const name = called.at(-1) ?? "";
     const builtIn =
       one?.kind !== "FuncCall" ||
-      findFunctions(called, findings.context).every((full) => full === `pg_catalog.${name}`);
+      findFunctions(called, findings.context).every(
+        (full) => full === `pg_catalog.${name}` && !findings.context.catalog.isAddedFunction(full),
+      );
     const listed = builtIn ? namedSets[name] : undefined;
     if (listed) {
       for (const column of listed) found.push(computed(column, sources));

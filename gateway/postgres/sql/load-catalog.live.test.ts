@@ -30,6 +30,8 @@ describe.each(versions)("PostgreSQL %s", (version) => {
       create view information_schema.seen as select id from parent;
       create function mine(int) returns bool language sql as 'select true';
       create function pair(int, int) returns bool language sql as 'select true';
+      create function pg_catalog.more() returns bool language sql as 'select true';
+      create function information_schema._pg_more() returns bool language sql as 'select true';
       create operator <<<< (leftarg = int, rightarg = int, function = pair);
       alter table parent add column gone int;
       alter table parent drop column gone;`);
@@ -55,6 +57,7 @@ describe.each(versions)("PostgreSQL %s", (version) => {
     expect(catalog.relation("pg_catalog", "pg_stats")?.definition).toBeNull();
     expect(catalog.hasFunction("public", "mine")).toBe(true);
     expect(catalog.hasFunction("pg_catalog", "lower")).toBe(true);
+    expect(catalog.snapshot.addedFunctions?.toSorted()).toEqual(["information_schema._pg_more", "pg_catalog.more"]);
     expect(catalog.operators("<<<<")).toEqual([{ schema: "public", name: "<<<<", function: "public.pair" }]);
     expect(catalog.operators("=")).toEqual([]);
     expect(catalog.searchPath).toEqual(["pg_catalog", "public"]);

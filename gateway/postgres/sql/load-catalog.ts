@@ -72,6 +72,9 @@ limit ${limits.catalogRelationsMax + 1}`;
 const functionsSql = `
 select distinct n.nspname, p.proname from pg_catalog.pg_proc p
 join pg_catalog.pg_namespace n on n.oid ${equal} p.pronamespace`;
+const addedFunctionsSql = `${functionsSql}
+where p.oid OPERATOR(pg_catalog.>=) ${firstUsersOid}::pg_catalog.oid
+  and n.nspname ${equal} any (array['pg_catalog', 'information_schema']::pg_catalog.name[])`;
 
 /**
  * Spelled for a search path that says all of PostgreSQL's own and of the session's temporary objects, so that any other
@@ -173,6 +176,7 @@ export async function loadCatalog(run: CatalogQuery, previous?: Catalog): Promis
   }
   const named = async (sql: string) => (await run(sql)).map(qualified);
   const functions = await kept(before?.functions, ["pg_proc"], () => named(functionsSql));
+  const addedFunctions = await kept(before?.addedFunctions, ["pg_proc"], () => named(addedFunctionsSql));
   const types = await kept(before?.types, ["pg_type"], () => named(typesSql));
   const rowTypes = (await run(rowTypesSql)).map(([type, relation]) => ({
     typeOid: Number(textOf(type)),
@@ -185,7 +189,7 @@ export async function loadCatalog(run: CatalogQuery, previous?: Catalog): Promis
   const relations = await withDefinitions(run, relationRows.map(relationOf), searchPath, previous);
   return new Catalog({
     relations: [...systemRelations, ...relations],
-    ...{ schemas, functions, types, rowTypes, operators },
+    ...{ schemas, functions, addedFunctions, types, rowTypes, operators },
     ...(encoding !== "UTF8" && { encoding }),
     searchPath,
     // Read first: what changed while the rest was read shows next time.

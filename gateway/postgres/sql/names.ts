@@ -19,6 +19,11 @@ export function isOwnFunction(name: string): boolean {
   return /^(?:pg_catalog\.|information_schema\._pg_)[^.]*$/.test(name);
 }
 
+/** How one counts that lies among PostgreSQL's own, and is none of them: its schema vouches for nothing. */
+export function addedFunction(name: string): string {
+  return `added.${name}`;
+}
+
 export function findRelation(rangeVar: Body, context: NameContext): CatalogRelation | undefined {
   const name = text(rangeVar.relname);
   for (const schema of schemasFor(text(rangeVar.schemaname), context)) {

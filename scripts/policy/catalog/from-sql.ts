@@ -30,6 +30,7 @@ export class SqlCatalog {
   #relations = new Map<number, CatalogRelation>();
   #schemas: Set<string>;
   #functions: Set<string>;
+  #addedFunctions: Set<string>;
   #operators: CatalogOperator[];
   #version = 0;
   #catalog: Catalog | undefined;
@@ -39,6 +40,7 @@ export class SqlCatalog {
     for (const relation of base.relations) this.#relations.set(relation.oid, relation);
     this.#schemas = new Set(base.schemas);
     this.#functions = new Set(base.functions);
+    this.#addedFunctions = new Set(base.addedFunctions);
     this.#operators = [...base.operators];
     this.#nextOid = Math.max(firstOid, ...this.#relations.keys());
   }
@@ -48,6 +50,7 @@ export class SqlCatalog {
       relations: [...this.#relations.values()],
       schemas: [...this.#schemas],
       functions: [...this.#functions],
+      addedFunctions: [...this.#addedFunctions],
       operators: this.#operators,
       searchPath: this.#base.searchPath,
       signature: `${this.#base.signature} ${this.#version}`,
@@ -90,8 +93,7 @@ export class SqlCatalog {
       case "SelectStmt":
         return;
       case "CreateFunctionStmt":
-        this.#functions.add(this.#qualified(strings(body.funcname), path));
-        return;
+        return this.#addFunction(this.#qualified(strings(body.funcname), path));
       case "DefineStmt":
         return this.#define(body, path);
       case "AlterTableStmt":
@@ -103,12 +105,18 @@ export class SqlCatalog {
     }
   }
 
+  #addFunction(name: string): void {
+    this.#functions.add(name);
+    if (/^(?:pg_catalog|information_schema)\./.test(name)) this.#addedFunctions.add(name);
+  }
+
   /** For what a ROLLBACK takes back. */
   save() {
     return {
       relations: new Map(this.#relations),
       schemas: new Set(this.#schemas),
       functions: new Set(this.#functions),
+      addedFunctions: new Set(this.#addedFunctions),
       operators: [...this.#operators],
     };
   }
@@ -117,6 +125,7 @@ export class SqlCatalog {
     this.#relations = saved.relations;
     this.#schemas = saved.schemas;
     this.#functions = saved.functions;
+    this.#addedFunctions = saved.addedFunctions;
     this.#operators = saved.operators;
     this.#version += 1;
     this.#catalog = undefined;
@@ -213,7 +222,7 @@ export class SqlCatalog {
 
   #define(body: Body, path: readonly string[]): void {
     const name = strings(body.defnames);
-    if (body.kind === "OBJECT_AGGREGATE") this.#functions.add(this.#qualified(name, path));
+    if (body.kind === "OBJECT_AGGREGATE") this.#addFunction(this.#qualified(name, path));
     if (body.kind !== "OBJECT_OPERATOR") return;
     const option = nodes(body.definition).find(({ body: one }) =>
       ["function", "procedure"].includes(text(one.defname)),

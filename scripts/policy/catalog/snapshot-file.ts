@@ -21,6 +21,7 @@ const shape = z.strictObject({
   searchPath: z.array(z.string()),
   schemas: z.array(z.string()),
   functions: z.record(z.string(), z.array(z.string())),
+  addedFunctions: z.array(z.string()).optional(),
   operators: z.array(z.tuple([z.string(), z.string(), z.string()])),
   /** oid, schema, name, kind, columns (attnum, name, type, modifier, generated), parents, definition. */
   relations: z.array(relation),
@@ -40,6 +41,7 @@ export function readSnapshot(path: string): CatalogSnapshot {
     searchPath: parsed.searchPath,
     schemas: parsed.schemas,
     functions: Object.entries(parsed.functions).flatMap(([schema, names]) => names.map((name) => `${schema}.${name}`)),
+    ...(parsed.addedFunctions && { addedFunctions: parsed.addedFunctions }),
     operators: parsed.operators.map(([schema, name, called]) => ({ schema, name, function: called })),
     relations: parsed.relations.map(([oid, schema, name, kind, columns, parents, definition]) => ({
       oid,
@@ -78,6 +80,7 @@ export function writeSnapshot(snapshot: CatalogSnapshot): string {
     searchPath: snapshot.searchPath,
     schemas: snapshot.schemas.toSorted(),
     functions,
+    ...(snapshot.addedFunctions?.length && { addedFunctions: snapshot.addedFunctions.toSorted() }),
     operators,
   });
   const fields = head.map(([name, value]) => `"${name}": ${JSON.stringify(value)}`);

@@ -1,5 +1,6 @@
 /** The names that a recorded session needs, as DDL: of its own analyses, or of a catalog cut to the relations it used. */
 import type { CatalogRelation, CatalogSnapshot } from "../../../gateway/postgres/sql/catalog.ts";
+import { addedFunction } from "../../../gateway/postgres/sql/names.ts";
 import type { RecordedStep } from "./recorded-session.ts";
 
 const system = new Set(["pg_catalog", "information_schema"]);
@@ -40,10 +41,13 @@ export function catalogOfAnalyses(steps: readonly RecordedStep[]): string[] {
   const functions = new Set(
     steps.flatMap(({ analysis }) => analysis?.statements.flatMap((one) => one.functions) ?? []),
   );
-  const called = [...functions].filter((name) => !system.has(name.split(".", 1)[0] ?? ""));
+  const added = [...functions].filter((name) => functions.has(addedFunction(name)));
+  const called = [...functions]
+    .filter((name) => !system.has(name.split(".", 1)[0] ?? "") && !added.some((one) => addedFunction(one) === name))
+    .concat(added);
   const schemas = new Set([
     ...relations.map(({ schema }) => schema),
-    ...called.map((name) => name.split(".", 1)[0] ?? ""),
+    ...called.map((name) => name.split(".", 1)[0] ?? "").filter((name) => !system.has(name)),
   ]);
   return [
     ...[...schemas].filter((name) => name !== "public").map((name) => `create schema ${quoted(name)}`),
