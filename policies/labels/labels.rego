@@ -64,6 +64,14 @@ deny contains {
 	not hidden.use in {"output", "write"}
 }
 
+# Rows of tables that it does not name, to evaluate expressions of indexes, statistics and domains.
+_reads_unnamed(statement) if statement.verb in {"ALTER DOMAIN", "REINDEX"}
+
+_reads_unnamed(statement) if {
+	statement.verb in {"ANALYZE", "CLUSTER", "VACUUM"}
+	count(statement.relations) == 0
+}
+
 # METADATA
 # description: Errors are shown in full where they cannot show a hidden value.
 # scope: document
@@ -72,8 +80,7 @@ default diagnostics := "canonical"
 diagnostics := "full" if {
 	input.command.complete
 	every statement in input.command.statements {
-		# Of rows that they read without naming their table.
-		not statement.verb in {"ALTER DOMAIN", "REINDEX"}
+		not _reads_unnamed(statement)
 		every relation in statement.relations {
 			every label in relation.labels {
 				label in _shown
