@@ -3,7 +3,7 @@
  * them while they go on. The lock is the operating system's, by way of SQLite, and goes with the process however it ends.
  */
 import { Database } from "bun:sqlite";
-import { chmodSync, closeSync, existsSync, lstatSync, mkdirSync, openSync } from "node:fs";
+import { accessSync, chmodSync, closeSync, constants, existsSync, lstatSync, mkdirSync, openSync } from "node:fs";
 import { dirname } from "node:path";
 import { GatewayError } from "../errors.ts";
 import { realPath } from "./file-path.ts";
@@ -43,12 +43,22 @@ function makeFolder(folder: string): void {
 
 function openLock(path: string): Database {
   try {
-    closeSync(openSync(path, "a", 0o600));
+    make(path);
     chmodSync(path, 0o600);
+    accessSync(path, constants.W_OK);
     return new Database(path);
   } catch (cause) {
     const why = (cause as Error).message;
     throw new GatewayError("store.unavailable", `The store's lock ${path} cannot be written: ${why}`, { cause });
+  }
+}
+
+/** One that is there is not opened: to close it would give back the lock that this process may have of it by SQLite. */
+function make(path: string): void {
+  try {
+    closeSync(openSync(path, "wx", 0o600));
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code !== "EEXIST") throw cause;
   }
 }
 
