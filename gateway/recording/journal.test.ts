@@ -5,13 +5,15 @@ import {
   mkdirSync,
   mkdtempSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
+  symlinkSync,
   truncateSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { loweredLimits } from "../../scripts/lowered-limits.ts";
 import { sessionOpened } from "../../scripts/session-stand-ins.ts";
 import { journalPaths } from "../store/file-path.ts";
@@ -236,6 +238,27 @@ test.each([
   change(journalPaths(path)[0]);
   append(journal, 2, "{}");
   await expect(journal.synced()).rejects.toThrow(`recording-0 was ${fault}`);
+});
+
+test("a file that was cut acknowledges nothing where the next record makes it as long again", async () => {
+  const path = newPath();
+  const journal = new Journal({ path, persist: async () => undefined, onFailure: (error) => journal.fail(error) });
+  append(journal, 1, JSON.stringify("x".repeat(3 * 1_024 * 1_024)));
+  await journal.synced();
+  truncateSync(journalPaths(path)[0], 0);
+  append(journal, 2, JSON.stringify("x".repeat(2 * 1_024 * 1_024)));
+  await expect(journal.synced()).rejects.toThrow("recording-0 was cut");
+});
+
+test("a file of which the system tells nothing any more acknowledges nothing, and ends nobody else", async () => {
+  const path = newPath();
+  const journal = new Journal({ path, persist: async () => undefined, onFailure: (error) => journal.fail(error) });
+  append(journal, 1, "{}");
+  await journal.synced();
+  renameSync(dirname(path), `${dirname(path)}-away`);
+  symlinkSync(dirname(path), dirname(path));
+  append(journal, 2, "{}");
+  await expect(journal.synced()).rejects.toThrow("ELOOP");
 });
 
 describe("of what was being written", () => {

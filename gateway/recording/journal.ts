@@ -146,12 +146,15 @@ export class Journal {
 
   #write(): void {
     if (this.#failure !== undefined) return;
+    const file = this.#file;
+    // Cut before, it would be long enough again behind this record.
+    const lost = faultOf(file, this.#at);
+    if (lost) return this.#options.onFailure(lost);
     // Who waits from here on waits for the next: these are the lines that this one takes.
     const underWay = this.#next ?? newWait();
     this.#underWay = underWay;
     this.#next = undefined;
     const bytes = withHeader(this.#record.written(), this.#generation, this.#sequence++);
-    const file = this.#file;
     const { fd } = file;
     try {
       for (let written = 0; written < bytes.length; ) {
@@ -167,7 +170,7 @@ export class Journal {
     else this.#record = newRecord();
     // In another thread: a slow disk keeps nobody waiting but who waits for it.
     fdatasync(fd, (error) => {
-      const fault = error ?? faultOf(file);
+      const fault = error ?? faultOf(file, this.#at);
       if (fault) return this.#options.onFailure(fault);
       this.#isWriting = false;
       this.#syncing = 0;
@@ -193,11 +196,18 @@ interface JournalFile {
   readonly bytes: number;
 }
 
-/** What is on disk in a file that was taken away or cut is found by nobody. */
-function faultOf({ path, ino, bytes }: JournalFile): Error | undefined {
-  const found = statSync(path, { throwIfNoEntry: false });
-  if (found?.ino !== ino) return new Error(`${path} was taken away`);
-  return found.size < bytes ? new Error(`${path} was cut`) : undefined;
+/**
+ * What is on disk in a file that was taken away or cut is found by nobody.
+ * @param end of what is written in it
+ */
+function faultOf({ path, ino, bytes }: JournalFile, end: number): Error | undefined {
+  try {
+    const found = statSync(path, { throwIfNoEntry: false });
+    if (found?.ino !== ino) return new Error(`${path} was taken away`);
+    return found.size < Math.max(bytes, end) ? new Error(`${path} was cut`) : undefined;
+  } catch (error) {
+    return error as Error;
+  }
 }
 
 const newRecord = () => new Utf8Writer().raw(Buffer.alloc(headerBytes));

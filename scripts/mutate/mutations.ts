@@ -130,7 +130,7 @@ export const mutations: readonly Mutation[] = [
   one(
     1,
     "a disk that fails is passed over",
-    edit("recording/journal.ts", "error ?? faultOf(file)", "faultOf(file)"),
+    edit("recording/journal.ts", "error ?? faultOf(file, this.#at)", "faultOf(file, this.#at)"),
     test("durability.live.test.ts", "a statement whose intent cannot be on disk does not run"),
   ),
   one(
