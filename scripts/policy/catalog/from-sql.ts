@@ -17,6 +17,8 @@ import { factsOfView } from "../../../gateway/postgres/sql/view.ts";
 
 /** First OID of users' objects in PostgreSQL. */
 const firstOid = 16_384;
+/** A relation's OID and this are that of its rows' type, which DDL does not tell; of arrays of them, too. */
+const rowTypesFrom = 2 ** 32;
 export const temporarySchema = "pg_temp_3";
 
 interface NamedColumn {
@@ -32,6 +34,8 @@ export class SqlCatalog {
   #functions: Set<string>;
   #addedFunctions: Set<string>;
   #operators: CatalogOperator[];
+  /** OIDs of relations whose rows columns have. */
+  readonly #usedRows = new Set<number>();
   #version = 0;
   #catalog: Catalog | undefined;
 
@@ -52,6 +56,11 @@ export class SqlCatalog {
       functions: [...this.#functions],
       addedFunctions: [...this.#addedFunctions],
       operators: this.#operators,
+      types: this.#base.types ?? [],
+      rowTypes: [
+        ...(this.#base.rowTypes ?? []),
+        ...[...this.#usedRows].map((oid) => ({ typeOid: rowTypesFrom + oid, relationOid: oid })),
+      ],
       searchPath: this.#base.searchPath,
       signature: `${this.#base.signature} ${this.#version}`,
     });
@@ -183,16 +192,25 @@ export class SqlCatalog {
       if (one?.kind === "TableLikeClause")
         return [...(this.find(bodyOf(one.body.relation), path)?.columns ?? [])].map(plain);
       if (one?.kind !== "ColumnDef") return [];
+      const typeName = bodyOf(one.body.typeName);
       const generated = nodes(one.body.constraints).find(({ body }) => body.contype === "CONSTR_GENERATED");
       return [
         {
           name: text(one.body.colname),
-          typeOid: plainTypeOid(bodyOf(one.body.typeName), context) ?? 0,
+          typeOid: plainTypeOid(typeName, context) ?? this.#rowType(strings(typeName?.names), path) ?? 0,
           // Which columns it is made of is all that matters: the tree spells their names.
           ...(generated && { generated: JSON.stringify(generated.body.raw_expr) }),
         },
       ];
     });
+  }
+
+  #rowType(names: readonly string[], path: readonly string[]): number | undefined {
+    const [relname = "", schemaname = ""] = names.toReversed();
+    const found = this.find({ relname, schemaname }, path);
+    if (found === undefined) return undefined;
+    this.#usedRows.add(found.oid);
+    return rowTypesFrom + found.oid;
   }
 
   #createTable(body: Body, kind: string, path: readonly string[]): void {

@@ -23,6 +23,10 @@ const shape = z.strictObject({
   functions: z.record(z.string(), z.array(z.string())),
   addedFunctions: z.array(z.string()).optional(),
   operators: z.array(z.tuple([z.string(), z.string(), z.string()])),
+  /** Left out where there are none, and in files that were made before it was known. */
+  types: z.array(z.string()).default([]),
+  /** type, relation; as above. */
+  rowTypes: z.array(z.tuple([z.int(), z.int()])).default([]),
   /** oid, schema, name, kind, columns (attnum, name, type, modifier, generated), parents, definition. */
   relations: z.array(relation),
 });
@@ -43,6 +47,8 @@ export function readSnapshot(path: string): CatalogSnapshot {
     functions: Object.entries(parsed.functions).flatMap(([schema, names]) => names.map((name) => `${schema}.${name}`)),
     ...(parsed.addedFunctions && { addedFunctions: parsed.addedFunctions }),
     operators: parsed.operators.map(([schema, name, called]) => ({ schema, name, function: called })),
+    types: parsed.types,
+    rowTypes: parsed.rowTypes.map(([typeOid, relationOid]) => ({ typeOid, relationOid })),
     relations: parsed.relations.map(([oid, schema, name, kind, columns, parents, definition]) => ({
       oid,
       schema,
@@ -76,12 +82,18 @@ export function writeSnapshot(snapshot: CatalogSnapshot): string {
       return JSON.stringify([oid, schema, name, kind, listed, parents, definition]);
     });
   const operators = snapshot.operators.map(({ schema, name, function: called }) => [schema, name, called]);
+  const types = snapshot.types?.toSorted() ?? [];
+  const rowTypes = (snapshot.rowTypes ?? [])
+    .map(({ typeOid, relationOid }) => [typeOid, relationOid] as const)
+    .toSorted(([type, relation], [otherType, otherRelation]) => type - otherType || relation - otherRelation);
   const head = Object.entries({
     searchPath: snapshot.searchPath,
     schemas: snapshot.schemas.toSorted(),
     functions,
     ...(snapshot.addedFunctions?.length && { addedFunctions: snapshot.addedFunctions.toSorted() }),
     operators,
+    ...(types.length > 0 && { types }),
+    ...(rowTypes.length > 0 && { rowTypes }),
   });
   const fields = head.map(([name, value]) => `"${name}": ${JSON.stringify(value)}`);
   return `{\n${fields.join(",\n")},\n"relations": [\n${relations.join(",\n")}\n]}\n`;
