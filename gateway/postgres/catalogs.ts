@@ -299,7 +299,9 @@ class CatalogAnalyser implements SessionAnalyser {
     const kept = inTransaction ? bindLabels(catalog, wanted, previous, true).bindings : bindings;
     const added = [...kept].filter(([name]) => !previous.has(name)).map(([name, bound]) => ({ name, ...bound }));
     // What is never committed must not make a label forget its column.
-    const removed = inTransaction ? [] : await gone(run, catalog, previous, kept);
+    const lost = inTransaction ? [] : await gone(run, catalog, previous, kept);
+    // Of labels that a policy has since, others may have bound them already.
+    const removed = policy === this.#parts.policies.current() ? lost : [];
     if (added.length + removed.length > 0) await store.saveLabelBindings(target, database, { added, removed });
     const context: NameContext = { catalog, labels, searchPath: [] };
     if (!isOwn) shared.loaded = { epoch, at: performance.now(), policy, context };

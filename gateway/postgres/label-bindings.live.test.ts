@@ -43,9 +43,12 @@ describe.each(versions)("PostgreSQL %s", (version) => {
   }
   /** Knows of nothing but what the store has. */
   function startGateway(policy = labelled) {
-    const state = { policy };
+    const state = { policy, beforeBindings: async () => {} };
     const store = {
-      labelBindings: (name: string, database: string) => storeQueries.labelBindings(db, name, database),
+      labelBindings: async (name: string, database: string) => {
+        await state.beforeBindings();
+        return storeQueries.labelBindings(db, name, database);
+      },
       saveLabelBindings: (name: string, database: string, change: LabelBindingChange) =>
         storeQueries.saveLabelBindings(db, name, database, change),
     };
@@ -53,6 +56,13 @@ describe.each(versions)("PostgreSQL %s", (version) => {
     return {
       relabel: (names: PolicyRevision) => {
         state.policy = names;
+      },
+      /** Once, as a session asks for what is bound. */
+      beforeBindings: (what: () => Promise<void>) => {
+        state.beforeBindings = () => {
+          state.beforeBindings = async () => {};
+          return what();
+        };
       },
       /** A session that has read names; told of each change by `changed`. */
       session: () => {
@@ -249,6 +259,20 @@ describe.each(versions)("PostgreSQL %s", (version) => {
     await one.read();
     expect(one.isLabelled("part.ssn")).toBeUndefined();
     expect(one.isLabelled("people.ssn")).toBeDefined();
+  });
+
+  test("a session that reads names while its policy is replaced takes no binding of the new one's away", async () => {
+    await fresh();
+    const gateway = startGateway(policyOf("public.typed_row.ssn"));
+    const [one, another] = [gateway.session(), gateway.session()];
+    gateway.beforeBindings(async () => {
+      gateway.relabel(labelled);
+      await another.read();
+      expect(another.isLabelled("part.ssn")).toBeDefined();
+    });
+    await one.read();
+    await another.ddl("alter table people detach partition part");
+    expect(another.isLabelled("part.ssn")).toBeDefined();
   });
 
   test("two gateways that bind at once lose nothing of each other", async () => {
