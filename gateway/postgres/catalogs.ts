@@ -293,6 +293,9 @@ class CatalogAnalyser implements SessionAnalyser {
       throw new GatewayError(
         "protocol.too_large",
         `more than ${limits.labelBindingsMax} columns of the database have a label`,
+        {
+          hint: "A column counts once for each name of the policy's that it has a label by: drop tables, or label fewer.",
+        },
       );
     }
     // What a transaction names may never be; where values can go in it, they may stay. Others do not see that, but know of it.

@@ -308,6 +308,7 @@ describe.each(versions)("PostgreSQL %s", (version) => {
     using _ = loweredLimits({ labelBindingsMax: count + 1 });
     await expect(one.ddl("create table most partition of people for values in (5)")).rejects.toMatchObject({
       code: "protocol.too_large",
+      hint: expect.stringContaining("drop tables, or label fewer"),
     });
     await admin.unsafe("drop table most").simple();
     await one.read();
