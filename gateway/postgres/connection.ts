@@ -9,6 +9,7 @@ import { limits } from "../limits.ts";
 import type { Session } from "../session/session.ts";
 import { encodeBackendMessage } from "./backend-encoder.ts";
 import { errorFields } from "./diagnostics.ts";
+import type { Expected } from "./expected.ts";
 import { decodeOrUnreadable } from "./frontend-decoder.ts";
 import type { ClientStream } from "./handshake.ts";
 import { Machine } from "./machine.ts";
@@ -30,6 +31,12 @@ export interface CancelKey {
  */
 export function newCancelKey(minor: number, processId = randomInt(1, 2 ** 31 - 1)): CancelKey {
   return { processId, secretKey: randomBytes(minor >= 2 ? 32 : 4) };
+}
+
+interface Unsent {
+  bytes: Buffer;
+  /** Of what the target will owe for them. */
+  readonly first: Expected | undefined;
 }
 
 /** How long one client's messages are handled in a row. */
@@ -54,7 +61,8 @@ export class Connection {
   #clientDone = false;
   /** The target's socket takes no more until it drains. */
   #targetFull = false;
-  /** Bytes for the target that wait for the recording. */
+  /** What waits for the recording before it goes to the target. */
+  readonly #uncommitted: Unsent[] = [];
   #uncommittedBytes = 0;
   #ended = false;
   /** Forwarding in order behind the commits of the recording. */
@@ -80,7 +88,7 @@ export class Connection {
     this.#onEnd = options.onEnd;
     this.#clientDone = options.stream.closed;
     this.#machine = new Machine(options.run, {
-      forward: (bytes) => this.#forward(bytes),
+      forward: (bytes, first) => this.#forward(bytes, first),
       notice: (fields) => this.#notice(fields),
       cancelUpstream: () => this.#upstream.cancel().catch(() => undefined),
     });
@@ -98,8 +106,20 @@ export class Connection {
     return this.#machine.readNames(false);
   }
 
+  /** Resolves once nothing that the client sends from then on can be hit. */
   async cancel(): Promise<void> {
+    const [next] = this.#uncommitted;
+    if (this.#machine.withdraw()) {
+      // What the gateway asks for before it forwards the command need not be waited for.
+      if (next === undefined && this.#machine.expected.length > 0) await this.#machine.cancel();
+      return;
+    }
     // What still waits for its record is not there yet to be cancelled.
+    const refusal = next && this.#machine.refuseUnsent(next.bytes, next.first);
+    if (next && refusal) {
+      next.bytes = refusal;
+      return;
+    }
     await this.#forwarding;
     await this.#machine.cancel();
   }
@@ -246,7 +266,7 @@ export class Connection {
     }
   }
 
-  #forward(bytes: Buffer): void {
+  #forward(bytes: Buffer, first: Expected | undefined): void {
     if (this.#ended) return;
     let committed: Promise<void> | undefined;
     try {
@@ -257,6 +277,8 @@ export class Connection {
     }
     const before = this.#forwarding;
     if (committed === undefined && before === undefined) return this.#write(bytes);
+    const unsent: Unsent = { bytes, first };
+    this.#uncommitted.push(unsent);
     this.#uncommittedBytes += bytes.length;
     if (this.#isFull) this.#socket.pause();
     // In order, whichever of them is committed first.
@@ -266,7 +288,8 @@ export class Connection {
         const wasFull = this.#isFull;
         this.#uncommittedBytes -= bytes.length;
         if (this.#forwarding === forwarding) this.#forwarding = undefined;
-        this.#write(bytes);
+        this.#uncommitted.shift();
+        this.#write(unsent.bytes);
         if (wasFull) this.#readOn();
       })
       .catch((fault) => this.end("fault", fault));

@@ -17,6 +17,7 @@ import { CopyIn } from "./copy-in.ts";
 import { denialFields, nativeError } from "./diagnostics.ts";
 import { EnforcedSettings } from "./enforced-settings.ts";
 import type { Expected, NameChange, PortalEntry, PreparedEntry } from "./expected.ts";
+import { encodeFrontendMessage } from "./frontend-encoder.ts";
 import type {
   Bind,
   Close,
@@ -33,6 +34,7 @@ import { Interrupted, ownQuery, type Rows } from "./own-query.ts";
 import {
   absentPortal,
   absentStatement,
+  cancelled,
   functionCall,
   holdFields,
   madeAnew,
@@ -43,6 +45,7 @@ import {
 import { mayStopEarly } from "./row-limit.ts";
 import { Run, type RunOptions } from "./run.ts";
 import { meaningOf, parametersLength, type Resolved, SessionNames } from "./session-names.ts";
+import { MessageWriter } from "./writer.ts";
 
 /** Fails in PostgreSQL's grammar, before anything is looked at, in every state of a transaction. */
 const refusedStatement = "sallyport: refused by policy";
@@ -51,9 +54,11 @@ const refusedElsewhere = "sallyport: refused";
 
 const fruitlessMax = 1_000;
 
-type Authorised = Ruling | { readonly kind: "skipped" };
+type Authorised = Ruling | { readonly kind: "skipped" } | { readonly kind: "cancelled" };
 
-export interface MachinePorts extends UpstreamPorts {
+export interface MachinePorts extends Omit<UpstreamPorts, "forward"> {
+  /** Bytes for the target, once what was recorded may be acted upon. @param first of what the target will owe for them */
+  forward(bytes: Buffer, first: Expected | undefined): void;
   /** Tells the client of a hold. */
   notice(fields: NoticeFields): void;
 }
@@ -75,6 +80,12 @@ export class Machine {
   readonly settings = new EnforcedSettings();
   #settled: (() => void)[] = [];
   #abandoned = false;
+  /** A message of the client's waits for something before it is forwarded. */
+  #preparing = false;
+  /** Its client cancelled it meanwhile. */
+  #withdrawn = false;
+  /** The last that the target will owe for what was handed over. */
+  #handedOver: Expected | undefined;
   /** How often a message looked again since the target's last answer. */
   #fruitless = 0;
   /** Batches and queries that were sent, the gateway's own among them, and those that the target has ended. */
@@ -89,14 +100,64 @@ export class Machine {
     this.#options = options;
     this.#ports = ports;
     this.names = new SessionNames(options.analyser);
-    this.outgoing = new Outgoing(ports);
+    this.outgoing = new Outgoing({
+      forward: (bytes) => this.#handOver(bytes),
+      cancelUpstream: () => ports.cancelUpstream(),
+    });
   }
 
-  /** The client wants its running command cancelled. Resolves once nothing that it sends from then on can be hit. */
-  async cancel(): Promise<void> {
-    // What was sent before a held command may still run: as on the target, that is what a cancel is for.
-    if (this.#hold && this.expected.length === 0) this.#hold.abort();
-    else await this.outgoing.cancelRunning();
+  #handOver(bytes: Buffer): void {
+    // Where that one is no longer owed, all of these are new.
+    const first = this.expected[this.expected.lastIndexOf(this.#handedOver as Expected) + 1];
+    this.#handedOver = this.expected.at(-1);
+    this.#ports.forward(bytes, first);
+  }
+
+  /** The client wants cancelled what runs at the target. Resolves once nothing that it sends from then on can be hit. */
+  cancel(): Promise<void> {
+    return this.outgoing.cancelRunning();
+  }
+
+  /**
+   * The client wants its command cancelled. What was sent before may still run: as on the target, that is what a cancel
+   * is for. Else it is for the command that waits here to be forwarded, held or not, which is then refused.
+   *
+   * @returns whether one does.
+   */
+  withdraw(): boolean {
+    if (!this.#preparing || this.expected.some(isRunning)) return false;
+    this.#withdrawn = true;
+    this.#hold?.abort();
+    return true;
+  }
+
+  /**
+   * The client wants its command cancelled, and these bytes are still here: nothing of them reaches the target if what
+   * they ask for is what it would do next.
+   *
+   * @param first of what the target would owe for them
+   * @returns what is sent in their place, if so: with it the target fails that command or batch.
+   */
+  refuseUnsent(bytes: Buffer, first: Expected | undefined): Buffer | undefined {
+    const [head] = this.expected;
+    if (head === undefined || head !== first || !isRefusable(head)) return undefined;
+    const simple = head.kind === "query";
+    const refused: Expected = { kind: "refused", fields: cancelled, simple, answered: false };
+    const writer = new MessageWriter();
+    if (head.kind === "query") {
+      head.run.refuse("57014");
+      for (const change of head.changes.values()) this.names.settle(change, false);
+      this.expected[0] = refused;
+      encodeFrontendMessage(writer, { type: "Query", query: refusedStatement });
+      return Buffer.concat([writer.take(), bytes.subarray(1 + bytes.readInt32BE(1))]);
+    }
+    const batch = this.expected.slice(0, this.expected.findIndex(({ kind }) => kind === "sync") >>> 0);
+    // What is behind it in the batch is skipped, as on the target.
+    const cancelledOne = batch.find((entry) => "run" in entry);
+    cancelledOne?.run.refuse("57014");
+    this.expected.unshift(refused);
+    encodeFrontendMessage(writer, refusedParse(refusedElsewhere));
+    return Buffer.concat([writer.take(), bytes]);
   }
 
   /**
@@ -149,10 +210,25 @@ export class Machine {
 
   /** @returns a promise when the message has to wait; the next one is handed over after it. */
   handle(message: FrontendMessage | Unreadable): void | Promise<void> {
+    const waiting = this.#handle(message);
+    if (waiting === undefined) return;
+    this.#preparing = true;
+    return waiting.finally(() => {
+      this.#preparing = false;
+      this.#withdrawn = false;
+    });
+  }
+
+  #handle(message: FrontendMessage | Unreadable): void | Promise<void> {
     const { stopping } = this.outgoing;
-    if (stopping !== undefined) return stopping.then(() => this.handle(message));
+    if (stopping !== undefined) return stopping.then(() => this.#handle(message));
     if (this.#batch.failed && message.type !== "Sync" && message.type !== "Terminate") return;
-    if (this.expected.length >= limits.messagesInFlightMax) return this.#room().then(() => this.handle(message));
+    if (this.#withdrawn && message.type === "Query") return this.#refuseQuery(cancelled);
+    if (this.#withdrawn && isInBatch(message)) {
+      this.#batch.open = true;
+      return this.#refuseWith(cancelled);
+    }
+    if (this.expected.length >= limits.messagesInFlightMax) return this.#room().then(() => this.#handle(message));
     const refused = refusedName(message);
     if (refused) {
       this.#batch.open = true;
@@ -162,7 +238,7 @@ export class Machine {
     // Whether the target takes data, or has failed, decides what the message is to it.
     if (message.type !== "Flush" && this.copyIn.isOwed(this.expected)) {
       this.flush();
-      return this.#nextAnswer().then(() => this.handle(message));
+      return this.#nextAnswer().then(() => this.#handle(message));
     }
     switch (message.type) {
       case "Query":
@@ -232,11 +308,16 @@ export class Machine {
     if (resolved === "unsettled") return this.#whenSettled(() => this.#judgedQuery(message), true);
     return then(this.#authorise(message.query, resolved, resolved.params, "query"), (ruling) => {
       if (ruling.kind === "skipped") return;
+      if (ruling.kind === "cancelled") return this.#refuseWith(cancelled, true);
       if (ruling.kind === "denied") return this.#refuse(ruling, analysed, true);
       const { permit } = ruling;
       if (this.#refuseNatively(permit, resolved, true)) return;
       const run = new Run(permit, resolved, this.#options);
       const forward = () => {
+        if (this.#withdrawn) {
+          run.refuse("57014");
+          return this.#refuseWith(cancelled, true);
+        }
         this.expected.push({ kind: "query", run, changes: sent(run, () => this.#takeEffects(run)) });
         this.#send(message);
         // Its names are settled by its own answer: what fails in it makes the target skip nothing that comes behind.
@@ -306,7 +387,7 @@ export class Machine {
   // --- extended protocol ---
 
   #parse(message: Parse): void | Promise<void> {
-    if (this.#needsNames(message.query)) return this.#whenSettled(() => this.handle(message));
+    if (this.#needsNames(message.query)) return this.#whenSettled(() => this.#handle(message));
     return this.#judgedParse(message);
   }
 
@@ -323,10 +404,11 @@ export class Machine {
     // What is prepared runs nothing yet: its execution is authorised at Bind, with its parameters. A text that policy
     // denies whatever its parameters is refused, and recorded, here.
     const resolved = this.#resolve(analysed, message.query);
-    if (resolved === "unsettled") return this.#whenSettled(() => this.handle(message));
+    if (resolved === "unsettled") return this.#whenSettled(() => this.#handle(message));
     if (this.session.preview(resolved.analysis, message.query).verdict !== "deny") return forward();
     return then(this.#authorise(message.query, resolved, [], "parse"), (ruling) => {
       if (ruling.kind === "skipped") return;
+      if (ruling.kind === "cancelled") return this.#refuseWith(cancelled, false, message.statement);
       if (ruling.kind === "denied") return this.#refuse(ruling, analysed, false, message.statement);
       // By now policy lets it through, as may be at its Bind; nothing of it has run.
       this.session.finish(ruling.permit, "skipped");
@@ -337,7 +419,7 @@ export class Machine {
   #bind(message: Bind): void | Promise<void> {
     const lookup = this.names.statements.lookup(message.statement, this.#batch.number);
     if (lookup.kind === "unsettled" || (lookup.kind === "found" && this.#needsNames(lookup.value.text)))
-      return this.#whenSettled(() => this.handle(message));
+      return this.#whenSettled(() => this.#handle(message));
     this.#batch.open = true;
     if (lookup.kind === "absent") return this.#refuseWith(absentStatement(message.statement));
     const entry = lookup.value;
@@ -347,15 +429,16 @@ export class Machine {
       return value === null ? null : recordedValue(value, format ?? 0);
     });
     if (this.expected.length > 0 && !this.names.portals.hasRoomFor(message.portal, parametersLength(params)))
-      return this.#drained().then(() => this.handle(message));
+      return this.#drained().then(() => this.#handle(message));
     const analysed = this.names.analysisOf(entry);
     const resolved = this.#resolve(analysed, entry.text);
-    if (resolved === "unsettled") return this.#whenSettled(() => this.handle(message));
+    if (resolved === "unsettled") return this.#whenSettled(() => this.#handle(message));
     const authorised = this.#authorise(entry.text, resolved, params, "bind");
     // The views of the received bytes are valid now only: what outlives a wait is a copy.
     const bind = authorised instanceof Promise ? detached(message) : message;
     return then(authorised, (ruling) => {
       if (ruling.kind === "skipped") return;
+      if (ruling.kind === "cancelled") return this.#refuseWith(cancelled);
       if (ruling.kind === "denied") return this.#refuse(ruling, analysed, false);
       if (this.#refuseNatively(ruling.permit, resolved, false)) return;
       const run = new Run(ruling.permit, resolved, this.#options);
@@ -384,7 +467,7 @@ export class Machine {
     const lookup = this.names.portals.lookup(message.portal, this.#batch.number);
     const needsNames = lookup.kind === "found" && this.#needsNames(lookup.value.statement.text);
     if (lookup.kind === "unsettled" || needsNames || this.settings.pending)
-      return this.#whenSettled(() => this.handle(message));
+      return this.#whenSettled(() => this.#handle(message));
     this.#batch.open = true;
     if (lookup.kind === "absent") return this.#refuseWith(absentPortal(message.portal, message.type));
     const portal = lookup.value;
@@ -407,10 +490,10 @@ export class Machine {
     if (isAsJudged && portal.entries.length === 0) return forward();
     // It may be running already, by another Execute: what that comes to says what is left to judge.
     if (this.expected.some((entry) => entry.kind === "execute" && entry.portal === portal))
-      return this.#drained().then(() => this.handle(message));
+      return this.#drained().then(() => this.#handle(message));
     const analysed = this.names.analysisOf(portal.statement);
     const resolved = this.#resolve(analysed, portal.statement.text);
-    if (resolved === "unsettled") return this.#whenSettled(() => this.handle(message));
+    if (resolved === "unsettled") return this.#whenSettled(() => this.#handle(message));
     if (resolved.entries.some((entry, index) => entry !== portal.entries[index])) return this.#refuseWith(madeAnew);
     if (isAsJudged) {
       this.#askColumns(message.portal, portal.run);
@@ -419,6 +502,7 @@ export class Machine {
     // Time went by, or the policy, the catalog or the search path changed since Bind: it is judged again.
     return then(this.#authorise(portal.statement.text, resolved, portal.params, "execute"), (ruling) => {
       if (ruling.kind === "skipped") return;
+      if (ruling.kind === "cancelled") return this.#refuseWith(cancelled);
       if (ruling.kind === "denied") return this.#refuse(ruling, analysed, false);
       if (this.#refuseNatively(ruling.permit, resolved, false)) return;
       if (!portal.declared) run.finish("skipped");
@@ -449,7 +533,7 @@ export class Machine {
       this.expected.push({ kind: "describeStatement", parametersSeen: false });
     } else {
       const lookup = this.names.portals.lookup(message.name, this.#batch.number);
-      if (lookup.kind === "unsettled") return this.#whenSettled(() => this.handle(message));
+      if (lookup.kind === "unsettled") return this.#whenSettled(() => this.#handle(message));
       if (lookup.kind === "absent") return this.#refuseWith(absentPortal(message.name, message.type));
       const { run } = lookup.value;
       const last = this.expected.at(-1);
@@ -502,17 +586,21 @@ export class Machine {
     this.#hold = hold;
     // What was judged before goes out now, and is answered: the wait may be long.
     this.#sendOn();
-    return ruling.finally(() => (this.#hold = undefined)).then((given) => this.#unlessSkipped(given));
+    return ruling.finally(() => (this.#hold = undefined)).then((given) => this.#unlessEnded(given));
   }
 
   /**
    * What came before it in its batch may have failed while it waited: the target passes over it, and answers nothing.
-   * Or its client left.
+   * Or its client left, or cancelled it.
    */
-  #unlessSkipped(ruling: Ruling): Authorised {
-    if (!this.#batch.failed && !this.#abandoned) return ruling;
-    if (ruling.kind === "permitted") this.session.finish(ruling.permit, this.#abandoned ? "lost" : "skipped");
-    return { kind: "skipped" };
+  #unlessEnded(ruling: Ruling): Authorised {
+    if (this.#batch.failed || this.#abandoned) {
+      if (ruling.kind === "permitted") this.session.finish(ruling.permit, this.#abandoned ? "lost" : "skipped");
+      return { kind: "skipped" };
+    }
+    if (!this.#withdrawn || ruling.kind === "denied") return ruling;
+    this.session.finish(ruling.permit, "cancelled", "57014");
+    return { kind: "cancelled" };
   }
 
   /** While a command is held anybody may change names: they are read again before it is forwarded. */
@@ -558,7 +646,7 @@ export class Machine {
       this.#send({ type: "Query", query: refusedStatement });
       this.#endBatch();
     } else {
-      this.#send({ type: "Parse", statement, query: refusedStatement, parameterTypeOids: [] });
+      this.#send(refusedParse(statement));
       this.#batch.failed = true;
     }
     this.flush();
@@ -645,6 +733,7 @@ export class Machine {
       if (!this.#batch.failed) this.#refuseWith(nativeError(fault.sqlstate, fault.said), simple);
       return;
     }
+    if (this.#withdrawn && !this.#batch.failed) return this.#refuseWith(cancelled, simple);
     return next();
   }
 
@@ -700,6 +789,25 @@ export class Machine {
   flush(): void {
     this.outgoing.flush();
   }
+}
+
+/** What a cancel is for, on the target. */
+function isRunning(entry: Expected): boolean {
+  return entry.kind === "query" || entry.kind === "execute" || (entry.kind === "sync" && entry.executes > 0);
+}
+
+/** Neither refused already, nor the gateway's own, nor what has to be answered. */
+function isRefusable({ kind }: Expected): boolean {
+  return kind !== "refused" && kind !== "internal" && kind !== "sync";
+}
+
+/** One that may be refused in the place of the client's. */
+function isInBatch({ type }: FrontendMessage | Unreadable): boolean {
+  return type === "Parse" || type === "Bind" || type === "Execute" || type === "Describe" || type === "Close";
+}
+
+function refusedParse(statement: string): Parse {
+  return { type: "Parse", statement, query: refusedStatement, parameterTypeOids: [] };
 }
 
 /** BEGIN, COMMIT, ROLLBACK TO and their like are among its statements. */

@@ -32,6 +32,8 @@ export const functionCall: NoticeFields = {
   ...nativeError("0A000", "function calls by message are not supported"),
   H: "Call the function with SELECT.",
 };
+/** As the target says it of what it was running. */
+export const cancelled = nativeError("57014", "canceling statement due to user request");
 export const notInEncoding = nativeError("22021", 'invalid byte sequence for encoding "UTF8"');
 
 /** With PostgreSQL's routine: by it drivers know to prepare again. */

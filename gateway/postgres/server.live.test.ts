@@ -27,6 +27,8 @@ let token: string;
 let people: { oid: number };
 const events: RecordedEvent[] = [];
 let commits = 0;
+/** What does not answer until the test says so. */
+const slow: { store?: Promise<void>; disk?: Promise<void>; names?: Promise<void> } = {};
 const approvals = new Map<string, { state: string; digest: string }>();
 
 /** Reads the verdict out of the text: what these tests are about is the wire, not the policy. */
@@ -42,6 +44,9 @@ function decide(analysis: CommandAnalysis): Decision {
       diagnostics: "canonical",
       masks: [{ column: "public.people.ssn", with: "redact" }],
     };
+  }
+  if (text.includes("timed")) {
+    return { ...base, verdict: "allow", obligations: { timeout: { rule: "test.rule", ms: 5_000 } } };
   }
   return { ...base, verdict: "allow" };
 }
@@ -76,7 +81,9 @@ const analyser: SessionAnalyser = {
   labelsOf: (oid, attnum) => (oid === people.oid && attnum === 3 ? ["secret"] : undefined),
   isDerived: () => false,
   changed: false,
-  stale: false,
+  get stale() {
+    return slow.names !== undefined;
+  },
   labelsOutdated: false,
   labels: new Map(),
   redefinitions: 0,
@@ -84,12 +91,16 @@ const analyser: SessionAnalyser = {
   noteForwarded: () => undefined,
   noteSettled: () => undefined,
   invalidate: () => undefined,
-  refresh: async () => undefined,
+  refresh: async (ask) => {
+    await ask("select 'names'");
+    await slow.names;
+    delete slow.names;
+  },
   relabel: async () => undefined,
 };
 
 beforeAll(async () => {
-  target = await startPostgres();
+  target = await startPostgres({ settings: { log_statement: "all" } });
   const direct = postgres({
     host: target.host,
     port: target.port,
@@ -104,7 +115,10 @@ beforeAll(async () => {
   provider = await startIdentityProvider({ users: [{ id: "ann", email: "ann@example.com", groups: ["analysts"] }] });
   token = await provider.mint("ann");
   const store: SessionDependencies["store"] = {
-    fingerprintSeen: async () => true,
+    fingerprintSeen: async () => {
+      await slow.store;
+      return true;
+    },
     recordFingerprint: () => undefined,
     createApproval: async (row) => approvals.set(row.id, { state: "pending", digest: row.digest }),
     getApproval: async (id) => ({ state: approvals.get(id)?.state ?? "", decisions: [] }),
@@ -127,7 +141,7 @@ beforeAll(async () => {
       events.push(opened);
       return {
         append: (event) => void events.push(event),
-        committed: () => Bun.sleep(1).then(() => void commits++),
+        committed: () => (slow.disk ?? Bun.sleep(1)).then(() => void commits++),
         close: async (event) => void events.push(event),
       };
     },
@@ -292,6 +306,102 @@ test("a running query is cancelled at the target", async () => {
   sleeping.cancel();
   expect(await sleeping.catch((error: { code: string }) => error.code)).toBe("57014");
   await sql.end();
+});
+
+const ways = {
+  simple: (text: string) => [query(text)],
+  extended: (text: string) => [parse(text), bind(), execute(), sync],
+};
+const places = ["store", "disk", "names"] as const;
+const cases = places.flatMap((place) => (["simple", "extended"] as const).map((way) => [place, way] as const));
+
+test.each(cases)("a cancel that comes while the %s is waited for refuses the command (%s)", async (place, way) => {
+  const wire = await connectWire({ port, user: "ann@example.com", password: token, database: "app" });
+  const answered = Promise.withResolvers<void>();
+  slow[place] = answered.promise;
+  wire.send(...ways[way](`select pg_sleep(3), '${place} ${way}'`), ...ways[way](`select '${place} ${way}, behind'`));
+  await Bun.sleep(100);
+  await wire.cancel();
+  delete slow[place];
+  answered.resolve();
+  const answers = [...(await wire.until("ReadyForQuery"))];
+  while (answers.filter((answer) => answer === "ReadyForQuery").length < 2)
+    answers.push(...(await wire.until("ReadyForQuery")));
+  expect(answers.filter((answer) => /^(?:ERROR|SELECT|ReadyForQuery)/.test(answer))).toEqual([
+    ...["ERROR 57014", "ReadyForQuery", "SELECT 1", "ReadyForQuery"],
+  ]);
+  wire.end();
+  while (server.sessions > 0) await Bun.sleep(10);
+  expect(target.log().includes(`pg_sleep(3), '${place} ${way}'`)).toBe(false);
+  // What waited for names was not judged yet.
+  expect(outcomesOf(lastSession())).toEqual(place === "names" ? ["ok"] : ["cancelled", "ok"]);
+});
+
+test.each(["simple", "extended"] as const)(
+  "a cancel while nothing runs is not for the next command (%s)",
+  async (way) => {
+    const wire = await connectWire({ port, user: "ann@example.com", password: token, database: "app" });
+    for (const text of ["select 1", "select 2", "begin", "select 3", "commit"]) {
+      await wire.cancel();
+      expect((await wire.exchange(...ways[way](text))).filter((answer) => answer.startsWith("ERROR"))).toEqual([]);
+    }
+    wire.end();
+  },
+);
+
+test("a cancel fails the transaction that its command would have run in, and what behind it is of its batch", async () => {
+  const wire = await connectWire({ port, user: "ann@example.com", password: token, database: "app" });
+  await wire.exchange(query("begin"));
+  const answered = Promise.withResolvers<void>();
+  slow.disk = answered.promise;
+  wire.send(parse("select 'first'"), bind(), execute(), parse("select 'second'"), bind(), execute(), sync);
+  await Bun.sleep(50);
+  await wire.cancel();
+  delete slow.disk;
+  answered.resolve();
+  expect(await wire.until("ReadyForQuery")).toEqual(["ERROR 57014", "ReadyForQuery"]);
+  expect(await wire.exchange(query("select 'third'"))).toContain("ERROR 25P02");
+  expect(await wire.exchange(query("rollback"))).toContain("ROLLBACK");
+  wire.end();
+  while (server.sessions > 0) await Bun.sleep(10);
+  expect(outcomesOf(lastSession())).toEqual(["ok", "cancelled", "skipped", "error", "ok"]);
+});
+
+test("a cancel that comes before a command is held, or while what it is obliged to is set, is for that command", async () => {
+  for (const [place, text] of [
+    ["store", "select 'held' as never"],
+    ["disk", "select 'timed' as never"],
+  ] as const) {
+    const wire = await connectWire({ port, user: "ann@example.com", password: token, database: "app" });
+    const answered = Promise.withResolvers<void>();
+    slow[place] = answered.promise;
+    wire.send(query(text));
+    await Bun.sleep(50);
+    await wire.cancel();
+    delete slow[place];
+    answered.resolve();
+    const answers = await wire.until("ReadyForQuery");
+    expect(answers.filter((answer) => answer !== "NoticeResponse")).toEqual(["ERROR 57014", "ReadyForQuery"]);
+    expect(await wire.exchange(query("select 'timed' as then"))).toContain("SELECT 1");
+    wire.end();
+    while (server.sessions > 0) await Bun.sleep(10);
+    expect(target.log().includes(text)).toBe(false);
+    expect(outcomesOf(lastSession())).toEqual(["cancelled", "ok"]);
+  }
+});
+
+test("a COPY that is cancelled before it is sent takes no data", async () => {
+  const wire = await connectWire({ port, user: "ann@example.com", password: token, database: "app" });
+  const answered = Promise.withResolvers<void>();
+  slow.disk = answered.promise;
+  wire.send(query("copy people from stdin"));
+  await Bun.sleep(50);
+  await wire.cancel();
+  delete slow.disk;
+  answered.resolve();
+  expect(await wire.until("ReadyForQuery")).toEqual(["ERROR 57014", "ReadyForQuery"]);
+  expect(await wire.exchange(query("select 'behind the copy'"))).toContain("SELECT 1");
+  wire.end();
 });
 
 test("named prepared statements, several rows at a time and pipelined queries work", async () => {
