@@ -15,8 +15,10 @@ import type { ChunkRow, SessionRow, Written } from "./chunk.ts";
 export interface CommitWriter {
   /** In one transaction. */
   write(batch: readonly Written[]): void | Promise<void>;
-  /** Resolves once what was written is on disk. */
+  /** Resolves once what was written is on disk. Rejects as `check` does. */
   sync(): Promise<void>;
+  /** Rejects where nobody will read what was written. */
+  check(): Promise<void>;
 }
 
 const insertChunk = "insert into recording_chunks (session, first, last, codec, data) values";
@@ -73,14 +75,17 @@ export async function fileCommit(db: Database, path: string): Promise<CommitWrit
   const { ino } = fstatSync(log);
   const syncFile = promisify(fdatasync);
   const magic = Buffer.alloc(4);
-  const sync = async () => {
-    await syncFile(log);
+  const check = async () => {
     if (statSync(logPath, { throwIfNoEntry: false })?.ino !== ino) throw new Error(`${logPath} was taken away`);
     // SQLite goes on behind where it was, and nobody reads a log without its beginning.
     const hasBegun = readSync(log, magic, 0, magic.length, 0) > 0;
     if (hasBegun && !logMagics.includes(magic.readUInt32BE())) throw new Error(`${logPath} was cut`);
   };
-  return { write, sync };
+  const sync = async () => {
+    await syncFile(log);
+    await check();
+  };
+  return { write, sync, check };
 }
 
 /** For a store that is reached over the network. */
@@ -102,7 +107,7 @@ export function requestCommit(db: Database): CommitWriter {
     await db.$client.batch(statements, "write");
   };
   // The server answers once it has it.
-  return { write, sync: async () => undefined };
+  return { write, sync: async () => undefined, check: async () => undefined };
 }
 
 const tuples = (count: number) => Array.from({ length: count }, () => "(?, ?, ?, ?, ?)").join(", ");

@@ -166,18 +166,21 @@ async function commit(): Promise<void> {
     if (writing) await writing;
   }
   post({ type: "committed", appends: upTo });
-  if (durability === "group") syncSoon();
+  lookSoon();
 }
 
-let isSyncDue = false;
+let isLookDue = false;
 
-/** Nobody waits for it: it bounds what a power cut takes. */
-function syncSoon(): void {
-  if (isSyncDue) return;
-  isSyncDue = true;
+/**
+ * Nobody waits for it: it bounds what a power cut takes in `group`, and for how long a log goes on that nobody will
+ * read. In `strict` the journal is on disk, and the log is synced before the journal is begun again.
+ */
+function lookSoon(): void {
+  if (isLookDue) return;
+  isLookDue = true;
   setTimeout(() => {
-    isSyncDue = false;
-    if (!failed) writer.sync().catch(fail);
+    isLookDue = false;
+    if (!failed) (durability === "group" ? writer.sync() : writer.check()).catch(fail);
   }, limits.recordingSyncMs);
 }
 

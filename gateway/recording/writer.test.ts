@@ -1,6 +1,6 @@
 import { afterAll, describe, expect, setSystemTime, test } from "bun:test";
 import { generateKeyPairSync, sign } from "node:crypto";
-import { mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { type Client, createClient } from "@libsql/client";
@@ -351,6 +351,26 @@ test("a store that cannot be used says why, and by which code", async () => {
     ...["store.unavailable", saying("the store cannot be used: SQLITE_"), undefined],
   ]);
 });
+
+test.each(["strict", "group"] as const)(
+  "a store's log that is cut while it is written is told within moments (%s)",
+  async (durability) => {
+    const name = `cut-${durability}`;
+    const recording = await Recording.open({ url: url(name), durability, gateway: "g" });
+    const failed = Promise.withResolvers<GatewayError>();
+    recording.onFailure(failed.resolve);
+    const session = recording.session(sessionOpened("s"));
+    await recording.calls.getSession("s");
+    truncateSync(join(folder, `${name}.db-wal`), 0);
+    const beginMs = Date.now();
+    const writing = setInterval(() => recording.failure ?? session.append(notice(1)), 10);
+    const told = await Promise.race([failed.promise, Bun.sleep(5_000)]);
+    expect(String(told?.cause)).toContain(`${name}.db-wal was cut`);
+    clearInterval(writing);
+    expect(Date.now() - beginMs).toBeLessThan(3_000);
+    await recording.close();
+  },
+);
 
 test("many sessions share commits", async () => {
   const recording = await Recording.open({ url: url("c"), durability: "strict", gateway: "g" });
