@@ -468,6 +468,26 @@ test.each([
   expect(run(sql).command.incomplete).toEqual([]);
 });
 
+test("a labelled column of a view that its own values decide whether it is there is not that column itself", () => {
+  const texts: readonly (readonly [text: string, derived: boolean])[] = [
+    ["SELECT p.id, q.ssn FROM people p LEFT JOIN people q ON q.id = p.id AND p.ssn ~~ '1%'", true],
+    ["SELECT p.id, q.ssn FROM orders p LEFT JOIN people q ON q.id = p.id AND q.ssn ~~ '1%'", true],
+    ["SELECT p.id, q.ssn FROM people q RIGHT JOIN orders p ON q.id = p.id AND q.ssn ~~ '1%'", true],
+    [
+      "SELECT p.id, q.ssn FROM orders p LEFT JOIN (SELECT id, ssn FROM people WHERE ssn ~~ '1%') q ON q.id = p.id",
+      true,
+    ],
+    ["SELECT p.id, q.ssn FROM orders p LEFT JOIN people q ON q.id = p.id", false],
+    ["SELECT p.id, p.ssn FROM people p LEFT JOIN orders q ON p.ssn ~~ '1%'", false],
+  ];
+  for (const [text, derived] of texts) {
+    const view = relation("public.deciding", "id int, ssn text", { kind: "v", definition: `${text};` });
+    const catalog = new Catalog({ ...snapshot, relations: [...snapshot.relations, view] });
+    const { labels } = bindLabels(catalog, new Map([["public.people.ssn", ["pii"]]]), new Map());
+    expect([text, labels.get(`${view.oid}.2`)?.derived]).toEqual([text, derived]);
+  }
+});
+
 test("what information_schema calls itself is PostgreSQL's own, and changes nothing", () => {
   const changed = { ...snapshot, functions: [...snapshot.functions, "information_schema._pg_expandarray"] };
   const sql = "select (information_schema._pg_expandarray(array[id])).n from people";

@@ -12,6 +12,7 @@ import {
   reference,
   type Scope,
   type ScopeColumn,
+  sameColumn,
   union,
 } from "./scope.ts";
 import { type UnknownKind, type UnknownName, unknownName } from "./unknown-name.ts";
@@ -157,7 +158,7 @@ export class Findings {
     this.spend(1 + column.sources.length);
     reference(column);
     for (const source of column.sources) {
-      this.source(source, use === "output" && !same(source, column.bare) ? "derived" : use);
+      this.source(source, use === "output" && !sameColumn(source, column.bare) ? "derived" : use);
     }
     return column.sources;
   }
@@ -308,7 +309,4 @@ function compare(a: string, b: string): number {
 }
 function sorted<T>(map: ReadonlyMap<string, T>): T[] {
   return [...map].sort(([a], [b]) => compare(a, b)).map(([, value]) => value);
-}
-function same(a: BaseColumn, b: BaseColumn | null): boolean {
-  return b !== null && a.relation === b.relation && a.column === b.column;
 }

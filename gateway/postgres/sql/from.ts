@@ -19,6 +19,7 @@ import {
   renamed,
   type Scope,
   type ScopeColumn,
+  sameColumn,
   union,
 } from "./scope.ts";
 
@@ -63,12 +64,16 @@ export function fromItem({ kind, body }: Node, scope: Scope, findings: Findings)
   }
 }
 
-/** In a view, whose conditions nobody judges when it is read, a column shows what decides whether it is there. */
+/**
+ * In a view, whose conditions nobody judges when it is read, a column shows what decides whether it is there; one that its
+ * own values decide, of this row or another, is no longer the column itself: its NULLs are a condition's answer.
+ */
 function decidedBy(result: QueryResult, used: readonly BaseColumn[], findings: Findings): QueryResult {
   if (!findings.inView || used.length === 0) return result;
   const columns = result.columns.map((column) => ({
     ...renamed(column, column.name),
     sources: union(column.sources, used),
+    bare: used.some((one) => sameColumn(one, column.bare)) ? null : column.bare,
   }));
   return { columns, open: result.open && union(result.open, used) };
 }

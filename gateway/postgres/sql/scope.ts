@@ -95,6 +95,10 @@ export function union(...parts: readonly (readonly BaseColumn[])[]): BaseColumn[
   return [...all.values()];
 }
 
+export function sameColumn(a: BaseColumn, b: BaseColumn | null): boolean {
+  return b !== null && a.relation === b.relation && a.column === b.column;
+}
+
 export function rangeOf(item: Item): Range {
   return { items: [item], columns: item.columns, open: item.open !== null };
 }
