@@ -53,6 +53,8 @@ export type InternalQuery = (sql: string) => Promise<(string | null)[][]>;
 export interface SessionAnalyser {
   /** Changes identity whenever the catalog, the labels or the search path did. */
   readonly context: object;
+  /** Schemas that names are looked for in: the target keeps what a prepared statement names while they stay the same. */
+  readonly searchPath?: readonly string[];
   /** Of the database; UTF8 where it is left out. */
   readonly encoding?: string | undefined;
   analyse(text: string): AnalysedCommand;

@@ -109,6 +109,9 @@ class CatalogAnalyser implements SessionAnalyser {
     this.#parts = parts;
   }
 
+  get searchPath(): readonly string[] {
+    return this.context.searchPath;
+  }
   get context(): NameContext {
     if (this.#context === undefined) throw new Error("the catalog was not read");
     return this.#context;

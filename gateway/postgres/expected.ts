@@ -8,6 +8,8 @@ export interface PreparedEntry {
   readonly text: string;
   /** What `text` was analysed as last, and under which names: every Bind asks. */
   analysed?: { readonly context: object; readonly command: AnalysedCommand };
+  /** Relations that it named when it was first judged by each search path, as schema.name. */
+  readonly meant?: Map<string, ReadonlySet<string>>;
 }
 export interface PortalEntry {
   run: Run;

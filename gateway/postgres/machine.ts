@@ -16,7 +16,7 @@ import { CommandHold } from "./command-hold.ts";
 import { CopyIn } from "./copy-in.ts";
 import { denialFields, nativeError } from "./diagnostics.ts";
 import { EnforcedSettings } from "./enforced-settings.ts";
-import type { Expected, NameChange, PortalEntry, PreparedEntry } from "./expected.ts";
+import type { Expected, NameChange, PortalEntry } from "./expected.ts";
 import { encodeFrontendMessage } from "./frontend-encoder.ts";
 import type {
   Bind,
@@ -393,10 +393,9 @@ export class Machine {
 
   #judgedParse(message: Parse): void | Promise<void> {
     this.#batch.open = true;
-    const { context } = this.#analyser;
     const analysed = this.#analyser.analyse(message.query);
     const forward = () => {
-      const entry: PreparedEntry = { text: message.query, analysed: { context, command: analysed } };
+      const entry = this.names.prepared(message.query);
       const change = this.names.preparing(message.statement, this.#batch.number, entry);
       this.expected.push({ kind: "parse", change });
       this.#send(message);

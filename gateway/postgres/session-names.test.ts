@@ -3,6 +3,8 @@ import { expect, test } from "bun:test";
 import type { SessionAnalyser } from "./analysed.ts";
 import type { PortalEntry } from "./expected.ts";
 import { SessionNames } from "./session-names.ts";
+import { analyse } from "./sql/analyse.ts";
+import { Catalog, type CatalogRelation } from "./sql/catalog.ts";
 
 const namesIn = (encoding?: string) => new SessionNames({ encoding } as SessionAnalyser);
 const making: [string, (names: SessionNames, name: string) => unknown][] = [
@@ -19,4 +21,49 @@ test.each(making)("a name beyond ASCII is refused where the database may take it
   make(namesIn("EUC_JP"), "S_1");
   make(namesIn("EUC_JP"), "");
   make(namesIn(), "é");
+});
+
+const people = (oid: number, schema: string, name = "people"): CatalogRelation => ({
+  ...{ oid, schema, name, kind: "r", parents: [], definition: null },
+  columns: [{ attnum: 1, name: "id", typeOid: 23, typeModifier: -1, generated: null }],
+});
+
+/** Names of a session whose relations and search path a test sets. */
+function session() {
+  const state = { relations: [people(1, "public")], searchPath: ["first", "public"], context: {} };
+  const names = new SessionNames({
+    get context() {
+      return state.context;
+    },
+    get searchPath() {
+      return state.searchPath;
+    },
+    analyse: (text: string) => {
+      const { relations, searchPath } = state;
+      const more = { schemas: ["first", "public"], functions: [], operators: [], searchPath, signature: "" };
+      return analyse(text, { catalog: new Catalog({ relations, ...more }), searchPath, labels: new Map() });
+    },
+  } as unknown as SessionAnalyser);
+  const change = (more: Partial<typeof state>) => Object.assign(state, { context: {} }, more);
+  return { names, change };
+}
+
+test("what was prepared by a name that a new relation takes by coming first is not judged as that one", () => {
+  const { names, change } = session();
+  const entry = names.prepared("update people set id = null");
+  const reasons = () => names.analysisOf(entry).command.incomplete;
+  expect(reasons()).toEqual([]);
+  const both = [people(1, "public"), people(2, "first")];
+  change({ relations: both });
+  expect(reasons()).toEqual(['"people" means another relation than when it was prepared: prepare it again']);
+  // By another path the target looks the name up again; not by the one of before.
+  change({ searchPath: ["first"] });
+  expect(reasons()).toEqual([]);
+  change({ searchPath: ["first", "public"] });
+  expect(reasons()).toHaveLength(1);
+  change({ relations: [people(1, "public")] });
+  expect(reasons()).toEqual([]);
+  // What has another name or is gone itself is looked up again, too.
+  change({ relations: [people(1, "public", "others")] });
+  expect(reasons()).toEqual(['relation "people" is not known']);
 });

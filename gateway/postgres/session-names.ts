@@ -45,6 +45,24 @@ interface Use {
 
 const noChanges: ReadonlyMap<number, NameChange> = new Map();
 const combinedMax = 1_000;
+/** That one prepared statement is used under. */
+const searchPathsMax = 1_000;
+
+function relationsOf({ command }: AnalysedCommand): ReadonlySet<string> {
+  return new Set(
+    command.statements.flatMap(({ relations }) => relations.map(({ schema, name }) => `${schema}\u0000${name}`)),
+  );
+}
+
+function nameOf(relation: string): string {
+  return relation.slice(relation.indexOf("\u0000") + 1);
+}
+
+function incomplete({ unknownName: _, ...analysed }: AnalysedCommand, reason: string): AnalysedCommand {
+  const { command } = analysed;
+  const reasons = [...command.incomplete, reason].sort();
+  return Object.freeze({ ...analysed, command: Object.freeze({ ...command, complete: false, incomplete: reasons }) });
+}
 
 export class SessionNames {
   readonly statements = new NameRegistry<PreparedEntry>("prepared statement", limits.preparedStatementsMax, {
@@ -91,7 +109,7 @@ export class SessionNames {
       if (meaning === "unsettled") return "unsettled";
       entries.push(meaning?.entry);
       params.push(...(meaning?.params ?? []));
-      const command = meaning && this.#analyser.analyse(meaning.entry.text);
+      const command = meaning && this.analysisOf(meaning.entry);
       uses.push({ name: use.name, command });
       unaccountable ||= command !== undefined && !isOneQuery(command);
       statements.push(command ? standingFor(statement, command.statements[0]) : statement);
@@ -100,7 +118,8 @@ export class SessionNames {
     const bodies = [...new Set(entries.flatMap((entry) => (entry === undefined ? [] : [entry.text])))];
     const order = entries.map((entry) => (entry === undefined ? -1 : bodies.indexOf(entry.text)));
     const standsFor = combine([order.join(), ...bodies.map((body) => combine([body]))]);
-    const analysis = this.#combine(combine([text, standsFor]), analysed.command, uses);
+    const understood = uses.map(({ command }) => command?.command.complete);
+    const analysis = this.#combine(combine([text, standsFor, understood.join()]), analysed.command, uses);
     return { analysis, statements, plain, standsFor, params, bodies, entries, unaccountable };
   }
 
@@ -150,9 +169,36 @@ export class SessionNames {
   analysisOf(entry: PreparedEntry): AnalysedCommand {
     const { context } = this.#analyser;
     if (entry.analysed?.context === context) return entry.analysed.command;
-    const command = this.#analyser.analyse(entry.text);
+    const command = this.#asMeant(entry, this.#analyser.analyse(entry.text));
     entry.analysed = { context, command };
     return command;
+  }
+
+  /** A text that is prepared now, which means what its names mean now. */
+  prepared(text: string): PreparedEntry {
+    const entry: PreparedEntry = { text, meant: new Map() };
+    this.analysisOf(entry);
+    return entry;
+  }
+
+  /**
+   * The target looks names up again where the search path is another or what they stood for has changed, not where a
+   * new relation has taken one of them by coming first: it goes on with the one of before, which is not judged.
+   */
+  #asMeant({ meant }: PreparedEntry, command: AnalysedCommand): AnalysedCommand {
+    if (meant === undefined || !command.command.complete) return command;
+    const path = JSON.stringify(this.#analyser.searchPath ?? []);
+    const named = relationsOf(command);
+    const before = meant.get(path);
+    if (before === undefined) {
+      if (meant.size < searchPathsMax) meant.set(path, named);
+      else return incomplete(command, "it was prepared under too many search paths: prepare it again");
+      return command;
+    }
+    const schemasOf = (name: string) => [...named].filter((one) => nameOf(one) === name);
+    const moved = [...before].find((one) => !named.has(one) && schemasOf(nameOf(one)).some((now) => !before.has(now)));
+    if (moved === undefined) return command;
+    return incomplete(command, `"${nameOf(moved)}" means another relation than when it was prepared: prepare it again`);
   }
 
   /** What names will mean once each statement of a command that is about to be forwarded has succeeded, by statement. */
@@ -166,9 +212,9 @@ export class SessionNames {
     const changes = new Map<number, NameChange>();
     statements.forEach(({ prepared, cursor, deallocate, close }, index) => {
       if (prepared) {
-        changes.set(index, this.preparing(prepared.name, batch, { text: prepared.text }));
+        changes.set(index, this.preparing(prepared.name, batch, this.prepared(prepared.text)));
       } else if (cursor) {
-        changes.set(index, this.binding(cursor.name, batch, declared(run, cursor)));
+        changes.set(index, this.binding(cursor.name, batch, declared(run, cursor, this.prepared(cursor.text))));
       } else if (deallocate && deallocate.name !== null) {
         changes.set(index, this.closing("statements", deallocate.name, batch));
       } else if (close && close.name !== null) {
@@ -245,10 +291,10 @@ export function meaningOf({ analysis, statements, standsFor }: Resolved): string
 }
 
 /** Of no judgement: an Execute of it is judged, and its columns asked for, as a FETCH is. */
-function declared(run: Run, { text, hold }: NonNullable<AnalysedStatement["cursor"]>): PortalEntry {
+function declared(run: Run, { hold }: NonNullable<AnalysedStatement["cursor"]>, statement: PreparedEntry): PortalEntry {
   return {
     run,
-    statement: { text },
+    statement,
     params: [],
     entries: [],
     context: {},
