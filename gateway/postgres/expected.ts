@@ -10,6 +10,8 @@ export interface PreparedEntry {
   analysed?: { readonly context: object; readonly command: AnalysedCommand };
   /** Relations that it named when it was first judged by each search path, as schema.name. */
   readonly meant?: Map<string, ReadonlySet<string>>;
+  /** A cursor's: it goes on with what its names meant, under any search path. */
+  readonly settled?: boolean;
 }
 export interface PortalEntry {
   run: Run;

@@ -48,6 +48,16 @@ function session() {
   return { names, change };
 }
 
+test("a cursor goes on with what its names meant, under another search path too", () => {
+  const { names, change } = session();
+  change({ relations: [people(1, "public"), people(2, "first")], searchPath: ["public"] });
+  const cursor = names.prepared("select id from people", true);
+  change({ searchPath: ["first"] });
+  expect(names.analysisOf(cursor).command.complete).toBe(false);
+  change({ searchPath: ["public"] });
+  expect(names.analysisOf(cursor).command.complete).toBe(true);
+});
+
 test("what was prepared by a name that a new relation takes by coming first is not judged as that one", () => {
   const { names, change } = session();
   const entry = names.prepared("update people set id = null");

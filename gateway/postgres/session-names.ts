@@ -175,8 +175,8 @@ export class SessionNames {
   }
 
   /** A text that is prepared now, which means what its names mean now. */
-  prepared(text: string): PreparedEntry {
-    const entry: PreparedEntry = { text, meant: new Map() };
+  prepared(text: string, settled = false): PreparedEntry {
+    const entry: PreparedEntry = { text, meant: new Map(), settled };
     this.analysisOf(entry);
     return entry;
   }
@@ -185,9 +185,9 @@ export class SessionNames {
    * The target looks names up again where the search path is another or what they stood for has changed, not where a
    * new relation has taken one of them by coming first: it goes on with the one of before, which is not judged.
    */
-  #asMeant({ meant }: PreparedEntry, command: AnalysedCommand): AnalysedCommand {
+  #asMeant({ meant, settled }: PreparedEntry, command: AnalysedCommand): AnalysedCommand {
     if (meant === undefined || !command.command.complete) return command;
-    const path = JSON.stringify(this.#analyser.searchPath ?? []);
+    const path = settled ? "" : JSON.stringify(this.#analyser.searchPath ?? []);
     const named = relationsOf(command);
     const before = meant.get(path);
     if (before === undefined) {
@@ -214,7 +214,7 @@ export class SessionNames {
       if (prepared) {
         changes.set(index, this.preparing(prepared.name, batch, this.prepared(prepared.text)));
       } else if (cursor) {
-        changes.set(index, this.binding(cursor.name, batch, declared(run, cursor, this.prepared(cursor.text))));
+        changes.set(index, this.binding(cursor.name, batch, declared(run, cursor, this.prepared(cursor.text, true))));
       } else if (deallocate && deallocate.name !== null) {
         changes.set(index, this.closing("statements", deallocate.name, batch));
       } else if (close && close.name !== null) {
