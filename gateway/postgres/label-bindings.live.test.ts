@@ -43,19 +43,24 @@ describe.each(versions)("PostgreSQL %s", (version) => {
   }
   /** Knows of nothing but what the store has. */
   function startGateway(policy = labelled) {
-    const state = { policy, beforeBindings: async () => {} };
+    const state = { policy, beforeBindings: async () => {}, failure: undefined as Error | undefined };
     const store = {
       labelBindings: async (name: string, database: string) => {
         await state.beforeBindings();
         return storeQueries.labelBindings(db, name, database);
       },
-      saveLabelBindings: (name: string, database: string, change: LabelBindingChange) =>
-        storeQueries.saveLabelBindings(db, name, database, change),
+      saveLabelBindings: async (name: string, database: string, change: LabelBindingChange) => {
+        if (state.failure) throw state.failure;
+        return storeQueries.saveLabelBindings(db, name, database, change);
+      },
     };
     const catalogs = new Catalogs(store, { current: () => state.policy });
     return {
       relabel: (names: PolicyRevision) => {
         state.policy = names;
+      },
+      failSaves: (failure: Error | undefined) => {
+        state.failure = failure;
       },
       /** Once, as a session asks for what is bound. */
       beforeBindings: (what: () => Promise<void>) => {
@@ -273,6 +278,24 @@ describe.each(versions)("PostgreSQL %s", (version) => {
     await one.read();
     await another.ddl("alter table people detach partition part");
     expect(another.isLabelled("part.ssn")).toBeDefined();
+  });
+
+  test("nobody reads names by labels that could not be kept, and they are kept once they can be", async () => {
+    await fresh();
+    const gateway = startGateway();
+    const [one, another] = [gateway.session(), gateway.session()];
+    await one.read();
+    gateway.failSaves(new Error("the disk"));
+    await admin.unsafe("create table more partition of people for values in (6)").simple();
+    await expect(one.read()).rejects.toThrow("the disk");
+    await expect(another.read()).rejects.toThrow("the disk");
+    expect(one.isLabelled("more.ssn")).toBeUndefined();
+    gateway.failSaves(undefined);
+    await one.ddl("alter table people detach partition part");
+    await another.ddl("alter table people detach partition more");
+    const later = startGateway().session();
+    await later.read();
+    for (const column of ["part.ssn", "more.ssn"]) expect(later.isLabelled(column)).toBeDefined();
   });
 
   test("two gateways that bind at once lose nothing of each other", async () => {
