@@ -108,7 +108,11 @@ export const mutations: readonly Mutation[] = [
   one(
     1,
     "a denied command is forwarded as it came",
-    edit("postgres/machine.ts", "query: refusedStatement });", 'query: "select 1" });'),
+    edit(
+      "postgres/machine.ts",
+      'this.#send({ type: "Query", query: refusedStatement });',
+      'this.#send({ type: "Query", query: "select 1" });',
+    ),
     test("postgres/server.live.test.ts", "a denial is 42501, the connection lives on"),
   ),
   one(
@@ -318,8 +322,36 @@ export const mutations: readonly Mutation[] = [
   one(
     8,
     "what waited while its batch failed is sent to a target that answers nothing",
-    edit("postgres/machine.ts", "if (!this.#batch.failed && !this.#abandoned) return ruling;", "return ruling;"),
+    edit("postgres/machine.ts", "if (this.#batch.failed || this.#abandoned) {", "if (this.#abandoned) {"),
     test("postgres/server.live.test.ts", "a command that waited while its batch failed is passed over"),
+  ),
+  one(
+    8,
+    "a cancel of a command that waits for the store is lost",
+    edit("postgres/machine.ts", "    this.#withdrawn = true;\n", ""),
+    test("postgres/server.live.test.ts", "a cancel that comes while the"),
+  ),
+  one(
+    8,
+    "a cancel while the session is idle is kept for the next command",
+    edit("postgres/machine.ts", "if (!this.#preparing || this.expected", "if (this.expected"),
+    test("postgres/server.live.test.ts", "a cancel while nothing runs is not for the next command"),
+  ),
+  one(
+    8,
+    "a cancel of a command that waits for its record goes to a target that does not have it",
+    edit(
+      "postgres/connection.ts",
+      "const refusal = next && this.#machine.refuseUnsent(next.bytes, next.first);",
+      "const refusal = undefined as Buffer | undefined;",
+    ),
+    test("postgres/server.live.test.ts", "a cancel that comes while the"),
+  ),
+  one(
+    1,
+    "in strict nobody looks whether the store's log was cut",
+    edit("recording/worker.ts", "  lookSoon();\n", '  if (durability === "group") lookSoon();\n'),
+    test("recording/writer.test.ts", "a store's log that is cut while it is written"),
   ),
   one(
     8,
