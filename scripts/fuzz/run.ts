@@ -41,6 +41,12 @@ const documented: readonly { readonly reason: string; readonly is: (direct: stri
   },
 ];
 
+/** Of a type that was made here, whose number depends on how often it was set up: a lock may have it done again. */
+function typeNamed(field: { readonly typeOid: number }): object {
+  return field.typeOid < firstOwnOid ? field : { ...field, typeOid: "made here" };
+}
+const firstOwnOid = 16_384;
+
 function tell(message: BackendMessage): string {
   switch (message.type) {
     case "ErrorResponse":
@@ -51,7 +57,7 @@ function tell(message: BackendMessage): string {
     case "DataRow":
       return `DataRow ${message.fields.map((field) => field?.toString("hex") ?? "null").join(" ")}`;
     case "RowDescription":
-      return `RowDescription ${JSON.stringify(message.fields.map(({ tableOid: _, ...field }) => field))}`;
+      return `RowDescription ${JSON.stringify(message.fields.map(({ tableOid: _, ...field }) => typeNamed(field)))}`;
     case "CopyData":
       return `CopyData ${message.data.toString("hex")}`;
     case "NotificationResponse":
