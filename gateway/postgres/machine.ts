@@ -18,16 +18,17 @@ import { denialFields, nativeError } from "./diagnostics.ts";
 import { EnforcedSettings } from "./enforced-settings.ts";
 import type { Expected, NameChange, PortalEntry } from "./expected.ts";
 import { encodeFrontendMessage } from "./frontend-encoder.ts";
-import type {
-  Bind,
-  Close,
-  Describe,
-  Execute,
-  FrontendMessage,
-  NoticeFields,
-  Parse,
-  Query,
-  Unreadable,
+import {
+  type Bind,
+  type Close,
+  type Describe,
+  type Execute,
+  type FrontendMessage,
+  frontendType,
+  type NoticeFields,
+  type Parse,
+  type Query,
+  type Unreadable,
 } from "./messages.ts";
 import { Outgoing, type UpstreamPorts } from "./outgoing.ts";
 import { Interrupted, ownQuery, type Rows } from "./own-query.ts";
@@ -142,6 +143,8 @@ export class Machine {
     const [head] = this.expected;
     if (head === undefined || head !== first || !isRefusable(head)) return undefined;
     const simple = head.kind === "query";
+    // What is taken out is the query's own message, and nothing else.
+    if (simple && bytes[0] !== frontendType.Query) return undefined;
     const refused: Expected = { kind: "refused", fields: cancelled, simple, answered: false };
     const writer = new MessageWriter();
     if (head.kind === "query") {
