@@ -147,8 +147,9 @@ export class Journal {
   #write(): void {
     if (this.#failure !== undefined) return;
     const file = this.#file;
-    // Cut before, it would be long enough again behind this record.
-    const lost = faultOf(file, this.#at);
+    // Cut before, it would be long enough again behind the record that fills it; behind others that shows afterwards.
+    const fills = this.#at + this.#record.length >= file.bytes;
+    const lost = fills ? faultOf(file, this.#at) : undefined;
     if (lost) return this.#options.onFailure(lost);
     // Who waits from here on waits for the next: these are the lines that this one takes.
     const underWay = this.#next ?? newWait();
