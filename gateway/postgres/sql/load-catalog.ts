@@ -178,10 +178,12 @@ export async function loadCatalog(run: CatalogQuery, previous?: Catalog): Promis
   const functions = await kept(before?.functions, ["pg_proc"], () => named(functionsSql));
   const addedFunctions = await kept(before?.addedFunctions, ["pg_proc"], () => named(addedFunctionsSql));
   const types = await kept(before?.types, ["pg_type"], () => named(typesSql));
-  const rowTypes = (await run(rowTypesSql)).map(([type, relation]) => ({
-    typeOid: Number(textOf(type)),
-    relationOid: Number(textOf(relation)),
-  }));
+  const rowTypes = await kept(before?.rowTypes, ["pg_attribute", "pg_type"], async () =>
+    (await run(rowTypesSql)).map(([type, relation]) => ({
+      typeOid: Number(textOf(type)),
+      relationOid: Number(textOf(relation)),
+    })),
+  );
   const operators = await kept(before?.operators, ["pg_operator", "pg_proc"], async () =>
     (await run(operatorsSql)).map(operatorOf),
   );
