@@ -77,6 +77,11 @@ export const storeOption: Readonly<Record<string, Option>> = {
 };
 const helpOption: Option = { type: "boolean", help: "show this help" };
 
+/** What `parseArgs` found wrong, without its advice. */
+export function lineProblem({ message }: Error): string {
+  return message.split(/\. To specify|\.\n/)[0] ?? message;
+}
+
 /** @throws UsageError for an option or argument that the command does not know. */
 export function parseLine(command: Command, line: readonly string[]) {
   if (command.passThrough === "all") return { values: {}, positionals: [...line] };
@@ -94,7 +99,7 @@ export function parseLine(command: Command, line: readonly string[]) {
     const { values, positionals } = parseArgs({ args: own, options, strict: true, allowPositionals: true });
     parsed = { values: values as Record<string, string | boolean | undefined>, positionals };
   } catch (error) {
-    throw new UsageError((error as Error).message.split(/\. To specify|\.\n/)[0] ?? "unknown option");
+    throw new UsageError(lineProblem(error as Error));
   }
   const { values, positionals } = parsed;
   if (values.help !== true) {

@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import postgres from "postgres";
 import type { BackendMessage } from "../../gateway/postgres/messages.ts";
+import { firstUsersOid } from "../../gateway/postgres/sql/catalog.ts";
 import { type Endpoint, startGateway, tokenAudience } from "../bench/postgres-processes.ts";
 import { startIdentityProvider } from "../demo/identity-provider.ts";
 import { defaultBundle } from "../policy/build.ts";
@@ -43,9 +44,8 @@ const documented: readonly { readonly reason: string; readonly is: (direct: stri
 
 /** Of a type that was made here, whose number depends on how often it was set up: a lock may have it done again. */
 function typeNamed(field: { readonly typeOid: number }): object {
-  return field.typeOid < firstOwnOid ? field : { ...field, typeOid: "made here" };
+  return field.typeOid < firstUsersOid ? field : { ...field, typeOid: "made here" };
 }
-const firstOwnOid = 16_384;
 
 function tell(message: BackendMessage): string {
   switch (message.type) {

@@ -1,5 +1,6 @@
 /** The line of a `policy` command: what it does not know is said with the command's usage, and never as a stack. */
 import { type ParseArgsConfig, parseArgs } from "node:util";
+import { lineProblem } from "../../gateway/cli/command.ts";
 
 /** Shown with the usage, and exit code 2. */
 export class WrongLine extends Error {
@@ -16,6 +17,6 @@ export function parseLine<Config extends ParseArgsConfig>(usage: string, config:
   try {
     return parseArgs(config);
   } catch (error) {
-    throw new WrongLine((error as Error).message.split(/\. To specify|\.\n/)[0] ?? "", usage);
+    throw new WrongLine(lineProblem(error as Error), usage);
   }
 }
